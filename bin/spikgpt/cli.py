@@ -1,0 +1,64 @@
+"""What every command line of the pipeline shares: threads, errors, whole files."""
+
+import os
+
+# One BLAS thread: sums in another order give other bytes, so a result would depend on the
+# core count. Set before numpy is imported; work is spread over cores by cells instead.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from spikgpt import __version__  # noqa: E402
+from spikgpt.errors import UserError  # noqa: E402
+
+EXIT_USER_ERROR = 65
+"""Exit status for a user's mistake (EX_DATAERR of sysexits.h); never retried."""
+
+ERROR_MARK = "SpikGPT stopped: "
+"""Begins the message of a user's mistake on standard error; `main.nf` looks for it."""
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that shows defaults and the pipeline's version."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    made.add_argument("--version", action="version", version=__version__)
+    return made
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Run `main`; a `UserError` becomes one message on standard error and exit status 65."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{ERROR_MARK}{error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed to it only when the block ends well."""
+    path = Path(path)
+    # the ending stays the same: writers choose a format or a compression by it
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as UTF-8 JSON with a stable layout; NaN is refused (not JSON)."""
+    with whole_file(path) as partial:
+        partial.write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
