@@ -1,0 +1,180 @@
+"""Whether a matrix holds raw counts, and getting them back from log1p data where that is exact."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from spikgpt.errors import UserError
+
+CHUNK = 4_000_000
+"""Values looked at in one go: bounds the memory a check needs, whatever the matrix."""
+LARGEST = np.iinfo(np.int32).max
+LOG_LIMIT = 15.0
+"""No log1p of normalised counts is larger: ln(1 + 1e6) = 13.8."""
+
+WHERE_RAW_COUNTS_ARE = (
+    'Raw counts are usually in layers["counts"] or raw.X of the same h5ad (name the layer in the samplesheet\'s '
+    "counts_layer), or in the matrix that the quantifier wrote (filtered_feature_bc_matrix)."
+)
+
+
+def fault(values: np.ndarray) -> str | None:
+    """What keeps these values from being raw counts, in words; None when nothing does.
+
+    Parameters
+    ----------
+    values
+        Any numbers of a matrix, zeros left out or not; any shape.
+    """
+    if values.dtype == bool or values.size == 0:
+        return None
+    if values.dtype.kind not in "iuf":
+        return f"values that are not numbers ({values.dtype})"
+    floats = values.dtype.kind == "f"
+    if floats and not np.isfinite(values).all():
+        return "NaN or infinite values"
+    low, high = float(values.min()), float(values.max())
+    if low < 0:
+        return f"negative values (down to {low:.4g}), as scaled (z-scored) or corrected data have"
+    if floats and not np.array_equal(values, np.rint(values)):
+        example = float(values[values != np.rint(values)].flat[0])
+        kind = "normalised and log-transformed" if high <= LOG_LIMIT else "normalised (CPM, TPM) or estimated"
+        return f"fractions (such as {example:.4g}; largest {high:.4g}), as {kind} data have"
+    if high > LARGEST:
+        return f"values up to {high:.4g}, too large for counts"
+    return None
+
+
+def fault_in(values: np.ndarray) -> str | None:
+    """`fault` over a large flat array, chunk by chunk; the first one found."""
+    for start in range(0, values.shape[0], CHUNK):
+        if found := fault(values[start : start + CHUNK]):
+            return found
+    return None
+
+
+def not_raw(found: str, where: str, also_seen: list[str] | None = None) -> UserError:
+    """The error for a matrix that holds no raw counts."""
+    return UserError(
+        "The matrix does not hold raw counts.",
+        where=where,
+        found="; ".join([found, *(also_seen or [])]),
+        expected="non-negative whole numbers (UMI or read counts), neither normalised nor scaled",
+        fix=WHERE_RAW_COUNTS_ARE,
+    )
+
+
+def to_counts(matrix: Any, where: str) -> tuple[sparse.csr_matrix, list[str]]:
+    """Raw counts as CSR int32 (cells x genes) from a dense or sparse matrix, checked.
+
+    log1p data whose counts can be restored exactly is restored (`restore_log1p`), and a message says so.
+
+    Returns
+    -------
+    counts, messages
+
+    Raises
+    ------
+    UserError
+        When the values are neither raw counts nor exactly restorable; it names what was seen.
+    """
+    csr = sparse.csr_matrix(matrix)
+    if not csr.has_canonical_format:
+        # duplicate entries add up; loaded files may have them, and unsorted columns
+        csr.sum_duplicates()
+    messages: list[str] = []
+    found = fault_in(csr.data)
+    if found is None:
+        counts = sparse.csr_matrix((csr.data.astype(np.int32), csr.indices, csr.indptr), shape=csr.shape)
+    else:
+        restored = restore_log1p(csr)
+        if restored is None:
+            raise not_raw(found, where)
+        counts = restored
+        messages.append(
+            f"{where}: held log1p-normalised values; the raw counts were restored exactly (every cell's values are "
+            "whole multiples of one size factor, and normalising them again gives the same values)."
+        )
+    counts.eliminate_zeros()
+    if counts.data.size == 0:
+        raise UserError(
+            "The matrix holds no counts at all.",
+            where=where,
+            found=f"{counts.shape[0]} barcodes x {counts.shape[1]} genes, all zero",
+            expected="raw counts",
+            fix="Check that the file is the one the quantifier wrote.",
+        )
+    messages += _plausible(counts, where)
+    return counts, messages
+
+
+def _plausible(counts: sparse.csr_matrix, where: str) -> list[str]:
+    """Totals that whole numbers alone cannot vouch for: an error for presence/absence data, else messages."""
+    totals = np.asarray(counts.sum(axis=1, dtype=np.int64)).ravel()
+    totals = totals[totals > 0]
+    if counts.data.max() == 1 and np.median(totals) >= 200:
+        raise not_raw("nothing but 0 and 1 in cells of hundreds of genes, as binarised data have", where)
+    spread = (totals.max() - totals.min()) / totals.mean()
+    if totals.size >= 20 and 0 < spread < 0.02:
+        return [
+            f"{where}: all cells have nearly the same total ({totals.min()} to {totals.max()}): are these normalised "
+            "values that were rounded?"
+        ]
+    return []
+
+
+def restore_log1p(matrix: sparse.csr_matrix) -> sparse.csr_matrix | None:
+    """The raw counts behind ``log1p(counts / size_factor)``, or None when they cannot be had exactly.
+
+    In every cell expm1 of the values must be whole multiples of one number, which is the smallest value
+    where a gene was counted once (as in any real cell), else that divided by 2 to 9; the counts' greatest
+    common divisor is taken to be 1. The result is checked by normalising it again: the values must come
+    back within the rounding of their dtype.
+
+    Parameters
+    ----------
+    matrix
+        CSR float, cells x genes, canonical format.
+    """
+    data = matrix.data
+    if data.dtype.kind != "f" or data.size == 0:
+        return None
+    restored = np.zeros(data.size, dtype=np.int32)
+    # in chunks of cells, so that the float64 copies stay small
+    rows_at_once = max(1, int(CHUNK / max(1.0, data.size / max(1, matrix.shape[0]))))
+    for start in range(0, matrix.shape[0], rows_at_once):
+        stop = min(start + rows_at_once, matrix.shape[0])
+        a, b = matrix.indptr[start], matrix.indptr[stop]
+        values = data[a:b].astype(np.float64)
+        if values.size == 0:
+            continue
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > LOG_LIMIT:
+            return None
+        cell = np.repeat(np.arange(stop - start), np.diff(matrix.indptr[start : stop + 1]))
+        smallest = np.full(stop - start, np.inf)
+        positive = values > 0
+        linear = np.expm1(values)
+        np.minimum.at(smallest, cell[positive], linear[positive])
+        counts = np.zeros(values.size)
+        open_cells = np.isfinite(smallest)
+        for count_of_smallest in range(1, 10):
+            unit = smallest / count_of_smallest
+            ratio = linear / unit[cell]
+            whole = np.rint(ratio)
+            back = np.abs(np.log1p(whole * unit[cell]) - values)
+            tolerance = 8 * np.finfo(data.dtype).eps * np.maximum(values, 1.0)
+            # float32 cannot tell neighbouring counts apart beyond 2^20 or so
+            good = (back <= tolerance) & (np.abs(ratio - whole) < 0.1)
+            bad = np.zeros(stop - start, dtype=bool)
+            bad[cell[~good]] = True
+            done = open_cells & ~bad
+            fill = done[cell]
+            counts[fill] = whole[fill]
+            open_cells &= bad
+            if not open_cells.any():
+                break
+        if open_cells.any() or counts.max(initial=0) > LARGEST:
+            return None
+        restored[a:b] = counts.astype(np.int32)
+    return sparse.csr_matrix((restored, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -1,0 +1,279 @@
+"""The samplesheet and the parameters, checked against the pipeline's JSON schemas."""
+
+import csv
+import difflib
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from spikgpt.errors import UserError
+
+Row = dict[str, Any]
+
+RESERVED = ("cohort", "reference")
+"""Names that files of the results have, and so no sample."""
+
+_SHEET_HELP = "see the samplesheet's columns in docs/usage.md"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that suggests the known name most like `name`, or lists them all."""
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known names: {', '.join(sorted(known))}"
+
+
+def _expectation(error: ValidationError) -> str:
+    """What the schema wanted, in words: its own errorMessage where it has one."""
+    own = error.schema.get("errorMessage") if isinstance(error.schema, dict) else None
+    if own:
+        return str(own)
+    if error.validator == "type":
+        return f"a value of type {error.validator_value}"
+    if error.validator == "enum":
+        return f"one of {', '.join(map(str, error.validator_value))}"
+    bounds = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "more than",
+        "exclusiveMaximum": "less than",
+        "minLength": "a text of a length of at least",
+        "maxLength": "a text of a length of at most",
+    }
+    if error.validator in bounds:
+        return f"{bounds[error.validator]} {error.validator_value}"
+    return error.message
+
+
+def check_parameters(params: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Check pipeline parameters against `nextflow_schema.json`.
+
+    Parameters
+    ----------
+    params
+        Name to value, as Nextflow has them; ``None`` means not given.
+    schema
+        The parsed schema; its groups stand under ``$defs``.
+
+    Returns
+    -------
+    The given parameters, sorted by name.
+
+    Raises
+    ------
+    UserError
+        For an unknown parameter (with the nearest name), a missing one, a value out of
+        bounds or of another type, and for `reference` beside `annotator`.
+    """
+    known = {name: spec for group in schema["$defs"].values() for name, spec in group["properties"].items()}
+    for name in sorted(params):
+        if name not in known:
+            raise UserError(
+                f"There is no parameter --{name}",
+                where="command line or -params-file",
+                found=f"--{name}",
+                expected=nearest(name.replace("-", "_"), list(known)),
+                fix="correct the name; 'nextflow run . --help' lists them all",
+            )
+    given = {name: value for name, value in sorted(params.items()) if value is not None}
+    # best_match would look inside `allOf`; iter_errors in a stable order gives the first plain one
+    for error in sorted(Draft202012Validator(schema).iter_errors(given), key=lambda e: list(map(str, e.path))):
+        if error.validator == "required":
+            missing = next(name for name in error.validator_value if name not in given)
+            raise UserError(
+                f"The parameter --{missing} is missing",
+                where="command line or -params-file",
+                found="no value",
+                expected=known[missing]["description"],
+                fix=f"add --{missing}",
+            )
+        name = str(error.path[0])
+        raise UserError(
+            f"The parameter --{name} has a value that it cannot have",
+            where="command line or -params-file",
+            found=json.dumps(error.instance, ensure_ascii=False),
+            expected=_expectation(error),
+            fix=f"--{name}: {known[name]['description']}",
+        )
+    if "reference" in given and "annotator" in given:
+        raise UserError(
+            "Both --reference and --annotator are given",
+            where="command line or -params-file",
+            found=f"--reference {given['reference']} and --annotator {given['annotator']}",
+            expected="one of them: a reference trains a new annotator, an annotator is used as it is",
+            fix="leave one of them out",
+        )
+    return given
+
+
+def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
+    """Read and check a samplesheet.
+
+    Parameters
+    ----------
+    path
+        Comma-separated text, UTF-8 with or without a byte order mark, any line ending.
+    schema
+        Parsed `assets/schema_input.json`.
+
+    Returns
+    -------
+    One dict per sample in the sheet's order; empty fields are absent, numbers are numbers.
+    Whether the files exist is not looked at here: they may lie where only Nextflow reaches them.
+
+    Raises
+    ------
+    UserError
+        Names the line and the column of the first mistake.
+    """
+    name = Path(path).name
+    raw = Path(path).read_bytes()
+    if raw[:4] == b"PK\x03\x04" or raw[:4] == b"\xd0\xcf\x11\xe0":
+        raise UserError(
+            "The samplesheet is an Excel workbook",
+            where=name,
+            found="a binary workbook",
+            expected="plain comma-separated text",
+            fix="save it as CSV and give that file",
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            "The samplesheet is not UTF-8 text",
+            where=f"{name}, byte {error.start}",
+            found=repr(raw[error.start : error.start + 8]),
+            expected="UTF-8 text",
+            fix="save it as CSV in UTF-8",
+        ) from None
+
+    columns = schema["items"]["properties"]
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
+    except csv.Error as error:
+        raise UserError(
+            "The samplesheet cannot be read as comma-separated text",
+            where=f"{name}, line {reader.line_num}",
+            found=str(error),
+            expected="comma-separated fields, quoted where they hold a comma",
+            fix=_SHEET_HELP,
+        ) from None
+    lines = [(number, fields) for number, fields in lines if any(fields)]
+    if not lines:
+        raise UserError(
+            "The samplesheet is empty",
+            where=name,
+            found="no line with text",
+            expected=f"a header line and one line per sample; {_SHEET_HELP}",
+            fix="list the samples in it",
+        )
+
+    (header_line, header), rows = lines[0], lines[1:]
+    while header and not header[-1]:  # a spreadsheet's trailing commas
+        header.pop()
+    for column in header:
+        if column not in columns:
+            raise UserError(
+                f"The samplesheet has a column '{column}' that is not known",
+                where=f"{name}, line {header_line}",
+                found=", ".join(header),
+                expected=nearest(column, list(columns)),
+                fix="rename or remove the column",
+            )
+    for column in columns:
+        if header.count(column) > 1:
+            raise UserError(
+                f"The samplesheet has the column '{column}' twice",
+                where=f"{name}, line {header_line}",
+                found=", ".join(header),
+                expected="each column once",
+                fix="remove one of them",
+            )
+    if "sample" not in header or not {"filtered", "unfiltered"} & set(header):
+        raise UserError(
+            "The samplesheet lacks a column",
+            where=f"{name}, line {header_line}",
+            found=", ".join(header),
+            expected="'sample', and 'filtered' or 'unfiltered' or both",
+            fix="add the column",
+        )
+    if not rows:
+        raise UserError(
+            "The samplesheet lists no sample",
+            where=name,
+            found="a header line alone",
+            expected="one line per sample",
+            fix="add the samples",
+        )
+
+    validator = Draft202012Validator(schema["items"])
+    samples: list[Row] = []
+    lines_by_sample: dict[str, int] = {}
+    for number, fields in rows:
+        if len([f for f in fields if f]) and any(fields[len(header) :]):
+            raise UserError(
+                "A line of the samplesheet has more fields than the header",
+                where=f"{name}, line {number}",
+                found=f"{len(fields)} fields",
+                expected=f"{len(header)} fields",
+                fix="quote fields that hold a comma",
+            )
+        row = {
+            column: _typed(value, columns[column]["type"])
+            for column, value in zip(header, fields, strict=False)
+            if value
+        }
+        for error in sorted(validator.iter_errors(row), key=lambda e: list(map(str, e.path))):
+            if error.validator == "anyOf":
+                column, found, wanted = "filtered", "no matrix", "'filtered', 'unfiltered' or both"
+            elif error.validator == "required":
+                column, found, wanted = "sample", "nothing", columns["sample"]["errorMessage"]
+            else:
+                column = str(error.path[0])
+                found, wanted = json.dumps(error.instance, ensure_ascii=False), _expectation(error)
+            raise UserError(
+                f"The samplesheet's column '{column}' has a value that it cannot have",
+                where=f"{name}, line {number}, column {column}",
+                found=found,
+                expected=wanted,
+                fix=f"{column}: {columns[column]['description']}",
+            )
+        # file names must differ on case-insensitive file systems too
+        key = row["sample"].lower()
+        if key in RESERVED:
+            raise UserError(
+                f"No sample can be called '{row['sample']}'",
+                where=f"{name}, line {number}, column sample",
+                found=row["sample"],
+                expected=f"a name other than {' and '.join(RESERVED)}, which name files of the results",
+                fix="rename the sample",
+            )
+        if key in lines_by_sample:
+            raise UserError(
+                f"Two samples have the name '{row['sample']}'",
+                where=f"{name}, lines {lines_by_sample[key]} and {number}, column sample",
+                found=row["sample"],
+                expected="a name of its own for each sample",
+                fix="rename one, or join the matrices of one sample before the run",
+            )
+        lines_by_sample[key] = number
+        samples.append({**row, "line": number})
+    return samples
+
+
+def _typed(value: str, wanted: str) -> Any:
+    """The field as the schema's type; as text when it is none, for the schema to refuse."""
+    kinds = {"integer": int, "number": float}
+    if wanted not in kinds:
+        return value
+    try:
+        number = kinds[wanted](value)
+    except ValueError:
+        return value
+    # JSON has no NaN and no infinity, and every bound lets NaN pass
+    return number if math.isfinite(number) else value

@@ -1,0 +1,111 @@
+#!/usr/bin/env nextflow
+/*
+ * SpikGPT: from raw single-cell counts to annotated cells and a report.
+ * Cells that belong to no type of the reference are called Unknown.
+ */
+
+include { READ_INPUT      } from './subworkflows/local/read_input'
+include { QUALITY_CONTROL } from './subworkflows/local/quality_control'
+include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
+include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
+include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
+include { REPORT          } from './subworkflows/local/report'
+
+// The parameters as nextflow_schema.json describes them
+def helpText() {
+    def schema = new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json").text)
+    def groups = schema['$defs'].collect { _name, group ->
+        def lines = group.properties.collect { name, spec ->
+            def value = spec.containsKey('default') && spec.default != '' ? " [${spec.default}]" : ''
+            "  --${name.padRight(24)}${spec.description}${value}"
+        }
+        "${group.title}\n${lines.join('\n')}"
+    }
+    return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
+}
+
+// Content of the Python package behind bin/. Nextflow hashes the scripts that a task calls, not the
+// package they import: with this in every task's meta, -resume runs again what changed code would do.
+def codeVersion() {
+    def sources = files("${projectDir}/bin/spikgpt/**.py").sort { source -> source.toString() }
+    return sources.collect { source -> source.text }.join('\n').digest('SHA-256')
+}
+
+def stop(what, found, expected, fix) {
+    error """SpikGPT stopped: ${what}
+  where:     command line or -params-file
+  found:     ${found}
+  expected:  ${expected}
+  next step: ${fix}"""
+}
+
+def existingPath(name) {
+    def value = params[name].toString()
+    def found = file(value)
+    if (!found.exists()) {
+        stop("--${name} names a file or folder that is not there", value, 'an existing path', 'correct the path')
+    }
+    return found
+}
+
+workflow {
+    main:
+    if (params.help) {
+        log.info(helpText())
+        return
+    }
+    if (!params.input) {
+        stop('The parameter --input is missing', 'no value', 'a samplesheet', "add --input samplesheet.csv; 'nextflow run . --help' lists all parameters")
+    }
+    if (!params.outdir) {
+        stop('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results')
+    }
+    if (!params.reference && !params.annotator) {
+        stop('Neither --reference nor --annotator is given', 'no source of cell types', 'one of them', 'give a labelled reference (--reference ref.h5ad --label-key cell_type) or a trained annotator (--annotator DIR)')
+    }
+
+    def cohort = [id: 'cohort', code: codeVersion()]
+    def options = params + [scgpt_model: existingPath('scgpt_model')]
+
+    ch_reference = params.reference
+        ? channel.of([[id: 'reference', code: cohort.code, reference: true], existingPath('reference')])
+        : channel.empty()
+    ch_annotator = params.annotator ? channel.of(existingPath('annotator')) : channel.empty()
+
+    READ_INPUT(
+        channel.of([cohort, existingPath('input'), groovy.json.JsonOutput.toJson(params)]),
+        ch_reference,
+        options,
+    )
+    QUALITY_CONTROL(READ_INPUT.out.counts, options)
+
+    // samples and reference are embedded by the same step, then part again
+    EMBED_CELLS(QUALITY_CONTROL.out.normalised.mix(READ_INPUT.out.reference), options)
+    ch_embedded = EMBED_CELLS.out.embedded.branch { meta, _h5ad, _embedding ->
+        reference: meta.reference
+        sample: true
+    }
+
+    ANNOTATE_CELLS(ch_embedded.reference, ch_annotator, ch_embedded.sample, options)
+    BUILD_COHORT(ANNOTATE_CELLS.out.annotated, QUALITY_CONTROL.out.removed, READ_INPUT.out.run, cohort, options)
+
+    ch_versions = channel.topic('versions')
+        .map { process, tool, version -> [process.tokenize(':').last(), "    ${tool}: ${version}".toString()] }
+        .unique()
+        .groupTuple()
+        .map { process, tools -> "${process}:\n${tools.sort().join('\n')}".toString() }
+        .mix(channel.of("Workflow:\n    SpikGPT: ${workflow.manifest.version}\n    Nextflow: ${nextflow.version}".toString()))
+        .collectFile(name: 'spikgpt_software_mqc_versions.yml', storeDir: "${params.outdir}/pipeline_info", sort: true, newLine: true)
+
+    REPORT(
+        READ_INPUT.out.samples,
+        READ_INPUT.out.run,
+        READ_INPUT.out.stats
+            .mix(QUALITY_CONTROL.out.stats, EMBED_CELLS.out.stats, ANNOTATE_CELLS.out.stats)
+            .map { _meta, stats -> stats },
+        QUALITY_CONTROL.out.qc.map { _meta, qc -> qc },
+        BUILD_COHORT.out.tables.mix(ANNOTATE_CELLS.out.benchmark.map { _meta, benchmark -> benchmark }),
+        ANNOTATE_CELLS.out.annotator,
+        ch_versions,
+    )
+}

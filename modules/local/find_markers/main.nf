@@ -1,0 +1,23 @@
+// Marker genes of every cluster
+process FIND_MARKERS {
+    tag "${meta.id}"
+    label 'process_medium'
+
+    input:
+    tuple val(meta), path(h5ad)
+
+    output:
+    tuple val(meta), path('markers.tsv'), emit: markers
+    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    find_markers.py --h5ad ${h5ad} ${args}
+    """
+
+    stub:
+    """
+    touch markers.tsv
+    """
+}

@@ -1,0 +1,37 @@
+include { shellQuote } from '../functions'
+
+// The labelled reference, checked and normalised, never filtered
+process IMPORT_REFERENCE {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(reference)
+    val label_key
+    val batch_key
+    path scgpt_model
+    val min_gene_match
+
+    output:
+    tuple val(meta), path('reference.norm.h5ad'), path('reference.json'), emit: h5ad
+    tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
+
+    script:
+    def args = [
+        batch_key ? "--batch-key ${shellQuote(batch_key)}" : '',
+        task.ext.args ?: '',
+    ].join(' ').trim()
+    """
+    import_reference.py \\
+        --reference ${reference} \\
+        --label-key ${shellQuote(label_key)} \\
+        --scgpt-model ${scgpt_model} \\
+        --min-gene-match ${min_gene_match} ${args}
+    """
+
+    stub:
+    """
+    touch reference.norm.h5ad
+    echo '{"cells": 10}' > reference.json
+    """
+}

@@ -1,0 +1,35 @@
+// Everything the report shows, as MultiQC custom content
+process MAKE_REPORT {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(samples), path(run)
+    path stats, stageAs: 'stats/*'
+    path qc, stageAs: 'qc/*'
+    path tables, stageAs: 'tables/*'
+    path annotator
+
+    output:
+    tuple val(meta), path('report'), emit: content
+    tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    make_report.py \\
+        --samples ${samples} \\
+        --run ${run} \\
+        --stats stats/*.json \\
+        --qc qc/*.parquet \\
+        --tables tables \\
+        --annotator ${annotator} \\
+        --out report ${args}
+    """
+
+    stub:
+    """
+    mkdir report
+    printf 'id: stub\\nsection_name: Stub run\\nplot_type: html\\ndata: nothing was computed\\n' > report/stub_mqc.yml
+    """
+}

@@ -1,0 +1,31 @@
+include { shellQuote } from '../functions'
+
+// log1p of counts per 10,000 in X, the raw counts in a layer, the samplesheet's columns in obs
+process NORMALISE {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(h5ad)
+
+    output:
+    tuple val(meta), path("${meta.id}.norm.h5ad"), path("${meta.id}.norm.json"), emit: h5ad
+    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
+
+    script:
+    def args = [
+        meta.batch ? "--batch ${shellQuote(meta.batch)}" : '',
+        meta.donor ? "--donor ${shellQuote(meta.donor)}" : '',
+        meta.condition ? "--condition ${shellQuote(meta.condition)}" : '',
+        task.ext.args ?: '',
+    ].join(' ').trim()
+    """
+    normalise.py --sample ${meta.id} --h5ad ${h5ad} ${args}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.norm.h5ad
+    echo '{"cells": 10}' > ${meta.id}.norm.json
+    """
+}

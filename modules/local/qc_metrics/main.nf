@@ -1,0 +1,23 @@
+// Counts, genes and mitochondrial share of every cell
+process QC_METRICS {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(h5ad)
+
+    output:
+    tuple val(meta), path("${meta.id}.qc.parquet"), emit: qc
+    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    qc_metrics.py --sample ${meta.id} --h5ad ${h5ad} ${args}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.qc.parquet
+    """
+}

@@ -1,0 +1,32 @@
+// The annotated h5ad of one sample: counts, embedding, labels and clusters in one file
+process WRITE_SAMPLE {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats)
+    path cohort_cells
+    path run
+
+    output:
+    tuple val(meta), path("${meta.id}.h5ad"), emit: h5ad
+    tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    write_sample.py \\
+        --sample ${meta.id} \\
+        --h5ad ${h5ad} \\
+        --embedding ${embedding} \\
+        --annotation ${annotation} \\
+        --annotation-stats ${annotation_stats} \\
+        --cohort ${cohort_cells} \\
+        --run ${run} ${args}
+    """
+
+    stub:
+    """
+    touch ${meta.id}.h5ad
+    """
+}

@@ -1,0 +1,53 @@
+include { CLUSTER_COHORT } from '../../../modules/local/cluster_cohort'
+include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
+include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
+include { FIND_MARKERS   } from '../../../modules/local/find_markers'
+include { MAKE_TABLES    } from '../../../modules/local/make_tables'
+
+// All samples together: clusters, markers, the annotated files and the tables
+workflow BUILD_COHORT {
+    take:
+    ch_annotated    // [meta, h5ad, [npy], parquet, json]
+    ch_removed      // [meta, tsv.gz]
+    ch_run          // [meta, run.json]
+    cohort_meta     // map: id, code
+    options         // map: cluster_resolution, seed
+
+    main:
+    // sorted by sample, so that the order in which tasks end changes neither results nor hashes
+    ch_all = ch_annotated
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .filter { entries -> entries }
+        .map { entries ->
+            [
+                cohort_meta,
+                entries.collect { entry -> entry[1] },
+                entries.collectMany { entry -> entry[2] },
+                entries.collect { entry -> entry[3] },
+            ]
+        }
+    CLUSTER_COHORT(ch_all, options.cluster_resolution, options.seed)
+
+    WRITE_SAMPLE(
+        ch_annotated,
+        CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
+        ch_run.map { _meta, run -> run }.first(),
+    )
+    JOIN_COHORT(
+        WRITE_SAMPLE.out.h5ad
+            .toSortedList { a, b -> a[0].id <=> b[0].id }
+            .filter { entries -> entries }
+            .map { entries -> [cohort_meta, entries.collect { entry -> entry[1] }] }
+    )
+    FIND_MARKERS(JOIN_COHORT.out.h5ad)
+    MAKE_TABLES(
+        JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
+        ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
+    )
+
+    emit:
+    samples = WRITE_SAMPLE.out.h5ad     // [meta, h5ad]
+    cohort  = JOIN_COHORT.out.h5ad      // [meta, h5ad]
+    tables  = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
+        .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers }) // file
+}

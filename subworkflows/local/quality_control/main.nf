@@ -1,0 +1,31 @@
+include { CALL_CELLS      } from '../../../modules/local/call_cells'
+include { QC_METRICS      } from '../../../modules/local/qc_metrics'
+include { DETECT_DOUBLETS } from '../../../modules/local/detect_doublets'
+include { FILTER_CELLS    } from '../../../modules/local/filter_cells'
+include { NORMALISE       } from '../../../modules/local/normalise'
+
+// From counts to the normalised cells that are worth annotating
+workflow QUALITY_CONTROL {
+    take:
+    ch_counts   // [meta, counts h5ad]
+    options     // map: skip_doublets, seed
+
+    main:
+    ch_by_calling = ch_counts.branch { meta, _h5ad ->
+        called: meta.filtered
+        uncalled: true
+    }
+    CALL_CELLS(ch_by_calling.uncalled, options.seed)
+    ch_cells = ch_by_calling.called.mix(CALL_CELLS.out.h5ad)
+
+    QC_METRICS(ch_cells)
+    DETECT_DOUBLETS(ch_cells, options.skip_doublets, options.seed)
+    FILTER_CELLS(ch_cells.join(QC_METRICS.out.qc).join(DETECT_DOUBLETS.out.doublets))
+    NORMALISE(FILTER_CELLS.out.h5ad)
+
+    emit:
+    normalised = NORMALISE.out.h5ad     // [meta, h5ad, stats]; a sample without cells is missing
+    qc         = QC_METRICS.out.qc      // [meta, parquet]
+    removed    = FILTER_CELLS.out.removed   // [meta, tsv.gz]
+    stats      = CALL_CELLS.out.stats.mix(DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
+}

@@ -1,0 +1,75 @@
+include { CHECK_INPUT      } from '../../../modules/local/check_input'
+include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
+include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
+
+// The path of an input, or the run's end with a message in the form of all others
+def existing(location, where) {
+    def found = file(location)
+    if (!found.exists()) {
+        error """SpikGPT stopped: A file or folder is missing
+  where:     ${where}
+  found:     nothing at ${location}
+  expected:  an existing file or folder (relative paths start where the run was started)
+  next step: correct the path"""
+    }
+    return found
+}
+
+// One row of the samplesheet as [meta, matrix]. What a task needs is in meta as a value:
+// a row's task then runs again when that row changes, not when the sheet does.
+def toSample(row, code) {
+    def column = row.filtered ? 'filtered' : 'unfiltered'
+    def thresholds = row.findAll { name, _value ->
+        name in ['min_genes', 'min_cells', 'max_mito_percentage'] || name.endsWith('_nmads')
+    }
+    def meta = [id: row.sample, code: code, filtered: row.filtered != null, thresholds: thresholds]
+    def optional = row.subMap(['batch', 'condition', 'donor', 'expected_cells', 'symbol_col', 'geneid_col', 'counts_layer'])
+    return [meta + optional, existing(row[column], "samplesheet, line ${row.line}, column ${column}")]
+}
+
+// Everything a user can get wrong is found here, before any heavy work starts.
+workflow READ_INPUT {
+    take:
+    ch_input        // [meta, samplesheet, parameters as JSON]
+    ch_reference    // [meta, h5ad], or empty
+    options         // map: label_key, batch_key, scgpt_model, min_gene_match
+
+    main:
+    CHECK_INPUT(
+        ch_input,
+        file("${projectDir}/assets/schema_input.json"),
+        file("${projectDir}/nextflow_schema.json"),
+    )
+
+    ch_matrices = CHECK_INPUT.out.samples.flatMap { meta, samples ->
+        new groovy.json.JsonSlurper().parseText(samples.text).collect { row -> toSample(row, meta.code) }
+    }
+    IMPORT_COUNTS(ch_matrices, options.scgpt_model, options.min_gene_match)
+
+    // the reference too waits for the check of the parameters
+    IMPORT_REFERENCE(
+        ch_reference.combine(CHECK_INPUT.out.run).map { meta, h5ad, _meta, _run -> [meta, h5ad] },
+        options.label_key,
+        options.batch_key ?: '',
+        options.scgpt_model,
+        options.min_gene_match,
+    )
+
+    // Nothing goes on before every input was read: one bad sample ends the run here, not hours later.
+    ch_read = IMPORT_COUNTS.out.h5ad
+        .map { meta, h5ad -> [meta, h5ad, null] }
+        .mix(IMPORT_REFERENCE.out.h5ad)
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .flatMap { entries -> entries }
+        .branch { meta, _h5ad, _stats ->
+            reference: meta.reference
+            sample: true
+        }
+
+    emit:
+    counts    = ch_read.sample.map { meta, h5ad, _stats -> [meta, h5ad] } // [meta, counts h5ad]
+    reference = ch_read.reference   // [meta, normalised h5ad, stats]
+    samples   = CHECK_INPUT.out.samples // [meta, json]
+    run       = CHECK_INPUT.out.run     // [meta, json]
+    stats     = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
+}
