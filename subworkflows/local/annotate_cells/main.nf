@@ -14,9 +14,14 @@ workflow ANNOTATE_CELLS {
     ch_used = TRAIN_ANNOTATOR.out.annotator.map { _meta, folder -> folder }.mix(ch_annotator).first()
     ANNOTATE(ch_samples, ch_used, options.scgpt_model, options.unknown_rate, options.seed)
 
+    annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats)
+    annotator = ch_used
+    benchmark = TRAIN_ANNOTATOR.out.benchmark
+    stats = ANNOTATE.out.stats
+
     emit:
-    annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats) // [meta, h5ad, [npy], parquet, json]
-    annotator = ch_used                         // folder
-    benchmark = TRAIN_ANNOTATOR.out.benchmark   // [meta, tsv], when one was trained
-    stats     = ANNOTATE.out.stats              // [meta, json]
+    annotated  // [meta, h5ad, [npy], parquet, json]
+    annotator  // folder
+    benchmark  // [meta, tsv], when one was trained
+    stats      // [meta, json]
 }

@@ -45,9 +45,13 @@ workflow BUILD_COHORT {
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
     )
 
+    samples = WRITE_SAMPLE.out.h5ad
+    cohort = JOIN_COHORT.out.h5ad
+    tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
+        .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
+
     emit:
-    samples = WRITE_SAMPLE.out.h5ad     // [meta, h5ad]
-    cohort  = JOIN_COHORT.out.h5ad      // [meta, h5ad]
-    tables  = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
-        .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers }) // file
+    samples  // [meta, h5ad]
+    cohort   // [meta, h5ad]
+    tables   // file
 }

@@ -22,7 +22,10 @@ workflow EMBED_CELLS {
         .groupTuple()
         .map { key, embeddings, _stats -> [key.target, embeddings.sort { part -> part.name }] }
 
+    embedded = ch_normalised.map { meta, h5ad, _stats -> [meta, h5ad] }.join(ch_gathered)
+    stats = EMBED_SCGPT.out.embedding.map { key, _embedding, stats -> [key.target, stats] }
+
     emit:
-    embedded = ch_normalised.map { meta, h5ad, _stats -> [meta, h5ad] }.join(ch_gathered) // [meta, h5ad, [npy]]
-    stats    = EMBED_SCGPT.out.embedding.map { key, _embedding, stats -> [key.target, stats] }
+    embedded  // [meta, h5ad, [npy]]
+    stats
 }

@@ -23,9 +23,14 @@ workflow QUALITY_CONTROL {
     FILTER_CELLS(ch_cells.join(QC_METRICS.out.qc).join(DETECT_DOUBLETS.out.doublets))
     NORMALISE(FILTER_CELLS.out.h5ad)
 
+    normalised = NORMALISE.out.h5ad
+    qc = QC_METRICS.out.qc
+    removed = FILTER_CELLS.out.removed
+    stats = CALL_CELLS.out.stats.mix(DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
+
     emit:
-    normalised = NORMALISE.out.h5ad     // [meta, h5ad, stats]; a sample without cells is missing
-    qc         = QC_METRICS.out.qc      // [meta, parquet]
-    removed    = FILTER_CELLS.out.removed   // [meta, tsv.gz]
-    stats      = CALL_CELLS.out.stats.mix(DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
+    normalised  // [meta, h5ad, stats]; a sample without cells is missing
+    qc          // [meta, parquet]
+    removed     // [meta, tsv.gz]
+    stats
 }

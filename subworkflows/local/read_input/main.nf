@@ -66,10 +66,16 @@ workflow READ_INPUT {
             sample: true
         }
 
+    counts = ch_read.sample.map { meta, h5ad, _stats -> [meta, h5ad] }
+    reference = ch_read.reference
+    samples = CHECK_INPUT.out.samples
+    run = CHECK_INPUT.out.run
+    stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
+
     emit:
-    counts    = ch_read.sample.map { meta, h5ad, _stats -> [meta, h5ad] } // [meta, counts h5ad]
-    reference = ch_read.reference   // [meta, normalised h5ad, stats]
-    samples   = CHECK_INPUT.out.samples // [meta, json]
-    run       = CHECK_INPUT.out.run     // [meta, json]
-    stats     = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
+    counts     // [meta, counts h5ad]
+    reference  // [meta, normalised h5ad, stats]
+    samples    // [meta, json]
+    run        // [meta, json]
+    stats
 }

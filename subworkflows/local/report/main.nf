@@ -25,6 +25,8 @@ workflow REPORT {
         file("${projectDir}/assets/multiqc_config.yml"),
     )
 
+    report = MULTIQC.out.report
+
     emit:
-    report = MULTIQC.out.report // [meta, html]
+    report  // [meta, html]
 }
