@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Read one sample's count matrix: raw counts checked, genes unified, as h5ad."""
+
+from spikgpt.cli import launch, parser, whole_file, write_json
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--sample", required=True)
+    made.add_argument("--matrix", required=True, help="file or folder with the counts")
+    made.add_argument("--unfiltered", action="store_true", help="the matrix has empty droplets in it")
+    made.add_argument("--symbol-col", help="column of an h5ad's var with gene symbols")
+    made.add_argument("--geneid-col", help="column of an h5ad's var with Ensembl ids")
+    made.add_argument("--counts-layer", help="layer of an h5ad with raw counts")
+    made.add_argument("--scgpt-model", required=True, help="folder of the scGPT checkpoint")
+    made.add_argument("--min-gene-match", type=float, default=0.3)
+    args = made.parse_args()
+
+    from spikgpt.importing import import_counts
+    from spikgpt.layout import write_h5ad
+
+    adata, stats = import_counts(
+        args.sample, args.matrix, args.scgpt_model, args.min_gene_match, filtered=not args.unfiltered,
+        symbol_col=args.symbol_col, geneid_col=args.geneid_col, counts_layer=args.counts_layer,
+    )  # fmt: skip
+    with whole_file(f"{args.sample}.counts.h5ad") as partial:
+        write_h5ad(adata, partial)
+    write_json(f"{args.sample}.import.json", stats)
+
+
+if __name__ == "__main__":
+    launch(main)

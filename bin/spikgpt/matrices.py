@@ -1,0 +1,776 @@
+"""Read a count matrix in any format of the samplesheet: checked raw counts, barcodes, genes.
+
+Every reader gives cells x genes. Names come out as they stand in the file (barcodes keep their
+`-1`); the genes are brought to unique symbols by `spikgpt.genes`.
+"""
+
+import gzip
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+from scipy import io as scipy_io
+from scipy import sparse
+
+from spikgpt import genes as gene_names
+from spikgpt.errors import UserError
+from spikgpt.raw_counts import CHUNK, WHERE_RAW_COUNTS_ARE, fault, not_raw, to_counts
+
+FORMATS = (
+    "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder or .tar.gz with matrix.mtx[.gz], "
+    "barcodes.tsv[.gz] and features.tsv[.gz] or genes.tsv[.gz]"
+)
+GENE_EXPRESSION = "Gene Expression"
+HUMAN_GENOME = re.compile(r"(?i)^(grch|hg\d|human|homo|t2t|chm13)")
+GENOME_PREFIX = re.compile(r"^(?P<genome>[A-Za-z][A-Za-z0-9.-]*?)_+(?=ENS[A-Z]*G\d{11})")
+"""Cell Ranger's way to name the genes of several genomes: `hg19_ENSG...`, `mm10___ENSMUSG...`."""
+MATRIX_FILES = ("matrix.mtx", "quants_mat.mtx")
+BARCODE_FILES = ("barcodes.tsv", "quants_mat_rows.txt")
+FEATURE_FILES = ("features.tsv", "genes.tsv", "quants_mat_cols.txt")
+LARGEST_ARCHIVE = 100 * 1024**3
+"""Bytes an archive may unpack to: more is a mistake or an attack."""
+RAW_LAYERS = ("counts", "raw_counts", "raw", "umi", "umis", "count", "spliced_unspliced", "matrix")
+
+
+@dataclass
+class Matrix:
+    """Raw counts of one file, checked, with unique barcodes and unique symbols."""
+
+    counts: sparse.csr_matrix
+    """int32, cells x genes."""
+    barcodes: np.ndarray
+    symbols: list[str]
+    gene_ids: list[str]
+    """Ensembl id or "", one a symbol."""
+    format: str
+    counts_from: str
+    symbols_from: str
+    obs: pd.DataFrame
+    """What the file says about its cells; no columns where it says nothing."""
+    feature_types_left_out: dict[str, int] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Read:
+    """What a reader found, before genes are unified."""
+
+    counts: sparse.csr_matrix
+    barcodes: Sequence[str]
+    names: Sequence[str]
+    format: str
+    counts_from: str
+    gene_ids: Sequence[str] | None = None
+    symbols_from: str = "file"
+    obs: pd.DataFrame | None = None
+    feature_types_left_out: dict[str, int] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+
+def read_matrix(
+    path: str | Path,
+    vocab: frozenset[str],
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
+) -> Matrix:
+    """Read raw counts from any format of the samplesheet.
+
+    Parameters
+    ----------
+    vocab
+        The model's gene symbols; decides between an old and a current symbol of a gene.
+    symbol_col, geneid_col, counts_layer
+        Where an h5ad or zarr keeps symbols, ids and counts, when not in a usual place.
+
+    Raises
+    ------
+    UserError
+        When the file is absent, damaged, of no known format, holds no raw counts, has no cells or no
+        genes, or names a barcode twice.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError("The matrix does not exist.", where=str(path), fix="Correct the path in the samplesheet.")
+    reader = _reader_for(path)
+    columns = {"symbol_col": symbol_col, "geneid_col": geneid_col, "counts_layer": counts_layer}
+    asked = {name: value for name, value in columns.items() if value}
+    if asked and reader is not _read_anndata:
+        raise UserError(
+            f"{', '.join(asked)} are for h5ad and zarr files only.",
+            where=path.name,
+            fix="Leave these columns of the samplesheet empty for this sample.",
+        )
+    try:
+        if reader is _read_anndata:
+            read = _read_anndata(path, vocab, symbol_col, geneid_col, counts_layer)
+        else:
+            read = reader(path, vocab)
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, tarfile.TarError) as error:
+        # the readers below raise these for a damaged file; a bug would show in the test suite
+        raise UserError(
+            "The matrix cannot be read.",
+            where=str(path),
+            found=f"{type(error).__name__}: {_first_line(error)}",
+            expected=FORMATS,
+            fix="The file may be damaged or cut short: copy it again and compare sizes or checksums.",
+        ) from error
+    return _finish(read, vocab, path.name)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0][:300]
+
+
+def _reader_for(path: Path) -> Callable[..., _Read]:
+    name = path.name.lower()
+    if path.is_dir():
+        if name.endswith(".zarr") or any((path / f).exists() for f in (".zgroup", "zarr.json", ".zattrs")):
+            return _read_anndata
+        return _read_folder
+    if name.endswith((".tar.gz", ".tgz", ".tar")):
+        return _read_archive
+    if name.endswith(".h5ad"):
+        return _read_anndata
+    if name.endswith((".h5", ".hdf5")):
+        return _read_10x_h5
+    if name.endswith(".loom"):
+        return _read_loom
+    if name.endswith((".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")):
+        return _read_text
+    fix = "Convert the matrix to one of these formats."
+    if name.endswith((".mtx", ".mtx.gz")):
+        fix = "Give the folder that holds matrix.mtx, barcodes.tsv and features.tsv, not the matrix.mtx alone."
+    elif name.endswith((".rds", ".rdata")):
+        fix = "Export the R object as .h5ad (zellkonverter, sceasy) or as a 10x folder (DropletUtils::write10xCounts)."
+    raise UserError("This is no known matrix format.", where=str(path), expected=FORMATS, fix=fix)
+
+
+def _finish(read: _Read, vocab: frozenset[str], where: str) -> Matrix:
+    """Check the barcodes, unify the genes."""
+    cells, features = read.counts.shape
+    barcodes = np.asarray([str(b).strip() for b in read.barcodes], dtype=object)
+    if len(barcodes) != cells or len(read.names) != features:
+        raise UserError(
+            "Names and matrix do not fit together.",
+            where=where,
+            found=f"a matrix of {cells} cells x {features} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
+            fix="Check that the files come from the same run.",
+        )
+    twice = [barcode for barcode, times in Counter(barcodes).items() if times > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice)} barcodes occur more than once.",
+            where=where,
+            found=", ".join(twice[:5]),
+            expected="every barcode once in a sample",
+            fix="If several libraries were joined, give each as a sample of its own, or make their barcodes unique "
+            "(a -1, -2, ... suffix for each).",
+        )
+    genes = gene_names.unify(read.names, vocab, read.gene_ids, where)
+    counts, symbols, gene_ids, merged = gene_names.sum_duplicates(read.counts, genes)
+    obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
+    return Matrix(
+        counts=counts,
+        barcodes=barcodes,
+        symbols=symbols,
+        gene_ids=gene_ids,
+        format=read.format,
+        counts_from=read.counts_from,
+        symbols_from=genes.symbols_from if genes.symbols_from != "file" else read.symbols_from,
+        obs=obs.set_axis(barcodes, axis=0),
+        feature_types_left_out=read.feature_types_left_out,
+        messages=[*read.messages, *genes.messages, *merged],
+    )
+
+
+def _check_not_empty(shape: tuple[int, ...], where: str) -> None:
+    if min(shape) == 0:
+        raise UserError(
+            "The matrix is empty.",
+            where=where,
+            found=f"{shape[0]} cells x {shape[1]} genes",
+            expected="at least one cell and one gene",
+        )
+
+
+# --- 10x: a matrix, barcodes, features; many species and kinds of feature ---------------------------
+
+
+def _gene_expression_only(
+    counts: sparse.csr_matrix,
+    ids: list[str],
+    names: list[str],
+    types: Sequence[str] | None,
+    genomes: Sequence[str] | None,
+    where: str,
+) -> tuple[sparse.csr_matrix, list[str], list[str], dict[str, int], list[str]]:
+    """Keep the features that are genes, and of several genomes the human one.
+
+    Returns
+    -------
+    counts, ids, names, left_out, messages
+        `left_out` counts the features of every other kind, such as ``{"Antibody Capture": 17}``.
+    """
+    messages: list[str] = []
+    kinds = list(types) if types is not None else [GENE_EXPRESSION] * len(ids)
+    is_gene = np.array([kind == GENE_EXPRESSION for kind in kinds], dtype=bool)
+    left_out = dict(sorted(Counter(kind for kind in kinds if kind != GENE_EXPRESSION).items()))
+    if not is_gene.any():
+        raise UserError(
+            "The matrix holds no gene expression.",
+            where=where,
+            found=", ".join(f"{number} features of type {kind}" for kind, number in left_out.items()),
+            expected=f"features of type {GENE_EXPRESSION}",
+            fix="Give the gene expression matrix of this sample; antibody or CRISPR counts alone cannot be annotated.",
+        )
+    prefixes = [m["genome"] if (m := GENOME_PREFIX.match(i)) else "" for i in ids]
+    genome_of = list(genomes) if genomes is not None else prefixes
+    present = sorted({g for g, gene in zip(genome_of, is_gene, strict=True) if gene and g})
+    keep = is_gene
+    if len(present) > 1:
+        human = [genome for genome in present if HUMAN_GENOME.match(genome)]
+        if len(human) != 1:
+            raise UserError(
+                "The matrix holds several genomes, and which one is human cannot be told.",
+                where=where,
+                found=", ".join(present),
+                expected="one genome whose name begins with GRCh, hg, human or T2T",
+                fix="Give a matrix with the human genes only.",
+            )
+        keep = is_gene & np.array([genome == human[0] for genome in genome_of], dtype=bool)
+        for genome in present:
+            if genome != human[0]:
+                number = int(sum(g == genome for g, gene in zip(genome_of, is_gene, strict=True) if gene))
+                left_out[f"{GENE_EXPRESSION} ({genome})"] = number
+        messages.append(f"The matrix holds the genomes {', '.join(present)}; only {human[0]} goes on.")
+    chosen = np.flatnonzero(keep)
+
+    def bare(name: str, genome: str) -> str:
+        # Cell Ranger puts the genome before ids and symbols where a reference has several
+        return re.sub(rf"^{re.escape(genome)}_+", "", name) if genome else name
+
+    prefix = genome_of if any(prefixes) else [""] * len(ids)
+    ids = [bare(ids[i], prefix[i]) for i in chosen]
+    names = [bare(names[i], prefix[i]) for i in chosen]
+    if left_out:
+        told = ", ".join(f"{number} {kind}" for kind, number in left_out.items())
+        messages.append(f"Left out, as they are not human gene expression: {told}.")
+        counts = counts[:, chosen]
+    return counts, ids, names, left_out, messages
+
+
+def _find_file(folder: Path, names: Sequence[str]) -> Path | None:
+    for name in names:
+        for candidate in (folder / f"{name}.gz", folder / name):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _matrix_folder(folder: Path) -> Path:
+    """The folder that holds the triplet: this one, or the only one below it (Cell Ranger v2: GRCh38/)."""
+    if _find_file(folder, MATRIX_FILES):
+        return folder
+    below = sorted({p.parent for name in MATRIX_FILES for p in folder.rglob(f"{name}*") if p.is_file()})
+    if len(below) > 1:
+        human = [p for p in below if HUMAN_GENOME.match(p.name)]
+        below = human if len(human) == 1 else below
+    if len(below) == 1:
+        return below[0]
+    if below:
+        raise UserError(
+            "The folder holds several matrices.",
+            where=str(folder),
+            found=", ".join(str(p.relative_to(folder)) for p in below[:6]),
+            fix="Give the folder of one of them.",
+        )
+    inside = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+    raise UserError(
+        "The folder holds no 10x matrix.",
+        where=str(folder),
+        found=inside,
+        expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz]",
+        fix="Give the folder that the quantifier wrote, such as filtered_feature_bc_matrix.",
+    )
+
+
+def _read_folder(folder: Path, vocab: frozenset[str], format: str = "10x folder") -> _Read:
+    """A matrix market triplet, by the names of Cell Ranger 2 and later, STARsolo, alevin-fry.
+
+    scanpy.read_10x_mtx reads two of these layouts and does not check that the files belong together;
+    hence scipy's reader and a check of the dimensions.
+    """
+    where = folder.name
+    folder = _matrix_folder(folder)
+    matrix_path = _find_file(folder, MATRIX_FILES)
+    barcode_path, feature_path = _find_file(folder, BARCODE_FILES), _find_file(folder, FEATURE_FILES)
+    absent = [
+        name
+        for name, found in (("barcodes.tsv", barcode_path), ("features.tsv or genes.tsv", feature_path))
+        if found is None
+    ]
+    if matrix_path is None or barcode_path is None or feature_path is None:
+        raise UserError(
+            f"Of the 10x matrix, {' and '.join(absent)} is missing.",
+            where=str(folder),
+            found=", ".join(sorted(p.name for p in folder.iterdir())[:8]),
+            expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz] together",
+            fix="Copy the whole folder that the quantifier wrote.",
+        )
+    barcodes = _table(barcode_path)[0].tolist()
+    features = _table(feature_path)
+    rows, columns, *_ = scipy_io.mminfo(str(matrix_path))
+    if (rows, columns) == (len(features), len(barcodes)):
+        turned = True
+    elif (rows, columns) == (len(barcodes), len(features)):
+        turned = False  # alevin-fry writes cells x genes
+    else:
+        raise UserError(
+            "Matrix, barcodes and features do not belong together.",
+            where=str(folder),
+            found=f"{matrix_path.name} has {rows} x {columns}, {feature_path.name} {len(features)} features, "
+            f"{barcode_path.name} {len(barcodes)} barcodes",
+            expected="features x barcodes",
+            fix="Copy the three files again from the same run.",
+        )
+    _check_not_empty((len(barcodes), len(features)), where)
+    loaded = scipy_io.mmread(str(matrix_path))
+    loaded = sparse.csr_matrix(loaded.T if turned else loaded)
+    ids = features[0].tolist()
+    names = features[1].tolist() if features.shape[1] > 1 else ids
+    types = features[2].tolist() if features.shape[1] > 2 else None
+    loaded, ids, names, left_out, messages = _gene_expression_only(loaded, ids, names, types, None, where)
+    counts, more = to_counts(loaded, where)
+    return _Read(
+        counts, barcodes, names, format, matrix_path.name, ids,
+        feature_types_left_out=left_out, messages=[*messages, *more],
+    )  # fmt: skip
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A headless tab-separated file as text; no value is taken for missing."""
+    try:
+        return pd.read_csv(
+            path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3, skip_blank_lines=False
+        )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame({0: pd.Series([], dtype=str)})
+
+
+@contextmanager
+def _unzipped(path: Path) -> Iterator[Any]:
+    if path.suffix == ".gz":
+        with gzip.open(path, "rb") as stream:
+            yield stream
+    else:
+        with path.open("rb") as stream:
+            yield stream
+
+
+def _read_archive(path: Path, vocab: frozenset[str]) -> _Read:
+    """A tar of a 10x folder. Only plain files with the expected names are unpacked, into a fresh folder."""
+    wanted = {f"{n}{z}" for n in (*MATRIX_FILES, *BARCODE_FILES, *FEATURE_FILES) for z in ("", ".gz")}
+    with tempfile.TemporaryDirectory(prefix="spikgpt-", dir=os.curdir) as temporary, tarfile.open(path) as tar:
+        unpacked = 0
+        for member in tar:
+            inside = PurePosixPath(member.name)
+            if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
+                raise UserError(
+                    "The archive is not safe to unpack.",
+                    where=str(path),
+                    found=f"{member.name!r}, "
+                    + ("a link or device" if not (member.isfile() or member.isdir()) else "a path outside the archive"),
+                    expected="plain files below the archive's own folder",
+                    fix="Pack the folder again: tar czf matrix.tar.gz filtered_feature_bc_matrix",
+                )
+            # macOS puts ._matrix.mtx.gz beside matrix.mtx.gz
+            if not member.isfile() or inside.name not in wanted:
+                continue
+            unpacked += member.size
+            if unpacked > LARGEST_ARCHIVE:
+                raise UserError(
+                    "The archive unpacks to more than any matrix needs.",
+                    where=str(path),
+                    found=f"more than {LARGEST_ARCHIVE // 1024**3} GiB",
+                )
+            target = Path(temporary, *inside.parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = tar.extractfile(member)
+            assert source is not None  # a plain file has content
+            with source, target.open("wb") as out:
+                shutil.copyfileobj(source, out)
+        folder = Path(temporary)
+        if not any(folder.rglob("matrix.mtx*")) and not any(folder.rglob("quants_mat.mtx*")):
+            raise UserError(
+                "The archive holds no 10x matrix.",
+                where=str(path),
+                expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz]",
+                fix="Pack the folder that the quantifier wrote.",
+            )
+        read = _read_folder(folder, vocab, "10x archive")
+        read.messages = [message.replace(folder.name, path.name) for message in read.messages]
+        return read
+
+
+def _read_10x_h5(path: Path, vocab: frozenset[str]) -> _Read:
+    """Cell Ranger's .h5, version 2 (a group for every genome) or 3 and later."""
+    with h5py.File(path, "r") as file:
+        groups = sorted(file.keys())
+        if {"X", "obs", "var"} <= set(groups):
+            return _read_anndata(path, vocab, None, None, None)
+        legacy = "matrix" not in groups
+        genomes = [g for g in groups if isinstance(file[g], h5py.Group) and "barcodes" in file[g]]
+        sizes = {g: len(file[g]["genes"]) for g in genomes if "genes" in file[g]}
+        if legacy and not genomes:
+            raise UserError(
+                "This .h5 is not a 10x matrix.",
+                where=str(path),
+                found=f"groups {', '.join(groups[:8])}" if groups else "an empty file",
+                expected="filtered_feature_bc_matrix.h5 or raw_feature_bc_matrix.h5 of Cell Ranger "
+                "(not molecule_info.h5)",
+                fix="Give the matrix .h5, or name the file .h5ad if it is one.",
+            )
+    genome = None
+    left_out: dict[str, int] = {}
+    messages: list[str] = []
+    if legacy:
+        human = [g for g in genomes if HUMAN_GENOME.match(g)]
+        if len(genomes) > 1 and len(human) != 1:
+            raise UserError(
+                "The matrix holds several genomes, and which one is human cannot be told.",
+                where=str(path),
+                found=", ".join(genomes),
+                expected="one genome whose name begins with GRCh, hg, human or T2T",
+                fix="Give a matrix with the human genes only.",
+            )
+        genome = human[0] if len(genomes) > 1 else genomes[0]
+        left_out = {f"{GENE_EXPRESSION} ({g})": sizes.get(g, 0) for g in genomes if g != genome}
+        if left_out:
+            messages.append(f"The matrix holds the genomes {', '.join(genomes)}; only {genome} goes on.")
+    # imported here: scanpy takes seconds, and only this format needs it
+    import scanpy as sc
+
+    adata = sc.read_10x_h5(path, genome=genome, gex_only=False)
+    _check_not_empty(adata.shape, path.name)
+    var = adata.var
+    types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
+    genome_of = var["genome"].astype(str).tolist() if "genome" in var and not legacy else None
+    loaded, ids, names, more_left_out, more = _gene_expression_only(
+        sparse.csr_matrix(adata.X), var["gene_ids"].astype(str).tolist(), list(adata.var_names), types, genome_of,
+        path.name,
+    )  # fmt: skip
+    counts, said = to_counts(loaded, path.name)
+    return _Read(
+        counts, list(adata.obs_names), names, "10x h5", f"{genome or 'matrix'}/data", ids,
+        feature_types_left_out={**left_out, **more_left_out}, messages=[*messages, *more, *said],
+    )  # fmt: skip
+
+
+# --- AnnData on disk: h5ad and zarr -------------------------------------------------------------------
+
+
+@contextmanager
+def _store(path: Path) -> Iterator[Any]:
+    """An h5ad or zarr as a mapping of groups; both are read by anndata's `read_elem`."""
+    if path.is_dir():
+        import zarr
+
+        yield zarr.open_group(path, mode="r")
+    else:
+        with h5py.File(path, "r") as file:
+            yield file
+
+
+def _is_sparse(element: Any) -> bool:
+    return str(element.attrs.get("encoding-type", "")) in ("csr_matrix", "csc_matrix") or "h5sparse_format" in dict(
+        element.attrs
+    )
+
+
+def _glance(element: Any) -> str | None:
+    """`fault` of the first values of a stored matrix, without loading it."""
+    if _is_sparse(element):
+        return fault(np.asarray(element["data"][:CHUNK]))
+    rows = max(1, CHUNK // max(1, element.shape[-1]))
+    return fault(np.asarray(element[:rows]))
+
+
+def _load(element: Any) -> sparse.csr_matrix:
+    """A stored matrix as CSR; a dense one in chunks of rows, so that its zeros never fill the memory."""
+    if _is_sparse(element):
+        return sparse.csr_matrix(ad.io.read_elem(element))
+    rows = max(1, CHUNK // max(1, element.shape[1]))
+    blocks = [sparse.csr_matrix(np.asarray(element[i : i + rows])) for i in range(0, element.shape[0], rows)]
+    return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+
+
+def _places_of_counts(store: Any) -> dict[str, str]:
+    """Where an AnnData may keep counts, best first: name -> the group whose var names its columns."""
+    layers = list(store["layers"].keys()) if "layers" in store else []
+    usual = [name for name in RAW_LAYERS if name in layers]
+    places = {"X": "var"} if "X" in store else {}
+    if "raw" in store and "X" in store["raw"]:
+        places["raw/X"] = "raw/var"
+    elif "raw.X" in store:  # anndata before 0.7
+        places["raw.X"] = "raw.var"
+    for name in [*usual, *sorted(set(layers) - set(usual))]:
+        places[f"layers/{name}"] = "var"
+    return places
+
+
+def _read_anndata(
+    path: Path, vocab: frozenset[str], symbol_col: str | None, geneid_col: str | None, counts_layer: str | None
+) -> _Read:
+    """h5ad or zarr: the first place that holds raw counts of X, raw.X, the layers; or `counts_layer`."""
+    with _store(path) as store:
+        if "obs" not in store or "var" not in store:
+            raise UserError(
+                "The file is not an AnnData.",
+                where=str(path),
+                found=f"groups {', '.join(sorted(store.keys())[:8]) or 'none'}",
+                expected="X, obs and var",
+                fix="Write it with anndata's write_h5ad or write_zarr.",
+            )
+        places = _places_of_counts(store)
+        if counts_layer and counts_layer != "X":
+            wanted = {f"layers/{counts_layer}", counts_layer.replace("raw.X", "raw/X"), counts_layer} & set(places)
+            if not wanted:
+                raise UserError(
+                    f"The layer {counts_layer!r} does not exist.",
+                    where=str(path),
+                    found=", ".join(_spoken(place) for place in places),
+                    expected="counts_layer: X, raw.X or the name of a layer",
+                    fix="Correct counts_layer in the samplesheet.",
+                )
+            places = {place: places[place] for place in places if place in wanted}
+        elif counts_layer == "X":
+            places = {"X": "var"}
+        if not places:
+            raise UserError("The file holds no matrix.", where=str(path), expected="X, raw.X or a layer")
+        faults = {place: _glance(store[place]) for place in places}
+        chosen = next((place for place, found in faults.items() if found is None), None)
+        messages: list[str] = []
+        if chosen is None:
+            counts, chosen, messages = _restored(store, faults, path.name)
+        else:
+            _check_not_empty(tuple(_shape(store[chosen])), path.name)
+            counts, messages = to_counts(_load(store[chosen]), f"{path.name}, {_spoken(chosen)}")
+        if chosen != "X" and not counts_layer and "X" in faults:
+            messages.insert(0, f"X holds {faults['X']}; the raw counts of {_spoken(chosen)} are used.")
+        var = ad.io.read_elem(store[places[chosen]])
+        obs = ad.io.read_elem(store["obs"])
+    names, names_from = _symbol_column(var, symbol_col, path.name)
+    ids = _id_column(var, geneid_col, path.name)
+    left_out: dict[str, int] = {}
+    if "feature_types" in var:
+        types = var["feature_types"].astype(str).tolist()
+        counts, _, _, left_out, said = _gene_expression_only(
+            counts, list(names), list(names), types, None, path.name
+        )  # fmt: skip
+        chosen_rows = np.flatnonzero(np.asarray(types) == GENE_EXPRESSION)
+        names = [names[i] for i in chosen_rows]
+        ids = [ids[i] for i in chosen_rows] if ids is not None else None
+        messages += said
+    return _Read(
+        counts, [str(b) for b in obs.index], names, "zarr" if path.is_dir() else "h5ad", _spoken(chosen), ids,
+        symbols_from=names_from, obs=obs, feature_types_left_out=left_out, messages=messages,
+    )  # fmt: skip
+
+
+def _spoken(place: str) -> str:
+    return "raw.X" if place in ("raw/X", "raw.X") else place.replace("layers/", "layers: ")
+
+
+def _shape(element: Any) -> tuple[int, ...]:
+    if _is_sparse(element):
+        return tuple(int(n) for n in element.attrs.get("shape", element.attrs.get("h5sparse_shape", (1, 1))))
+    return tuple(element.shape)
+
+
+def _restored(store: Any, faults: dict[str, str | None], where: str) -> tuple[sparse.csr_matrix, str, list[str]]:
+    """Counts from the first place whose log1p values allow it; else the error that tells of every place."""
+    for place, found in faults.items():
+        # only fractions can be log1p of counts: negative values or NaN cannot, and need no loading
+        if found is not None and found.startswith("fractions"):
+            try:
+                counts, messages = to_counts(_load(store[place]), f"{where}, {_spoken(place)}")
+            except UserError:
+                continue
+            return counts, place, messages
+    seen = [f"{_spoken(place)} has {found}" for place, found in faults.items()]
+    raise not_raw(seen[0], where, seen[1:])
+
+
+def _symbol_column(var: pd.DataFrame, symbol_col: str | None, where: str) -> tuple[list[str], str]:
+    """The column of var that names the genes, and what to call it.
+
+    The index, unless it holds Ensembl ids or nothing known while a column holds more known names.
+    """
+    index = [str(name) for name in var.index]
+    if symbol_col and symbol_col != "index":
+        return _given_column(var, symbol_col, "symbol_col", where), f"var column {symbol_col}"
+    if symbol_col == "index":
+        return index, "var index"
+    if not gene_names.looks_like_ids(index) and gene_names.known_share(index) >= 0.5:
+        return index, "var index"
+    best, share, place = index, gene_names.known_share(index), "var index"
+    if gene_names.looks_like_ids(index):
+        share = 0.3  # symbols are worth more than ids that a table must translate
+    for column in var.columns:
+        if var[column].dtype.kind in "OSUT" or isinstance(var[column].dtype, pd.CategoricalDtype | pd.StringDtype):
+            values = var[column].astype(str).tolist()
+            known = gene_names.known_share(values)
+            if known > share and not gene_names.looks_like_ids(values):
+                best, share, place = values, known, f"var column {column}"
+    return best, place
+
+
+def _id_column(var: pd.DataFrame, geneid_col: str | None, where: str) -> list[str] | None:
+    """The column of var (or its index) that holds Ensembl ids; None when there is none."""
+    if geneid_col and geneid_col != "index":
+        return _given_column(var, geneid_col, "geneid_col", where)
+    candidates = {"index": [str(name) for name in var.index]}
+    for column in var.columns:
+        if var[column].dtype.kind in "OSUT" or isinstance(var[column].dtype, pd.CategoricalDtype | pd.StringDtype):
+            candidates[str(column)] = var[column].astype(str).tolist()
+    return next((values for values in candidates.values() if gene_names.looks_like_ids(values)), None)
+
+
+def _given_column(var: pd.DataFrame, column: str, parameter: str, where: str) -> list[str]:
+    if column not in var:
+        raise UserError(
+            f"var has no column {column!r}.",
+            where=where,
+            found=f"columns {', '.join(map(str, var.columns)) or 'none'}, and the index",
+            expected=f"{parameter}: one of these, or index",
+            fix=f"Correct {parameter} in the samplesheet.",
+        )
+    return [str(value) for value in var[column]]
+
+
+# --- loom and text ----------------------------------------------------------------------------------
+
+
+def _read_loom(path: Path, vocab: frozenset[str]) -> _Read:
+    """loom (genes x cells in /matrix), by h5py: anndata's reader needs loompy, which is no longer kept."""
+
+    def text(values: Any) -> list[str]:
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values)]
+
+    with h5py.File(path, "r") as file:
+        if "matrix" not in file or "row_attrs" not in file or "col_attrs" not in file:
+            raise UserError(
+                "The file is not a loom.",
+                where=str(path),
+                found=f"groups {', '.join(sorted(file.keys())[:8]) or 'none'}",
+                expected="matrix, row_attrs, col_attrs",
+            )
+        rows = {k: text(v) for k, v in file["row_attrs"].items() if v.ndim == 1}
+        columns = {k: text(v) for k, v in file["col_attrs"].items() if v.ndim == 1}
+        matrix = file["matrix"]
+        _check_not_empty((matrix.shape[1], matrix.shape[0]), path.name)
+        if (found := _glance(matrix)) is not None and not found.startswith("fractions"):
+            raise not_raw(found, path.name)
+        counts, messages = to_counts(_load(matrix).T, path.name)
+    barcodes = next((columns[k] for k in ("CellID", "obs_names", "cell_id", "barcode") if k in columns), None)
+    if barcodes is None:
+        raise UserError(
+            "The loom does not name its cells.",
+            where=str(path),
+            found=f"col_attrs {', '.join(columns) or 'none'}",
+            expected="col_attrs/CellID",
+        )
+    if not rows:
+        raise UserError("The loom does not name its genes.", where=str(path), expected="row_attrs/Gene")
+    var = pd.DataFrame(rows)
+    name = next((k for k in ("Gene", "var_names", "gene_name", "gene") if k in rows), var.columns[0])
+    names, names_from = _symbol_column(var.set_index(name, drop=False), None, path.name)
+    obs = pd.DataFrame({k: v for k, v in columns.items() if len(v) == len(barcodes)})
+    return _Read(
+        counts, barcodes, names, "loom", "matrix", _id_column(var, None, path.name),
+        symbols_from=names_from.replace("var index", f"row_attrs/{name}"), obs=obs, messages=messages,
+    )  # fmt: skip
+
+
+def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
+    """Dense csv or tsv, cells x genes or genes x cells, the first row and column being names.
+
+    Read in blocks of rows, each made sparse and looked at: a scaled matrix is refused at its first block.
+    """
+    with _unzipped(path) as stream:
+        lines = [stream.readline().decode("utf-8-sig"), stream.readline().decode("utf-8")]
+    if not lines[1].strip():
+        raise UserError("The table is empty.", where=str(path), found="no line after the header")
+    separator = max(("\t", ",", ";"), key=lines[0].count)
+    if separator not in lines[0]:
+        raise UserError(
+            "The table has one column only.",
+            where=str(path),
+            found=lines[0].strip()[:80],
+            expected="comma- or tab-separated: names in the first row and first column, counts elsewhere",
+        )
+    header = [name.strip().strip('"') for name in lines[0].rstrip("\r\n").split(separator)]
+    # R's write.table leaves the corner out: one name fewer than there are columns
+    width = len(lines[1].rstrip("\r\n").split(separator))
+    if width not in (len(header), len(header) + 1):
+        raise UserError(
+            "The table's rows differ in length.",
+            where=f"{path.name}, line 2",
+            found=f"{width} columns where the header has {len(header)}",
+            expected="the same number of columns in every row",
+        )
+    columns = header if width == len(header) + 1 else header[1:]
+    row_names: list[str] = []
+    blocks: list[sparse.csr_matrix] = []
+    chunks = pd.read_csv(
+        path, sep=separator, header=None, skiprows=1, index_col=0, chunksize=max(1, CHUNK // width),
+        dtype={0: str}, keep_default_na=False, na_values=["", "NA", "NaN", "nan"], encoding="utf-8-sig",
+    )  # fmt: skip
+    for chunk in chunks:
+        text = [i for i, kind in enumerate(chunk.dtypes) if kind.kind not in "iufb"]
+        if text:
+            value = next(str(v) for v in chunk.iloc[:, text[0]] if not _is_number(v))
+            raise UserError(
+                "The table has something other than numbers in it.",
+                where=f"{path.name}, column {columns[text[0]]!r}",
+                found=repr(value[:60]),
+                expected="counts; names in the first row and the first column only",
+                fix="Drop columns of labels or descriptions, or put them into another file.",
+            )
+        values = chunk.to_numpy()
+        found = fault(values)
+        if found is not None and not found.startswith("fractions"):
+            raise not_raw(found, path.name)
+        row_names += [str(name) for name in chunk.index]
+        blocks.append(sparse.csr_matrix(values))
+    loaded = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+    _check_not_empty(loaded.shape, path.name)
+    genes_in_rows = gene_names.known_share(row_names) > gene_names.known_share(columns)
+    messages = [f"The table has {'genes' if genes_in_rows else 'cells'} in rows."]
+    if genes_in_rows:
+        loaded, row_names, columns = sparse.csr_matrix(loaded.T), columns, row_names
+    counts, said = to_counts(loaded, path.name)
+    return _Read(counts, row_names, columns, "csv" if separator != "\t" else "tsv", "table", messages=[*messages, *said])
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
