@@ -1,0 +1,37 @@
+# The commands of a developer's and a newcomer's day; each does what it needs first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: help setup demo test lint lock clean
+
+help:
+	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
+	@echo 'make demo    the whole pipeline on real human pancreas cells'
+	@echo 'make test    everything that can be tested without Docker or a GPU'
+	@echo 'make lint    ruff, mypy, nextflow lint'
+	@echo 'make lock    lock files again from the .in files'
+	@echo 'make clean   results and work files of demo and tests'
+
+setup:
+	@tools/setup
+
+demo: setup
+	@tools/demo/get_data
+	@. .venv/bin/activate && nextflow run . -profile local -work-dir .demo/work -ansi-log false -resume \
+	    --input .demo/data/samplesheet.csv \
+	    --reference .demo/data/reference.h5ad --label_key cell_type --batch_key library \
+	    --outdir results/demo
+	@.venv/bin/python tools/demo/summary.py --results results/demo --truth .demo/data/truth.tsv
+
+test: setup
+	@tools/demo/get_data
+	@tools/test
+
+lint: setup
+	@. .venv/bin/activate && ruff check . && ruff format --check . && mypy bin/spikgpt && \
+	    NXF_SYNTAX_PARSER=v2 nextflow lint -o concise .
+
+lock: setup
+	@tools/lock
+
+clean:
+	rm -rf .demo/work .demo/test results .nf-test .nextflow .nextflow.log*
