@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding."""
+
+from spikgpt.cli import launch, parser, whole_file
+
+
+def main() -> None:
+    args = parser(__doc__)
+    args.add_argument("--h5ad", nargs="+", required=True, help="<sample>.norm.h5ad of all samples")
+    args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
+    args.add_argument("--annotation", nargs="+", required=True, help="<sample>.annotation.parquet")
+    args.add_argument("--resolution", type=float, default=1.0, help="of Leiden: more gives more clusters")
+    args.add_argument("--seed", type=int, default=0, help="of Leiden and UMAP")
+    options = args.parse_args()
+
+    from spikgpt.cohort import cluster_cohort, write_cohort_cells
+
+    table = cluster_cohort(
+        options.h5ad, options.embedding, options.annotation, resolution=options.resolution, seed=options.seed
+    )
+    with whole_file("cohort_cells.parquet") as partial:
+        write_cohort_cells(partial, table)
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Write the annotated h5ad of one sample."""
+
+from spikgpt.cli import launch, parser, whole_file
+
+
+def main() -> None:
+    args = parser(__doc__)
+    args.add_argument("--sample", required=True, help="name of the sample")
+    args.add_argument("--h5ad", required=True, help="<sample>.norm.h5ad")
+    args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
+    args.add_argument("--annotation", required=True, help="<sample>.annotation.parquet")
+    args.add_argument("--annotation-stats", required=True, help="<sample>.annotation.json")
+    args.add_argument("--cohort", required=True, help="cohort_cells.parquet")
+    args.add_argument("--run", required=True, help="run.json")
+    options = args.parse_args()
+
+    import json
+    from pathlib import Path
+
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    from spikgpt.cohort import read_embeddings, run_facts, write_sample
+
+    def read(path: str) -> dict:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+    with whole_file(f"{options.sample}.h5ad") as partial:
+        write_sample(
+            partial,
+            options.h5ad,
+            read_embeddings(options.embedding)[options.sample],
+            pd.read_parquet(options.annotation),
+            pq.read_table(options.cohort),
+            run_facts(read(options.run), read(options.annotation_stats)),
+            options.sample,
+        )
+
+
+if __name__ == "__main__":
+    launch(main)
