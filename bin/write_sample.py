@@ -20,7 +20,6 @@ def main() -> None:
 
     import pandas as pd
     import pyarrow.parquet as pq
-
     from spikgpt.cohort import read_embeddings, run_facts, write_sample
 
     def read(path: str) -> dict:

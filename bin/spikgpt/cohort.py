@@ -100,7 +100,7 @@ def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
         parts, expected = [], 0
         for start, path in sorted(chunks[sample].items()):
             if start != expected:
-                raise ValueError(f"{path.name} begins at cell {start}, the chunk before it ends at {expected}")
+                raise ValueError(f"{path.name} begins at cell {start}, expected {expected}")
             parts.append(np.load(path))
             expected += len(parts[-1])
         embeddings[sample] = np.concatenate(parts)
@@ -323,7 +323,8 @@ def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table,
     made["spikgpt_best_match"] = _categorical(annotation["spikgpt_best_match"], types)
     for column in ("spikgpt_confidence", "spikgpt_p_value"):
         made[column] = annotation[column].astype(np.float32).to_numpy()
-    made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *UNKNOWN_REASONS])
+    reasons = ["", *UNKNOWN_REASONS]
+    made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], reasons)
     made["spikgpt_cluster"] = _categorical(
         mine["spikgpt_cluster"], cluster_order(cohort["spikgpt_cluster"].to_pylist())
     )
@@ -459,6 +460,9 @@ def _join_sparse(
     files: Sequence[h5py.File], out: h5py.File, key: str, columns: Sequence[np.ndarray], genes: int
 ) -> None:
     """Append the CSR matrix `key` of each file to `out`, its columns moved to the cohort's."""
+    # scipy refuses indices and indptr of different widths, so both grow together
+    values = sum(len(file[key]["indices"]) for file in files)
+    width = np.int32 if values < np.iinfo(np.int32).max else np.int64
     joined = None
     for file, column in zip(files, columns, strict=True):
         for _, block in csr_blocks(file[key], _JOIN_ELEMENTS):
@@ -466,9 +470,10 @@ def _join_sparse(
                 (block.data, column[block.indices], block.indptr), shape=(block.shape[0], genes)
             )
             moved.sort_indices()
+            moved.indices = moved.indices.astype(width)
             if joined is None:
                 # chunks made for a whole matrix, not for its first block
-                options = {**_COMPRESSION, "chunks": (1 << 18,), "indptr_dtype": "int64"}
+                options = {**_COMPRESSION, "chunks": (1 << 18,), "indptr_dtype": width}
                 write_elem(out, key, moved, dataset_kwargs=options)
                 joined = sparse_dataset(out[key])
             else:
