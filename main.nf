@@ -31,9 +31,10 @@ def codeVersion() {
     return sources.collect { source -> source.text }.join('\n').digest('SHA-256')
 }
 
-def stop(what, found, expected, fix) {
+// End the run with a message in the form of all others (spikgpt/errors.py)
+def stop(what, found, expected, fix, where = 'command line or -params-file') {
     error """SpikGPT stopped: ${what}
-  where:     command line or -params-file
+  where:     ${where}
   found:     ${found}
   expected:  ${expected}
   next step: ${fix}"""
@@ -79,8 +80,12 @@ workflow {
     )
     QUALITY_CONTROL(READ_INPUT.out.counts, options)
 
+    ch_normalised = QUALITY_CONTROL.out.normalised.ifEmpty {
+        stop('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
+    }
+
     // samples and reference are embedded by the same step, then part again
-    EMBED_CELLS(QUALITY_CONTROL.out.normalised.mix(READ_INPUT.out.reference), options)
+    EMBED_CELLS(ch_normalised.mix(READ_INPUT.out.reference), options)
     ch_embedded = EMBED_CELLS.out.embedded.branch { meta, _h5ad, _embedding ->
         reference: meta.reference
         sample: true

@@ -1,0 +1,140 @@
+"""The samplesheet and the parameters: what is accepted, and what each mistake is told."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from spikgpt.errors import UserError
+from spikgpt.run_input import check_parameters, read_samplesheet
+
+SHEET = json.loads((ROOT / "assets" / "schema_input.json").read_text())
+PARAMETERS = json.loads((ROOT / "nextflow_schema.json").read_text())
+GOOD = {"input": "sheet.csv", "outdir": "results", "unknown_rate": 0.05, "reference": "ref.h5ad", "annotator": None}
+
+
+def sheet(tmp_path, text):
+    path = tmp_path / "sheet.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_rows_are_typed_and_empty_fields_absent(tmp_path):
+    path = sheet(tmp_path, "sample,filtered,batch,min_genes,max_mito_percentage\na,x.h5,b 1,200,12.5\nb,y.h5ad,,,\n")
+    assert read_samplesheet(path, SHEET) == [
+        {"sample": "a", "filtered": "x.h5", "batch": "b 1", "min_genes": 200, "max_mito_percentage": 12.5, "line": 2},
+        {"sample": "b", "filtered": "y.h5ad", "line": 3},
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfsample,filtered\na,x.h5\n",
+        b"sample,filtered\r\na,x.h5\r\n",
+        b"sample,filtered,,\na,x.h5,,\n",
+        b"\nsample,filtered\n\na,x.h5\n,\n",
+        b'sample,filtered\n"a", "x.h5"\n',
+    ],
+    ids=["byte order mark", "CRLF", "trailing commas", "empty lines", "quotes and spaces"],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, text):
+    (row,) = read_samplesheet(sheet(tmp_path, text), SHEET)
+    assert (row["sample"], row["filtered"]) == ("a", "x.h5")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "empty"),
+        ("sample,filtered\n", "lists no sample"),
+        ("filtered\nx.h5\n", "'sample', and 'filtered'"),
+        ("sample\na\n", "'filtered' or 'unfiltered'"),
+        ("sample,filtred\na,x.h5\n", "did you mean 'filtered'"),
+        ("sample,filtered,filtered\na,x,y\n", "twice"),
+        ("sample,filtered,unfiltered\na,,\n", "line 2, column filtered"),
+        ("sample,filtered\n,x.h5\n", "line 2, column sample"),
+        ("sample,filtered\na,x.h5\nA,y.h5\n", "lines 2 and 3"),
+        ("sample,filtered\na b,x.h5\n", "line 2, column sample"),
+        ("sample,filtered\n../a,x.h5\n", "line 2, column sample"),
+        ("sample,filtered\n$(id),x.h5\n", "line 2, column sample"),
+        ("sample,filtered\ncohort,x.h5\n", "name files of the results"),
+        ("sample,filtered,min_genes\na,x.h5,many\n", "column min_genes"),
+        ("sample,filtered,min_genes\na,x.h5,-1\n", "at least 0"),
+        ("sample,filtered,min_genes\na,x.h5,1.5\n", "column min_genes"),
+        ("sample,filtered,max_mito_percentage\na,x.h5,nan\n", "column max_mito_percentage"),
+        ("sample,filtered,max_mito_percentage\na,x.h5,101\n", "at most 100"),
+        ("sample,filtered\na,x.h5,extra\n", "line 2"),
+        (b"PK\x03\x04rest", "Excel"),
+        (b"sample,filtered\n\xff\xfe,x\n", "UTF-8"),
+    ],
+)
+def test_a_mistake_in_the_sheet_is_told_with_its_place(tmp_path, text, told):
+    with pytest.raises(UserError) as error:
+        read_samplesheet(sheet(tmp_path, text), SHEET)
+    message = str(error.value)
+    assert told in message
+    assert "sheet.csv" in message
+    assert "next step:" in message
+
+
+def test_given_parameters_are_returned_sorted():
+    assert list(check_parameters(GOOD, PARAMETERS)) == ["input", "outdir", "reference", "unknown_rate"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"unknown_rte": 0.1}, "did you mean 'unknown_rate'"),
+        ({"unknown-rate": 0.1}, "did you mean 'unknown_rate'"),
+        ({"unknown_rate": 0}, "more than 0"),
+        ({"unknown_rate": 0.9}, "at most 0.5"),
+        ({"unknown_rate": "much"}, "type number"),
+        ({"seed": -1}, "at least 0"),
+        ({"seed": 1.5}, "type integer"),
+        ({"features": "all"}, "one of both, embedding, expression"),
+        ({"input": None}, "--input is missing"),
+        ({"input": "sheet.xlsx"}, ".csv"),
+        ({"annotator": "annotator"}, "Both --reference and --annotator"),
+    ],
+)
+def test_a_mistake_in_a_parameter_is_told(change, told):
+    with pytest.raises(UserError) as error:
+        check_parameters(GOOD | change, PARAMETERS)
+    assert told in str(error.value)
+    assert "next step:" in str(error.value)
+
+
+def test_defaults_of_config_and_schema_agree():
+    import re
+
+    config = (ROOT / "nextflow.config").read_text()
+    block = re.search(r"params \{(.*?)\n\}", config, re.S).group(1)
+    written = dict(re.findall(r"^\s+(\w+)\s+= (.+)$", block, re.M))
+    specs = {name: spec for group in PARAMETERS["$defs"].values() for name, spec in group["properties"].items()}
+    assert set(written) == set(specs)
+    for name, spec in specs.items():
+        if "default" in spec:
+            value = written[name].strip("'\"")
+            assert value == str(spec["default"]).lower() or value == str(spec["default"]), name
+
+
+def test_the_script_writes_both_files_or_none(tmp_path, script):
+    sheet(tmp_path, "sample,filtered\na,x.h5\n")
+    parameters = tmp_path / "parameters.json"
+    parameters.write_text(json.dumps(GOOD))
+    args = (
+        "--samplesheet", "sheet.csv", "--parameters", "parameters.json",
+        "--samplesheet-schema", ROOT / "assets" / "schema_input.json",
+        "--parameter-schema", ROOT / "nextflow_schema.json",
+    )  # fmt: skip
+    assert script("check_input.py", *args).returncode == 0
+    assert json.loads((tmp_path / "samples.json").read_text())[0]["sample"] == "a"
+    assert json.loads((tmp_path / "run.json").read_text())["parameters"]["reference"] == "ref.h5ad"
+
+    (tmp_path / "samples.json").unlink()
+    parameters.write_text(json.dumps(GOOD | {"sede": 1}))
+    failed = script("check_input.py", *args)
+    assert failed.returncode == 65
+    assert failed.stderr.startswith("SpikGPT stopped: There is no parameter --sede")
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "samples.json").exists()
