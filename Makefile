@@ -1,13 +1,14 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint lock images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
 	@echo 'make demo    the whole pipeline on real human pancreas cells'
 	@echo 'make test    everything that can be tested without Docker or a GPU'
 	@echo 'make lint    ruff, mypy, nextflow lint'
+	@echo 'make images  the container images, with Docker'
 	@echo 'make lock    lock files again from the .in files'
 	@echo 'make clean   results and work files of demo and tests'
 
@@ -32,6 +33,12 @@ lint: setup
 
 lock: setup
 	@tools/lock
+
+# the tag is the pipeline's version, as in conf/containers.config
+images:
+	@for image in spikgpt multiqc; do \
+	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:0.1.0 .; \
+	done
 
 clean:
 	rm -rf .demo/work .demo/test results .nf-test .nextflow .nextflow.log*

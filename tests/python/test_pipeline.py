@@ -159,10 +159,15 @@ def test_the_report_names_checkpoint_samples_and_versions(small_run):
     assert {"torch", "spikingjelly", "scikit-learn"} <= set(versions["TRAIN_ANNOTATOR"])
 
 
-def test_chunks_and_cores_change_no_byte(small_run, small_data, tmp_path):
+def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
+    header, *samples = small_data.read_text().splitlines()
+    sheet = tmp_path / "samplesheet.csv"
+    sheet.write_text("\n".join([header, *reversed(samples)]) + "\n")
     config = tmp_path / "cores.config"
     config.write_text("process { withLabel: process_medium { cpus = 1 } }\n")
-    run = nextflow(tmp_path, "-c", config, *small_args(small_data), "--outdir", "results", "--chunk_cells", 37)
+    reference = ("--reference", small_data.parent / "reference.h5ad", "--batch_key", "library")
+    run = nextflow(tmp_path, "-c", config, "-profile", "local,test", "--input", sheet, *reference,
+                   "--outdir", "results", "--chunk_cells", 37)  # fmt: skip
     assert run.returncode == 0, told(run)
     assert told(run).count("EMBED_SCGPT") >= 3 * 4
     other = tmp_path / "results"
