@@ -21,6 +21,13 @@ def _shade(colour: str, factor: float) -> str:
     return "#" + "".join(f"{c:02x}" for c in mixed)
 
 
+def _nth(at: int) -> str:
+    """The colour at a place; after the last one, the same darker, then lighter."""
+    turn, place = divmod(at, len(_SAFE))
+    factor = (1.0, 0.6, 1.8)[turn % 3]
+    return _SAFE[place] if factor == 1 else _shade(_SAFE[place], factor)
+
+
 def cell_type_colours(cell_types: Iterable[str]) -> dict[str, str]:
     """A colour for each cell type, by its place in the alphabet; Unknown and "" are grey.
 
@@ -28,8 +35,22 @@ def cell_type_colours(cell_types: Iterable[str]) -> dict[str, str]:
     no palette keeps more apart: tables and hover texts name the type.
     """
     colours = {UNKNOWN: UNKNOWN_COLOUR, "": "#e0e0e0"}
-    for at, name in enumerate(sorted(set(cell_types) - set(colours))):
-        round_, place = divmod(at, len(_SAFE))
-        factor = (1.0, 0.6, 1.8)[round_ % 3]
-        colours[name] = _SAFE[place] if factor == 1 else _shade(_SAFE[place], factor)
-    return colours
+    names = sorted(set(cell_types) - set(colours))
+    return colours | {name: _nth(at) for at, name in enumerate(names)}
+
+
+REASON_COLOURS = {
+    "low_confidence": "#e69f00",
+    "outside_reference": "#d55e00",
+    "low_gene_match": "#cc79a7",
+    "low_quality": "#56b4e9",
+}
+"""Colours of the reasons for Unknown."""
+
+CONTINUOUS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+"""Five steps of viridis, low to high."""
+
+
+def series_colours(count: int) -> list[str]:
+    """Colours for series that are no cell types: samples, clusters, reasons."""
+    return [_nth(at) for at in range(count)]

@@ -1,0 +1,180 @@
+"""What the report is made from: the steps' statistics and the cohort's tables."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spikgpt.cohort import LABEL_COLUMNS, OBS_COLUMNS
+from spikgpt.tables import REMOVED_COLUMNS, read_tsv
+
+_STATS = ("import", "called", "doublets", "filter", "norm", "annotation")
+_NUMBERS = ("n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", *LABEL_COLUMNS[2:4])
+
+Stats = dict[str, Any]
+
+
+@dataclass
+class Inputs:
+    """Everything the report shows, as read.
+
+    Attributes
+    ----------
+    samples
+        Names of all samples of the samplesheet, sorted.
+    run
+        `run.json`: version and parameters.
+    stats
+        Step (import, called, doublets, filter, norm, annotation) to sample to statistics.
+    embeddings
+        Statistics of every chunk that was embedded, the reference's among them.
+    reference
+        `reference.json`; None without a reference.
+    cells
+        `cells.tsv.gz`; no rows when no sample has a cell left.
+    tables
+        Further tables by file name, as text.
+    qc
+        Sample to QC metrics of its called cells, before any filter.
+    umap
+        Coordinates of the cells, in the order of `cells`; None without them.
+    annotator
+        `config.json` of the annotator; None when there was none to read.
+    """
+
+    samples: list[str]
+    run: Stats
+    stats: dict[str, dict[str, Stats]] = field(default_factory=lambda: {kind: {} for kind in _STATS})
+    embeddings: list[Stats] = field(default_factory=list)
+    reference: Stats | None = None
+    cells: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    qc: dict[str, pd.DataFrame] = field(default_factory=dict)
+    umap: pd.DataFrame | None = None
+    annotator: Stats | None = None
+
+    @property
+    def unknown_rate(self) -> float:
+        return float(self.run["parameters"]["unknown_rate"])
+
+    def of_sample(self, sample: str) -> pd.DataFrame:
+        """The sample's annotated cells."""
+        return self.cells[self.cells["sample"] == sample]
+
+    def sample_embeddings(self) -> list[Stats]:
+        """Statistics of the samples' chunks, without the reference's."""
+        return [chunk for chunk in self.embeddings if chunk.get("sample") in self.samples]
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_inputs(
+    samples: str | Path,
+    run: str | Path,
+    stats: Iterable[str | Path],
+    tables: str | Path,
+    qc: Iterable[str | Path],
+    annotator: str | Path | None,
+) -> Inputs:
+    """Read the report's inputs; tables and statistics that a run did not make may be absent.
+
+    Parameters
+    ----------
+    samples, run
+        `samples.json` and `run.json` of the input check.
+    stats
+        JSON files of the steps, told apart by their names.
+    tables
+        Folder of the cohort's tables.
+    qc
+        `<sample>.qc.parquet`.
+    annotator
+        Folder of the annotator.
+    """
+    made = Inputs(sorted(row["sample"] for row in read_json(samples)), read_json(run))
+    for path in sorted(map(Path, stats)):
+        if path.name == "reference.json":
+            made.reference = read_json(path)
+        elif re.fullmatch(r".+\.\d+\.embedding\.json", path.name):
+            made.embeddings.append(read_json(path))
+        else:
+            sample, kind = path.name.removesuffix(".json").rsplit(".", 1)
+            made.stats[kind][sample] = read_json(path)
+    folder = Path(tables)
+    for path in sorted(folder.glob("*.tsv")):
+        made.tables[path.name] = read_tsv(path)
+    removed = folder / "removed_cells.tsv.gz"
+    made.tables[removed.name] = (
+        read_tsv(removed) if removed.is_file() else pd.DataFrame(columns=list(REMOVED_COLUMNS))
+    )
+    made.cells = _read_cells(folder / "cells.tsv.gz")
+    places = folder / "cohort_cells.parquet"
+    if places.is_file():
+        made.umap = pd.read_parquet(places, columns=["sample", "barcode", "umap_1", "umap_2"])
+        if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
+            raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
+    for path in sorted(map(Path, qc)):
+        made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
+    if annotator is not None and (Path(annotator) / "config.json").is_file():
+        made.annotator = read_json(Path(annotator) / "config.json")
+    return made
+
+
+def _read_cells(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        empty = pd.DataFrame(columns=["sample", "barcode", *OBS_COLUMNS[1:]], dtype=str)
+        return empty.astype(dict.fromkeys(_NUMBERS, float))
+    texts = dict.fromkeys(("sample", "barcode", *OBS_COLUMNS), "string[pyarrow]")
+    kinds = {**texts, **dict.fromkeys(_NUMBERS, "float64")}
+    kinds["predicted_doublet"] = "bool"
+    keep = {column: [] for column in kinds} | {column: [""] for column in _NUMBERS}
+    cells = pd.read_csv(path, sep="\t", dtype=kinds, keep_default_na=False, na_values=keep)
+    for column in texts.keys() - {*_NUMBERS, "predicted_doublet"}:
+        cells[column] = cells[column].astype(object)
+    return cells
+
+
+def check_numbers(inputs: Inputs) -> dict[str, dict[str, int]]:
+    """Cells per step and sample, checked to add up.
+
+    Returns
+    -------
+    Sample to: barcodes, called, one entry `removed: <reason>` per reason, annotated (with a
+    type) and unknown.
+
+    Raises
+    ------
+    ValueError
+        A step has more or fewer cells than the step before left it.
+    """
+    removed = inputs.tables["removed_cells.tsv.gz"]
+    reasons = sorted(set(removed["reason"]))
+    steps = {}
+    for sample in inputs.samples:
+        cells = inputs.of_sample(sample)
+        gone = removed.loc[removed["sample"] == sample, "reason"].value_counts()
+        unknown = int((cells["spikgpt_cell_type"] == "Unknown").sum())
+        kept = len(cells)
+        imported = inputs.stats["import"].get(sample, {})
+        barcodes = int(imported.get("barcodes", kept + gone.sum()))
+        counted = barcodes - int(imported.get("barcodes_without_counts", 0))
+        called = int(inputs.stats["called"].get(sample, {}).get("cells", counted))
+        if called - int(gone.sum()) != kept or called > counted:
+            raise ValueError(
+                f"{sample}: {barcodes} barcodes, {called} called cells, {int(gone.sum())} removed, "
+                f"{kept} annotated do not add up"
+            )
+        steps[sample] = {
+            "barcodes": barcodes,
+            "called": called,
+            **{f"removed: {reason}": int(gone.get(reason, 0)) for reason in reasons},
+            "annotated": kept - unknown,
+            "unknown": unknown,
+        }
+    return steps

@@ -1,0 +1,87 @@
+"""The methods text of the report, filled in from the run."""
+
+from spikgpt.report.content import html_list, text
+from spikgpt.report.inputs import Inputs
+
+_CITATIONS = {
+    "spikgpt": "SpikGPT {version} (this pipeline).",
+    "nextflow": "Di Tommaso P, et al. Nextflow enables reproducible computational workflows. Nat Biotechnol 2017;35:316.",
+    "emptydrops": "Lun ATL, et al. EmptyDrops: distinguishing cells from empty droplets in droplet-based single-cell RNA "
+    "sequencing data. Genome Biol 2019;20:63.",
+    "scrublet": "Wolock SL, et al. Scrublet: computational identification of cell doublets in single-cell transcriptomic "
+    "data. Cell Syst 2019;8:281.",
+    "scanpy": "Wolf FA, et al. SCANPY: large-scale single-cell gene expression data analysis. Genome Biol 2018;19:15.",
+    "scgpt": "Cui H, et al. scGPT: toward building a foundation model for single-cell multi-omics using generative AI. "
+    "Nat Methods 2024;21:1470.",
+    "spikingjelly": "Fang W, et al. SpikingJelly: an open-source machine learning infrastructure platform for "
+    "spike-based intelligence. Sci Adv 2023;9:eadi1480.",
+    "spikformer": "Zhou Z, et al. Spikformer: when spiking neural network meets transformer. ICLR 2023.",
+    "conformal": "Vovk V, Gammerman A, Shafer G. Algorithmic Learning in a Random World. Springer 2005.",
+    "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
+    "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
+    "arXiv 2018:1802.03426.",
+    "multiqc": "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
+    "Bioinformatics 2016;32:3047.",
+}
+
+
+def methods_html(inputs: Inputs) -> str:
+    """Paragraphs and the list of what they cite; only steps that this run did are named."""
+    given, cited = inputs.run["parameters"], ["spikgpt", "nextflow"]
+
+    def cite(*keys: str) -> str:
+        for key in keys:
+            if key not in cited:
+                cited.append(key)
+        return "[" + ", ".join(str(cited.index(key) + 1) for key in keys) + "]"
+
+    samples, kept = len(inputs.samples), len(inputs.cells)
+    parts = [
+        f"Counts of {samples} sample{'' if samples == 1 else 's'} were analysed with SpikGPT "
+        f"{text(inputs.run['version'])} [1], run by Nextflow [2]."
+    ]
+    if inputs.stats["called"]:
+        parts.append(f"Cells of {len(inputs.stats['called'])} unfiltered matrices were called by EmptyDrops {cite('emptydrops')}.")
+    scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
+    if scored:
+        parts.append(f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} samples and removed.")
+    parts.append(
+        "Cells were filtered per sample by median absolute deviations of counts, genes, counts in the top 20 genes and "
+        f"mitochondrial share, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled to "
+        f"10,000 per cell and log1p transformed with scanpy {cite('scanpy')}."
+    )
+    chunks = inputs.sample_embeddings()
+    if chunks:
+        name = text(chunks[0].get("scgpt_name", "scGPT"))
+        own = (
+            f"the checkpoint {name} of the SpikGPT project, which has scGPT's architecture but is not one of its "
+            "published models"
+            if chunks[0].get("bundled")
+            else f"the scGPT checkpoint {name}"
+        )
+        parts.append(
+            f"Cells were embedded by scGPT {cite('scgpt')} with {own} (sha256 "
+            f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(given.get('max_genes'))} genes per cell."
+        )
+    config = inputs.annotator
+    if config:
+        cells = config.get("training", {}).get("cells", 0)
+        trained = "trained in this run" if given.get("reference") else "trained before"
+        parts.append(
+            f"Cell types came from an annotator {trained} on {cells:,} reference cells of {len(config['classes'])} types: "
+            f"spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
+            f"(features: {text(config.get('features', ''))}). Cells whose conformal p-value {cite('conformal')} was at "
+            f"most {inputs.unknown_rate:.3g} were called Unknown."
+        )
+    if kept:
+        parts.append(
+            "All samples' cells were clustered by Leiden "
+            f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour graph "
+            f"of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster "
+            "than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells, more "
+            "than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations outside of the "
+            "reference."
+        )
+    parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")
+    references = [text(_CITATIONS[key].format(version=inputs.run["version"])) for key in cited]
+    return f"<p>{' '.join(parts)}</p>{html_list(references, ordered=True)}"

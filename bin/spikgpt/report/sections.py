@@ -1,0 +1,926 @@
+"""The sections of the report, in the order a reader needs them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spikgpt import UNKNOWN
+from spikgpt.cohort import UNKNOWN_REASONS, cluster_order
+from spikgpt.report.content import Group, Section, html_facts, html_list, labels, number, short, text
+from spikgpt.report.inputs import Inputs, check_numbers
+from spikgpt.report.methods import methods_html
+from spikgpt.report.palette import (
+    CONTINUOUS,
+    REASON_COLOURS,
+    UNKNOWN_COLOUR,
+    cell_type_colours,
+    series_colours,
+)
+
+MAP_POINTS = 5000
+"""Cells on the map at most."""
+
+VIOLIN_CELLS = 1000
+
+HIGH_UNKNOWN = 3
+"""A sample with more Unknown cells than this many times the expected rate is pointed out."""
+
+FEW_CELLS = 100
+"""A sample with fewer cells than this is pointed out."""
+
+QC_METRICS = (
+    ("n_genes_by_counts", "Genes per cell", "genes"),
+    ("total_counts", "Counts per cell", "counts (UMIs)"),
+    ("pct_counts_mt", "Mitochondrial", "% of counts"),
+    ("pct_counts_ribo", "Ribosomal", "% of counts"),
+    ("pct_counts_hb", "Haemoglobin", "% of counts"),
+)
+
+REASON_TEXTS = {
+    "low_confidence": "lies between types (low_confidence)",
+    "outside_reference": "fits no type (outside_reference)",
+    "low_gene_match": "no gene that scGPT knows (low_gene_match)",
+    "low_quality": "too shallow to judge (low_quality)",
+}
+
+SUMMARY = Group("spikgpt_summary", "Summary", "What came out, and what needs a look before the data are used.")
+CELLS = Group("spikgpt_cells", "Cells and quality", "How many cells went in and stayed, and how good they are.")
+TYPES = Group("spikgpt_types", "Cell types", "What the cells are, and how sure the labels are.")
+UNKNOWNS = Group("spikgpt_unknown", "Unknown cells", "Cells that were rejected, why, and whether they are a type.")
+MODELS = Group("spikgpt_models", "Models", "What the labels come from, and how well it does.")
+RECORD = Group("spikgpt_record", "Methods and parameters", "What was done, in words to cite, and with which values.")
+
+Made = Section | None
+
+
+def general_statistics(inputs: Inputs) -> Section:
+    """One row per sample for MultiQC's table at the top of the report."""
+    steps = check_numbers(inputs)
+    rows: dict[str, dict[str, Any]] = {}
+    for sample in inputs.samples:
+        cells = inputs.of_sample(sample)
+        kept = len(cells)
+        doublets = inputs.stats["doublets"].get(sample, {})
+        rows[sample] = {
+            "cells_in": steps[sample]["called"],
+            "cells_kept": kept,
+            "median_genes": number(cells["n_genes_by_counts"].median()),
+            "median_counts": number(cells["total_counts"].median()),
+            "pct_mt": number(cells["pct_counts_mt"].median()),
+            "pct_doublets": number(100 * doublets["predicted_rate"]) if doublets.get("run") else None,
+            "median_confidence": number(cells["spikgpt_confidence"].median()),
+            "pct_unknown": number(100 * steps[sample]["unknown"] / kept) if kept else None,
+        }
+        rows[sample] = {name: value for name, value in rows[sample].items() if value is not None}
+    expected = 100 * inputs.unknown_rate
+    columns = {
+        "cells_in": ("Cells in", "Cells before quality control", "Blues", "{:,.0f}", {}),
+        "cells_kept": ("Cells kept", "Cells after doublets and filters, all annotated", "Greens", "{:,.0f}", {}),
+        "median_genes": ("Genes", "Median genes per kept cell", "PuBu", "{:,.0f}", {}),
+        "median_counts": ("Counts", "Median counts (UMIs) per kept cell", "BuPu", "{:,.0f}", {}),
+        "pct_mt": ("Mito", "Median mitochondrial share of a kept cell's counts", "Reds", "{:,.1f}", {"max": 20}),
+        "pct_doublets": ("Doublets", "Predicted doublets among cells in", "Oranges", "{:,.1f}", {"max": 20}),
+        "median_confidence": (
+            "Confidence",
+            "Median calibrated probability of the best match; near 1 is good",
+            "RdYlGn",
+            "{:,.2f}",
+            {"min": 0.5, "max": 1},
+        ),
+        "pct_unknown": (
+            UNKNOWN,
+            f"Rejected cells; about {expected:.3g} % is expected where all types are in the reference",
+            "YlOrRd",
+            "{:,.1f}",
+            {"max": 100, "cond_formatting_rules": {"warn": [{"gt": HIGH_UNKNOWN * expected}]}},
+        ),
+    }
+    headers = {
+        name: {
+            "title": title,
+            "description": description,
+            "scale": scale,
+            "format": form,
+            "min": 0,
+            "namespace": "SpikGPT",
+            **({"suffix": " %"} if name.startswith("pct_") else {}),
+            **more,
+        }
+        for name, (title, description, scale, form, more) in columns.items()
+    }
+    return Section("spikgpt_general", "General statistics", "", "generalstats", rows, {"headers": headers})
+
+
+def summary(inputs: Inputs) -> Made:
+    """The first screen: cells, types, confidence, what is new."""
+    cells = inputs.cells
+    total, samples = len(cells), len(inputs.samples)
+    plural = "" if samples == 1 else "s"
+    lines = []
+    if total:
+        labelled = cells.loc[cells["spikgpt_cell_type"] != UNKNOWN, "spikgpt_cell_type"]
+        counts = labelled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+        share = 100 * (total - len(labelled)) / total
+        lines.append(f"<b>{total:,} cells</b> of {samples} sample{plural} passed quality control.")
+        common = ", ".join(f"{short(name)} ({100 * n / total:.1f} %)" for name, n in counts.head(6).items())
+        lines.append(f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else ''}.")
+        lines.append(
+            f"<b>{share:.1f} %</b> are {UNKNOWN}; about {100 * inputs.unknown_rate:.3g} % is what the method "
+            "rejects where every type is in the reference. Median confidence of the labelled cells: "
+            f"{_median(cells.loc[cells['spikgpt_cell_type'] != UNKNOWN, 'spikgpt_confidence'])}."
+        )
+        found = inputs.tables.get("unknown_populations.tsv", pd.DataFrame())
+        if len(found):
+            first = found.iloc[0]
+            lines.append(
+                f"<b>{len(found)} population{'' if len(found) == 1 else 's'} outside of the reference</b>: the "
+                f"largest is cluster {text(first['cluster'])} with {int(first['unknown_cells']):,} {UNKNOWN} cells, "
+                f"nearest to {short(first['nearest_type'])}, markers "
+                f"{text(', '.join(str(first['markers']).split(', ')[:5]))}."
+            )
+        else:
+            lines.append("No cluster holds far more rejected cells than expected: no sign of a type missing.")
+    else:
+        lines.append(f"<b>No cell</b> of {samples} sample{plural} passed quality control.")
+    return Section(
+        "spikgpt_overview",
+        "In short",
+        "The whole cohort in a few lines; the sections below show each figure per sample.",
+        "html",
+        html_list(lines),
+    )
+
+
+def warnings(inputs: Inputs) -> list[str]:
+    """What a reader must know before using the data, as HTML; the gravest first."""
+    grave, notes = [], []
+    steps = check_numbers(inputs)
+    for sample in inputs.samples:
+        count, name = steps[sample], f"<b>{text(sample)}</b>"
+        kept = count["annotated"] + count["unknown"]
+        stats = {kind: found.get(sample, {}) for kind, found in inputs.stats.items()}
+        if kept == 0:
+            why = ", ".join(
+                f"{k.removeprefix('removed: ')} {v:,}" for k, v in count.items() if k.startswith("removed") and v
+            )
+            grave.append(
+                f"{name} was <b>skipped</b>: none of its {count['called']:,} cells passed quality control"
+                + (f" ({text(why)})." if why else ".")
+            )
+            continue
+        if kept < FEW_CELLS:
+            notes.append(f"{name} has only {kept:,} cells: shares and distributions of it are rough.")
+        if 2 * kept < count["called"]:
+            notes.append(f"{name} lost {100 * (1 - kept / count['called']):.0f} % of its cells to quality control.")
+        share = count["unknown"] / kept
+        if stats["annotation"].get("tissue_warning"):
+            grave.append(f"{name}: {text(stats['annotation']['tissue_warning'])}")
+        elif share > HIGH_UNKNOWN * inputs.unknown_rate and count["unknown"] >= 10:
+            notes.append(
+                f"{name} has {100 * share:.1f} % {UNKNOWN} cells, {share / inputs.unknown_rate:.1f} times the "
+                "expected rate: a type that the reference lacks, low quality, or another tissue."
+            )
+        chunks = [c for c in inputs.sample_embeddings() if c["sample"] == sample]
+        for message in sorted({c["tissue_warning"] for c in chunks if c.get("tissue_warning")}):
+            grave.append(f"{name}: {text(message)}")
+        for kind in ("import", "called", "doublets", "filter", "annotation"):
+            notes += [f"{name}: {text(message)}" for message in stats[kind].get("messages", [])]
+    for message in (inputs.annotator or {}).get("warnings", []):
+        notes.append(f"Reference: {text(message)}")
+    for message in (inputs.reference or {}).get("messages", []):
+        notes.append(f"Reference: {text(message)}")
+    losing = benchmark_verdict(inputs)
+    if losing and losing[0]:
+        notes.append(losing[1])
+    return [f"<div class='alert alert-danger py-2 mb-2'>{item}</div>" for item in grave] + [
+        f"<div class='alert alert-warning py-2 mb-2'>{item}</div>" for item in notes
+    ]
+
+
+def warnings_section(inputs: Inputs) -> Made:
+    items = warnings(inputs)
+    good = "<div class='alert alert-success py-2 mb-2'>Nothing to warn of.</div>"
+    shown = "".join(items[:12])
+    if len(items) > 12:
+        shown += f"<details><summary>{len(items) - 12} more</summary>{''.join(items[12:])}</details>"
+    return Section(
+        "spikgpt_warnings",
+        "Warnings and skipped samples",
+        "Red: the sample is missing or its labels may not be trusted. Yellow: read before use. Green: no finding.",
+        "html",
+        shown or good,
+    )
+
+
+def cells_per_step(inputs: Inputs) -> Made:
+    """Where cells went, per sample; the parts of a bar add up to its called cells."""
+    steps = check_numbers(inputs)
+    names = list(next(iter(steps.values())))
+    categories = {"annotated": {"name": "Annotated with a type", "color": "#009e73"}}
+    categories["unknown"] = {"name": UNKNOWN, "color": UNKNOWN_COLOUR}
+    reasons = [name for name in names if name.startswith("removed: ")]
+    colours = series_colours(len(reasons))
+    for at, name in enumerate(reasons):
+        label = short(name.removeprefix("removed: ").replace("_", " "))
+        categories[f"r{at}"] = {"name": f"Removed: {label}", "color": colours[at]}
+    data = {
+        sample: {
+            "annotated": count["annotated"],
+            "unknown": count["unknown"],
+            **{f"r{at}": count[name] for at, name in enumerate(reasons)},
+        }
+        for sample, count in steps.items()
+    }
+    return Section(
+        "spikgpt_steps",
+        "Cells per step",
+        "Each bar is one sample's called cells: kept ones from the left, removed ones by their first reason. "
+        "Good samples keep most; one long removal bar says what went wrong.",
+        "bargraph",
+        data,
+        {"categories": categories, "pconfig": {"ylab": "Cells", "cpswitch_counts_label": "Cells"}},
+    )
+
+
+def steps_table(inputs: Inputs) -> Made:
+    """The same as numbers, barcodes included."""
+    rows = {}
+    for sample, count in check_numbers(inputs).items():
+        doublets = sum(n for name, n in count.items() if name.startswith("removed: ") and "doublet" in name)
+        kept = count["annotated"] + count["unknown"]
+        rows[sample] = {
+            "barcodes": count["barcodes"],
+            "called": count["called"],
+            "singlets": count["called"] - doublets,
+            "filtered": kept,
+            "annotated": count["annotated"],
+            "unknown": count["unknown"],
+        }
+    titles = {
+        "barcodes": ("Barcodes", "Barcodes in the matrix as it came in"),
+        "called": ("Called cells", "Cells by cell calling; all barcodes with counts where the matrix came filtered"),
+        "singlets": ("After doublets", "Called cells less those removed as doublets"),
+        "filtered": ("After filters", "Cells that passed every filter"),
+        "annotated": ("Annotated", "Cells with a type of the reference"),
+        "unknown": (UNKNOWN, "Cells that were rejected; with Annotated they make up After filters"),
+    }
+    return Section(
+        "spikgpt_steps_table",
+        "Cells per step, in numbers",
+        f"From left to right what each step left; Annotated and {UNKNOWN} add up to After filters.",
+        "table",
+        rows,
+        _table(titles, "Sample", decimals=0),
+    )
+
+
+def knee(inputs: Inputs) -> Made:
+    """Barcode rank curves of samples whose cells were called."""
+    curves = {
+        sample: {point["rank"]: point["umis"] for point in stats["knee"]}
+        for sample, stats in sorted(inputs.stats["called"].items())
+        if stats.get("knee")
+    }
+    if not curves:
+        return None
+    return Section(
+        "spikgpt_knee",
+        "Knee plot",
+        "Counts of each barcode, from the largest. A good library has a clear step between cells (left) and empty "
+        "droplets (right); without one, the number of cells is uncertain.",
+        "linegraph",
+        curves,
+        {
+            "pconfig": {
+                "xlab": "Barcode rank",
+                "ylab": "Counts (UMIs)",
+                "xlog": True,
+                "ylog": True,
+                "smooth_points": None,
+                "colors": dict(zip(curves, series_colours(len(curves)), strict=True)),
+            }
+        },
+    )
+
+
+def qc_box(inputs: Inputs) -> Made:
+    """Distribution of each metric per sample, before any filter."""
+    shown = [m for m in QC_METRICS if any(m[0] in table for table in inputs.qc.values())]
+    datasets = []
+    for metric, _, _ in shown:
+        boxes = {}
+        for sample, table in sorted(inputs.qc.items()):
+            values = table[metric].to_numpy(dtype=np.float64)
+            if len(values):
+                low, q1, median, q3, high = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
+                boxes[sample] = {
+                    "min": round(float(low), 4),
+                    "q1": round(float(q1), 4),
+                    "median": round(float(median), 4),
+                    "q3": round(float(q3), 4),
+                    "max": round(float(high), 4),
+                    "mean": round(float(values.mean()), 4),
+                }
+        datasets.append(boxes)
+    if not any(datasets):
+        return None
+    return Section(
+        "spikgpt_qc",
+        "Quality per sample",
+        "Called cells before any filter: box = middle half, line = median, whiskers = 1st to 99th percentile. Samples "
+        "of one experiment should look alike; few genes or a high mitochondrial share mean damaged cells.",
+        "boxplot",
+        datasets,
+        {
+            "pconfig": {
+                "data_labels": [{"name": name, "ylab": unit} for _, name, unit in shown],
+                "sort_samples": True,
+            }
+        },
+    )
+
+
+def qc_violin(inputs: Inputs) -> Made:
+    """Distribution of each metric over all called cells."""
+    tables = [(sample, table) for sample, table in sorted(inputs.qc.items()) if len(table)]
+    if not tables:
+        return None
+    joined = pd.concat([table.assign(sample=sample) for sample, table in tables], ignore_index=True)
+    some = joined.iloc[evenly(len(joined), VIOLIN_CELLS)]
+    shown = [m for m in QC_METRICS if m[0] in some]
+    rows = {
+        f"{text(row.sample)} {text(row.barcode)}": {m[0]: number(getattr(row, m[0])) for m in shown}
+        for row in some.itertuples(index=False)
+    }
+    headers = {
+        metric: {
+            "title": name,
+            "description": f"{name}, {unit}",
+            "min": 0,
+            "suffix": " %" if metric.startswith("pct") else "",
+            "format": "{:,.1f}" if metric.startswith("pct") else "{:,.0f}",
+        }
+        for metric, name, unit in shown
+    }
+    return Section(
+        "spikgpt_qc_violin",
+        "Quality of all cells",
+        f"Violins over {len(some):,} of {len(joined):,} called cells of all samples, taken evenly, before any filter. "
+        "One bulge is usual; a second one at few genes or high mitochondrial share is debris or dying cells.",
+        "violin",
+        rows,
+        {"headers": headers, "pconfig": {"rows_are_samples": False, "col1_header": "Cell"}},
+    )
+
+
+def doublets(inputs: Inputs) -> Made:
+    """What doublet detection expected and found."""
+    rows = {
+        sample: {
+            "expected": number(100 * stats["expected_rate"]),
+            "found": number(100 * stats["predicted_rate"]),
+            "cells": stats["predicted"],
+            "threshold": number(stats["threshold"]),
+        }
+        for sample, stats in sorted(inputs.stats["doublets"].items())
+        if stats.get("run")
+    }
+    if not rows:
+        return None
+    rows = {sample: {k: v for k, v in row.items() if v is not None} for sample, row in rows.items()}
+    titles = {
+        "expected": ("Expected %", "From the number of cells, 0.8 % per 1,000"),
+        "found": ("Found %", "Predicted doublets"),
+        "cells": ("Doublets", "Predicted doublets, cells"),
+        "threshold": ("Threshold", "Scrublet's score from which a cell is a doublet"),
+    }
+    return Section(
+        "spikgpt_doublets",
+        "Doublets",
+        "Found should not be far above expected; none found with many expected means that the scores had no gap.",
+        "table",
+        rows,
+        _table(titles, "Sample", decimals=2),
+    )
+
+
+def composition(inputs: Inputs) -> Made:
+    """Types per sample, and per condition where there are several."""
+    cells = inputs.cells
+    if not len(cells):
+        return None
+    types = _types(cells)
+    shown = labels(types)
+    colours = cell_type_colours(types)
+    ids = {name: f"t{at}" for at, name in enumerate(types)}
+    categories = {ids[name]: {"name": shown[name], "color": colours[name]} for name in types}
+    datasets, tabs = [], []
+    for column, title in (("sample", "By sample"), ("condition", "By condition"), ("donor", "By donor")):
+        values = cells[column].astype(str)
+        if column != "sample" and values.nunique() < 2:
+            continue
+        counts = pd.crosstab(values, cells["spikgpt_cell_type"].astype(str))
+        names = labels(name or "(not given)" for name in counts.index)
+        datasets.append(
+            {
+                names[name or "(not given)"]: {ids[t]: int(row[t]) for t in counts.columns}
+                for name, row in counts.iterrows()
+            }
+        )
+        tabs.append({"name": title, "ylab": "Cells"})
+    return Section(
+        "spikgpt_composition",
+        "Composition",
+        "Share of each type; switch to counts on top. Replicates should look alike; the order and the colours of "
+        "types are the same in every plot.",
+        "bargraph",
+        datasets,
+        {
+            "categories": [categories] * len(datasets),
+            "pconfig": {
+                "data_labels": tabs,
+                "ylab": "Cells",
+                "cpswitch_counts_label": "Cells",
+                "cpswitch_c_active": False,
+            },
+        },
+    )
+
+
+def distribution(inputs: Inputs, column: str, id: str, name: str, description: str, xlab: str) -> Made:
+    """Histogram of a number from 0 to 1 per sample, as lines."""
+    edges = np.linspace(0, 1, 21)
+    lines = {}
+    for sample in inputs.samples:
+        values = inputs.of_sample(sample)[column].to_numpy(dtype=np.float64)
+        if len(values):
+            counts = np.histogram(np.clip(values, 0, 1), edges)[0]
+            lines[sample] = {
+                round(float(x), 3): round(100 * float(n) / len(values), 3)
+                for x, n in zip((edges[1:] + edges[:-1]) / 2, counts, strict=True)
+            }
+    if not lines:
+        return None
+    return Section(
+        id,
+        name,
+        description,
+        "linegraph",
+        lines,
+        {
+            "pconfig": {
+                "xlab": xlab,
+                "ylab": "% of cells",
+                "xmin": 0,
+                "xmax": 1,
+                "ymin": 0,
+                "colors": dict(zip(lines, series_colours(len(lines)), strict=True)),
+                **(
+                    {"x_lines": [{"value": inputs.unknown_rate, "color": "#555555", "dash": "dash"}]}
+                    if column == "spikgpt_p_value"
+                    else {}
+                ),
+            }
+        },
+    )
+
+
+def confidence(inputs: Inputs) -> Made:
+    return distribution(
+        inputs,
+        "spikgpt_confidence",
+        "spikgpt_confidence",
+        "Confidence",
+        "Calibrated probability of each cell's best match: of cells at 0.9, nine in ten should be right. A peak at 1 is "
+        "good; a broad curve means types that resemble each other or low quality.",
+        "Confidence of the best match",
+    )
+
+
+def p_values(inputs: Inputs) -> Made:
+    return distribution(
+        inputs,
+        "spikgpt_p_value",
+        "spikgpt_p_values",
+        "p-values",
+        "Conformal p-value that a cell belongs to the reference at all. Flat is what cells of known types give; a peak "
+        f"left of the dashed line (unknown_rate {inputs.unknown_rate:.3g}) is cells outside of the reference.",
+        "p-value",
+    )
+
+
+def unknown_reasons(inputs: Inputs) -> Made:
+    """Rejected cells per sample, by reason."""
+    if not len(inputs.cells):
+        return None
+    data = {}
+    for sample in inputs.samples:
+        reasons = inputs.of_sample(sample)["spikgpt_unknown_reason"].value_counts()
+        data[sample] = {reason: int(reasons.get(reason, 0)) for reason in UNKNOWN_REASONS}
+    return Section(
+        "spikgpt_reasons",
+        "Unknown by reason",
+        "Why cells were rejected. Many that fit no type point to a type that the reference lacks; many between types, to "
+        "types that it splits too finely; many too shallow, to the library.",
+        "bargraph",
+        data,
+        {
+            "categories": {
+                reason: {"name": REASON_TEXTS[reason], "color": REASON_COLOURS[reason]}
+                for reason in UNKNOWN_REASONS
+            },
+            "pconfig": {"ylab": "Cells", "cpswitch_counts_label": "Cells", "hide_zero_cats": False},
+        },
+    )
+
+
+def populations(inputs: Inputs) -> Made:
+    """Clusters that may be a type of their own."""
+    table = inputs.tables.get("unknown_populations.tsv")
+    if table is None:
+        return None
+    name, how = (
+        "Populations outside of the reference",
+        f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Markers say what they may be; the "
+        "quality column says what else could explain them, and is empty when nothing does.",
+    )
+    if not len(table):
+        return Section(
+            "spikgpt_populations",
+            name,
+            how,
+            "html",
+            "<div class='alert alert-success py-2'>No such cluster: rejected cells are spread thinly.</div>",
+        )
+    rows = {
+        f"Cluster {text(row.cluster)}": {
+            "cells": int(row.cells),
+            "unknown": int(row.unknown_cells),
+            "expected": float(row.expected_unknown),
+            "samples": int(row.samples),
+            "nearest": text(row.nearest_type),
+            "markers": text(row.markers),
+            "flags": text(row.qc_flags) or "none",
+        }
+        for row in table.itertuples(index=False)
+    }
+    titles = {
+        "cells": ("Cells", "Cells of the cluster"),
+        "unknown": (UNKNOWN, "Rejected cells"),
+        "expected": ("Expected", "Rejected cells that unknown_rate allows"),
+        "samples": ("Samples", "Samples with cells in it; a population seen in one sample alone needs more proof"),
+        "nearest": ("Nearest type", "Commonest best match of its rejected cells"),
+        "markers": ("Markers", "Genes higher than in all other cells, best first"),
+        "flags": ("Quality", "What else could explain the cluster"),
+    }
+    return Section("spikgpt_populations", name, how, "table", rows, _table(titles, "Cluster", decimals=0))
+
+
+def evidence(inputs: Inputs) -> Made:
+    """One row per cluster: its label and what speaks for it."""
+    cells = inputs.cells
+    if not len(cells):
+        return None
+    markers = inputs.tables.get("markers.tsv", pd.DataFrame(columns=["cluster", "gene"]))
+    rows = {}
+    for name in cluster_order(cells["spikgpt_cluster"]):
+        if not name:
+            continue
+        mine = cells[cells["spikgpt_cluster"] == name]
+        matches = mine["spikgpt_best_match"].value_counts().sort_index()
+        matches = matches.sort_values(ascending=False, kind="stable")
+        second = matches.index[1] if len(matches) > 1 else None
+        label = str(mine["spikgpt_cluster_cell_type"].iloc[0])
+        genes = markers.loc[markers["cluster"] == name, "gene"].head(8)
+        rows[f"Cluster {name}"] = {
+            "cells": len(mine),
+            "label": text(label),
+            "share": 100 * float((mine["spikgpt_cell_type"] == label).mean()),
+            "confidence": number(mine["spikgpt_confidence"].median()),
+            "runner": f"{text(second)} ({100 * matches.iloc[1] / len(mine):.0f} %)" if second else "none",
+            "unknown": 100 * float((mine["spikgpt_cell_type"] == UNKNOWN).mean()),
+            "samples": int(mine["sample"].nunique()),
+            "markers": text(", ".join(genes)),
+        }
+    titles = {
+        "cells": ("Cells", "Cells of the cluster"),
+        "label": ("Label", "Majority label of its cells"),
+        "share": ("Share %", "Cells that have this label"),
+        "confidence": ("Confidence", "Median calibrated probability of the best match"),
+        "runner": ("Second match", "Second commonest best match of its cells"),
+        "unknown": (f"{UNKNOWN} %", f"Rejected cells; {100 * inputs.unknown_rate:.3g} % are expected"),
+        "samples": ("Samples", "Samples with cells in it"),
+        "markers": ("Markers", "Genes higher than in all other cells, best first"),
+    }
+    return Section(
+        "spikgpt_evidence",
+        "Evidence per cluster",
+        "A trustworthy cluster has a high share of one label, high confidence, few Unknown cells, and markers that are "
+        "known for the label.",
+        "table",
+        rows,
+        _table(titles, "Cluster", decimals=1, whole=("cells", "samples"), fine=("confidence",)),
+    )
+
+
+def cell_map(inputs: Inputs) -> Made:
+    """UMAP, coloured by what is known of the cells."""
+    if inputs.umap is None or not len(inputs.umap):
+        return None
+    placed = np.flatnonzero(np.isfinite(inputs.umap["umap_1"].to_numpy()))
+    if not len(placed):
+        return None
+    chosen = placed[evenly(len(placed), MAP_POINTS)]
+    places = inputs.umap.iloc[chosen]
+    cells = inputs.cells.iloc[chosen]
+    x = [round(float(v), 3) for v in places["umap_1"]]
+    y = [round(float(v), 3) for v in places["umap_2"]]
+    types = _types(inputs.cells)
+    samples = sorted(set(cells["sample"]))
+    clusters = [c for c in cluster_order(cells["spikgpt_cluster"]) if c]
+    bins = [f"{low:.1f} to {low + 0.2:.1f}" for low in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    level = np.minimum((cells["spikgpt_confidence"].to_numpy(dtype=float) * 5).astype(int), 4)
+    known = "has a type"
+    reasons = cells["spikgpt_unknown_reason"].where(cells["spikgpt_unknown_reason"] != "", known)
+    by: list[tuple[str, list[str], Sequence[str], dict[str, str]]] = [
+        ("By type", list(cells["spikgpt_cell_type"]), [UNKNOWN, *(t for t in types if t != UNKNOWN)],
+         cell_type_colours(types)),
+        ("By sample", list(cells["sample"]), samples,
+         dict(zip(samples, series_colours(len(samples)), strict=True))),
+        ("By confidence", [bins[i] for i in level], bins, dict(zip(bins, CONTINUOUS, strict=True))),
+        (f"{UNKNOWN} by reason", list(reasons), [known, *UNKNOWN_REASONS],
+         {known: "#dddddd", **REASON_COLOURS}),
+        ("By cluster", list(cells["spikgpt_cluster"]), clusters,
+         dict(zip(clusters, series_colours(len(clusters)), strict=True))),
+    ]  # fmt: skip
+    datasets = []
+    for _, values, order, colours in by:
+        shown = labels(order)
+        place = {name: at for at, name in enumerate(order)}
+        points: dict[str, list[dict[str, Any]]] = {}
+        # grey ones first, so that they lie below
+        for at in sorted(range(len(values)), key=lambda i: place[values[i]]):
+            name = values[at]
+            points.setdefault(shown[name], []).append(
+                {"x": x[at], "y": y[at], "color": colours[name], "group": shown[name]}
+            )
+        datasets.append(points)
+    return Section(
+        "spikgpt_map",
+        "Map of the cells",
+        f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, taken evenly. Cells that lie "
+        "together are alike; distances between groups mean little. Types should form groups, samples should mix in them.",
+        "scatter",
+        datasets,
+        {
+            "pconfig": {
+                "data_labels": [{"name": title} for title, *_ in by],
+                "xlab": "UMAP 1",
+                "ylab": "UMAP 2",
+                "marker_size": 4,
+                "marker_line_width": 0,
+                "opacity": 0.8,
+                "height": 640,
+                "showlegend": True,
+                "flat_if_very_large": False,
+                "series_label": "cells",
+            }
+        },
+    )
+
+
+def checkpoint(inputs: Inputs) -> Made:
+    """Which scGPT checkpoint made the embedding."""
+    chunks = inputs.sample_embeddings() or inputs.embeddings
+    if not chunks:
+        return None
+    first = chunks[0]
+    items = []
+    if first.get("bundled"):
+        items.append(
+            "<div class='alert alert-info py-2'>The embedding was made with <b>scgpt-mini</b>, a small checkpoint of "
+            "the SpikGPT project in scGPT's format. It is <b>not</b> one of scGPT's own published models, and it knows "
+            "the tissues it was trained on"
+            + (f" ({text(', '.join(first['tissues']))})" if first.get("tissues") else "")
+            + "; for others give scGPT's own weights with <code>--scgpt_model</code>.</div>"
+        )
+    names = sorted({str(chunk.get("scgpt_name", "")) for chunk in chunks})
+    digests = sorted({str(chunk.get("scgpt_sha256", "")) for chunk in chunks})
+    cells = sum(int(chunk["end"]) - int(chunk["start"]) for chunk in chunks)
+    facts = [
+        ("Checkpoint", text(", ".join(names))),
+        ("sha256", f"<code>{text(', '.join(digests))}</code>"),
+        ("Cells embedded", f"{cells:,}"),
+        ("Cells without a known gene", f"{_sum(chunks, 'cells_without_genes'):,}"),
+        ("Cells cut to max_genes", f"{_sum(chunks, 'truncated_cells'):,}"),
+    ]
+    matched = [s["gene_match_counts"] for s in inputs.stats["import"].values() if "gene_match_counts" in s]
+    if matched:
+        facts.append(
+            ("Counts in genes that it knows", f"{100 * min(matched):.1f} to {100 * max(matched):.1f} % per sample")
+        )
+    return Section(
+        "spikgpt_checkpoint",
+        "scGPT checkpoint",
+        "The model that turned each cell's genes into an embedding. A published checkpoint of scGPT has seen many "
+        "tissues; the bundled small one has not.",
+        "html",
+        "".join(items) + html_facts(facts),
+    )
+
+
+def annotator(inputs: Inputs) -> Made:
+    """What the labels were learned from."""
+    config = inputs.annotator
+    if not config:
+        return None
+    held, training = config.get("held_out", {}), config.get("training", {})
+    facts = [
+        ("Types", f"{len(config['classes'])}: {text(', '.join(config['classes']))}"),
+        ("Trained on", f"{training.get('cells', 0):,} cells, {training.get('genes', 0):,} genes, "
+         f"{len(training.get('batches', {}))} batch(es)"),
+        ("Looks at", text(config.get("features", ""))),
+        ("Held-out accuracy", _percent(held.get("accuracy"))),
+        ("Held-out macro-F1", _percent(held.get("macro_f1"))),
+        ("Calibration error (ECE)", _percent(held.get("expected_calibration_error"))),
+        ("Trained with SpikGPT", text(config.get("spikgpt_version", ""))),
+        ("sha256 of its tensors", f"<code>{text(config.get('tensors_sha256', ''))}</code>"),
+    ]  # fmt: skip
+    return Section(
+        "spikgpt_annotator",
+        "Annotator",
+        "The model that names cells. Held-out figures are from cells of the reference that it was not trained on; on "
+        "another laboratory's data expect less.",
+        "html",
+        html_facts(facts),
+    )
+
+
+def reference_types(inputs: Inputs) -> Made:
+    """How each type of the reference fared when held out."""
+    types = (inputs.annotator or {}).get("held_out", {}).get("types")
+    if not types:
+        return None
+    rows = {
+        text(name): {
+            "trained": inputs.annotator["class_cells"].get(name),
+            "recall": number(100 * row["recall"]) if row.get("recall") is not None else None,
+            "mistaken": text(row.get("most_often_mistaken_for") or "none"),
+        }
+        for name, row in types.items()
+    }
+    rows = {name: {k: v for k, v in row.items() if v is not None} for name, row in rows.items()}
+    titles = {
+        "trained": ("Cells", "Cells of the type in the reference"),
+        "recall": ("Found %", "Held-out cells of the type that got its label"),
+        "mistaken": ("Mistaken for", "What the others were called most often"),
+    }
+    return Section(
+        "spikgpt_reference_types",
+        "Types of the reference",
+        "How well each type is told from the others within the reference. Types with few cells or a low share found are "
+        "to be read with care in the samples.",
+        "table",
+        rows,
+        _table(titles, "Type", decimals=1, whole=("trained",)),
+    )
+
+
+def benchmark_verdict(inputs: Inputs) -> tuple[bool, str] | None:
+    """Whether another method of the benchmark is more accurate than SpikGPT, and a sentence."""
+    table = inputs.tables.get("benchmark.tsv")
+    if table is None or not len(table):
+        return None
+    method, metric = table.columns[0], next((c for c in ("macro_f1", "accuracy") if c in table), None)
+    if metric is None:
+        return None
+    scores = dict(zip(table[method], pd.to_numeric(table[metric], errors="coerce"), strict=True))
+    own = [name for name in scores if "spikgpt" in name.lower()]
+    others = {name: value for name, value in scores.items() if name not in own and value == value}
+    if not own or not others:
+        return None
+    best = max(others, key=lambda name: (others[name], name))
+    losing = others[best] > scores[own[0]]
+    comparison = "does better than" if losing else "does no better than"
+    return losing, (
+        f"On held-out cells of the reference {text(best)} ({metric} {others[best]:.3f}) {comparison} "
+        f"SpikGPT ({scores[own[0]]:.3f})."
+    )
+
+
+def benchmark(inputs: Inputs) -> Made:
+    """SpikGPT beside other methods on the same held-out cells."""
+    table = inputs.tables.get("benchmark.tsv")
+    if table is None or not len(table):
+        return None
+    verdict = benchmark_verdict(inputs)
+    columns = {f"c{at}": name for at, name in enumerate(table.columns[1:])}
+    rows = {}
+    for values in table.itertuples(index=False):
+        row = {}
+        for at, value in enumerate(values[1:]):
+            try:
+                row[f"c{at}"] = float(value)
+            except ValueError:
+                row[f"c{at}"] = text(value)
+        rows[text(values[0])] = {k: v for k, v in row.items() if v == v and v != ""}
+    titles = {key: (text(name.replace("_", " ")), text(name)) for key, name in columns.items()}
+    return Section(
+        "spikgpt_benchmark",
+        "Benchmark",
+        (verdict[1] + " " if verdict else "")
+        + "All methods saw the same training cells and were scored on the same held-out ones; higher is better.",
+        "table",
+        rows,
+        _table(titles, "Method", decimals=3),
+    )
+
+
+def methods(inputs: Inputs) -> Made:
+    return Section(
+        "spikgpt_methods",
+        "Methods",
+        "Text for a paper's methods section, filled in from this run; cite what it names.",
+        "html",
+        methods_html(inputs),
+    )
+
+
+def parameters(inputs: Inputs) -> Made:
+    rows = {
+        text(name): {"value": text("not given" if value is None else value)}
+        for name, value in sorted(inputs.run["parameters"].items())
+    }
+    return Section(
+        "spikgpt_parameters",
+        "Parameters",
+        "Every parameter of the run, defaults included; the same values on the same input give the same labels.",
+        "table",
+        rows,
+        _table({"value": ("Value", "Value of the parameter")}, "Parameter", decimals=3),
+    )
+
+
+ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Made], ...]], ...] = (
+    (SUMMARY, (summary, warnings_section)),
+    (CELLS, (cells_per_step, steps_table, knee, qc_box, qc_violin, doublets)),
+    (TYPES, (composition, cell_map, confidence, evidence)),
+    (UNKNOWNS, (unknown_reasons, populations, p_values)),
+    (MODELS, (checkpoint, annotator, reference_types, benchmark)),
+    (RECORD, (methods, parameters)),
+)
+
+
+def sections(inputs: Inputs) -> list[tuple[Group, Section]]:
+    """All sections that have something to show, in order, general statistics first."""
+    made = [(SUMMARY, general_statistics(inputs))]
+    for group, makers in ORDER:
+        made += [(group, section) for maker in makers if (section := maker(inputs)) is not None]
+    return made
+
+
+def evenly(total: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of `total` rows, evenly spaced."""
+    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
+
+
+def _types(cells: pd.DataFrame) -> list[str]:
+    found = set(cells["spikgpt_cell_type"].astype(str))
+    return [*sorted(found - {UNKNOWN}), *([UNKNOWN] if UNKNOWN in found else [])]
+
+
+def _table(
+    titles: dict[str, tuple[str, str]],
+    first: str,
+    *,
+    decimals: int,
+    whole: Iterable[str] = (),
+    fine: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Headers of a table: title and hover text per column, numbers with so many decimals."""
+
+    def form(name: str) -> str:
+        return f"{{:,.{0 if name in whole else 2 if name in fine else decimals}f}}"
+
+    headers = {
+        name: {"title": title, "description": hint, "format": form(name), "scale": False}
+        for name, (title, hint) in titles.items()
+    }
+    return {
+        "headers": headers,
+        "pconfig": {"col1_header": first, "no_violin": True, "sort_rows": False, "rows_are_samples": first == "Sample"},
+    }
+
+
+def _median(values: pd.Series) -> str:
+    return f"{values.median():.2f}" if len(values) else "none"
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _sum(chunks: Iterable[dict[str, Any]], key: str) -> int:
+    return sum(int(chunk.get(key) or 0) for chunk in chunks)
