@@ -162,16 +162,17 @@ def counted_spikes(network: SpikingTransformer) -> Iterator[dict[str, list[float
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
     """One thread, deterministic kernels, and a random state of its own, put back afterwards."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
+        # the same switch as use_deterministic_algorithms, without its import of the compiler (6 s)
+        torch.set_deterministic_debug_mode("error")
         try:
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(strict)
+            torch.set_deterministic_debug_mode(strict)
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,8 @@ def train(
         size = min(recipe.batch_size, len(codes))
         per_epoch = max(1, len(codes) // size)
         steps = int(np.clip(recipe.epochs * per_epoch, recipe.min_steps, recipe.max_steps))
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, max_lr=recipe.learning_rate, total_steps=steps
-        )
+        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps)
         network.train()
         for step in range(steps):
             if step % per_epoch == 0:

@@ -1,0 +1,44 @@
+#!/usr/bin/env python3
+"""Label the cells of a sample with a trained annotator, or call them Unknown."""
+
+from pathlib import Path
+
+from spikgpt.cli import launch, parser, whole_file, write_json  # first: pins BLAS threads
+
+
+def main() -> None:
+    command = parser(__doc__)
+    command.add_argument("--sample", required=True, help="name of the sample")
+    command.add_argument("--h5ad", type=Path, required=True, help="the sample's norm.h5ad")
+    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="its .npy fragments")
+    command.add_argument("--annotator", type=Path, required=True, help="model folder")
+    command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
+    command.add_argument("--unknown-rate", type=float, default=0.05, help="p-value of an Unknown cell")
+    command.add_argument("--seed", type=int, default=0, help="for the record: no number is drawn")
+    given = command.parse_args()
+
+    import anndata as ad
+    import scipy.sparse as sp
+    from spikgpt.annotator.model import Annotator
+    from spikgpt.annotator.reference import read_embedding
+    from spikgpt.scgpt.checkpoint import checkpoint_sha256
+
+    annotator = Annotator.load(given.annotator, checkpoint_sha256(given.scgpt_model))
+    data = ad.read_h5ad(given.h5ad)
+    table, figures = annotator.annotate(
+        sp.csr_matrix(data.layers["counts"]),
+        data.var_names.astype(str).tolist(),
+        read_embedding(given.embedding, data.n_obs, str(given.h5ad)),
+        data.obs_names.astype(str).tolist(),
+        given.unknown_rate,
+    )
+    with whole_file(f"{given.sample}.annotation.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    write_json(
+        f"{given.sample}.annotation.json",
+        {"sample": given.sample, "unknown_rate": given.unknown_rate, "seed": given.seed, **figures},
+    )
+
+
+if __name__ == "__main__":
+    launch(main)

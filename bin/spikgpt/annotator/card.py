@@ -1,0 +1,65 @@
+"""The model card of an annotator."""
+
+from typing import Any
+
+import pandas as pd
+
+
+def table(header: list[str], rows: list[list[Any]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join("–" if c is None else str(c) for c in row) + " |" for row in rows])
+
+
+def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
+    """README.md of the model folder, from its config and the benchmark table."""
+    held, calibration, mixture = config["held_out"], config["calibration"], config["mixture"]
+    training, scgpt = config["training"], config["scgpt"]
+    by = "whole batches" if calibration["folds_by"] == "batch" else "cells at random, type by type"
+    types = [
+        [name, config["class_cells"][name], row["recall"], row["most_often_mistaken_for"]]
+        for name, row in held["types"].items()
+    ]
+    compared = [
+        [r.method, f"{r.accuracy:.3f}", f"{r.macro_f1:.3f}", None if pd.isna(r.seconds) else r.seconds]
+        for r in benchmark.itertuples()
+    ]
+    cautions = "\n".join(f"- {text}" for text in config["warnings"]) or "- None found."
+    embedding = (
+        f"scGPT checkpoint `{scgpt['name']}`, sha256 `{scgpt['sha256']}`. Cells embedded with another checkpoint "
+        "are refused."
+        if config["features"] != "expression"
+        else "None: this annotator looks at expression alone."
+    )
+    return f"""# SpikGPT annotator
+
+Made by SpikGPT {config["spikgpt_version"]}, format {config["format_version"]}, seed {config["seed"]}.
+Use it with `--annotator <this folder>`.
+
+## Trained on
+{training["cells"]} cells, {training["genes"]} genes, {len(config["classes"])} cell types, \
+{len(training["batches"])} batch(es): {", ".join(f"{name} ({n})" for name, n in training["batches"].items())}.
+
+## How it judges a cell
+- Features: {config["features"]}. Share of the embedding view in the mixture: {mixture["weight"]:g} \
+(learned on held-out cells); inverse temperature {mixture["scale"]:.3g}.
+- Embedding: {embedding}
+- Unknown: a cell whose conformal p-value is at most the unknown rate ({config["unknown_rate"]:g} in training; it can \
+be set anew at annotation). Calibrated on {calibration["cells"]} held-out cells in {calibration["folds"]} folds; held \
+out were {by}. The rate holds for cells like those held out; for a new batch, donor or protocol it is an \
+expectation, not a guarantee. The held-out cells were judged by models of the other folds, not by this one.
+
+## Cautions about this reference
+{cautions}
+
+## Held-out cells
+Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calibration error \
+{held["expected_calibration_error"]:.3f} ({held["cells"]} cells).
+
+{table(["cell type", "cells", "recall", "most often mistaken for"], types)}
+
+## Beside other methods
+The largest fold held out, every method trained on the rest. Best match, rejection left aside; seconds are training \
+and prediction on this machine.
+
+{table(["method", "accuracy", "macro-F1", "seconds"], compared)}
+"""

@@ -1,0 +1,201 @@
+"""The expression view: few balanced marker genes on two scales, logistic regression, batch offset.
+
+1. Two scales of the counts. *rank*: within-cell rank of each non-zero count over the number of
+   non-zero counts, zeros stay 0; free of depth and of any monotone distortion. *length*: log1p of
+   counts per 10,000, each cell scaled to unit length.
+2. On each scale the same number of marker genes for every type, those with the largest Welch-like
+   t of the type against the rest; z-scored with the reference's mean and standard deviation.
+3. On each scale a class-balanced multinomial logistic regression; the mean of the two log-probabilities.
+4. At annotation a class-aware batch offset: the part of the difference between query and
+   reference that all predicted types share is taken off the query, gene by gene, and the
+   query is predicted once more. What only one type shows is left alone: it may be biology.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+Floats = NDArray[np.float64]
+
+SCALES = ("rank", "length")
+SD_FLOOR = {"rank": 0.02, "length": 0.002}
+"""Least standard deviation of a z-score: a gene hardly ever seen must not become an outlier detector."""
+CLIP = 5.0
+INVERSE_PENALTY = 0.02
+"""C of scikit-learn's LogisticRegression."""
+OFFSET_MIN_CELLS = 20
+"""A type takes part in the batch offset with at least this many cells in reference and query."""
+SMALL_TYPE = 5.0
+"""Prior cells with the overall variance that a type's own variance is mixed with."""
+
+
+def scaled(counts: sp.csr_matrix, scale: str) -> sp.csr_matrix:
+    """Counts ``(cells, genes)`` on one of the `SCALES`, float32, same sparsity."""
+    out = sp.csr_matrix(counts, dtype=np.float32, copy=True)
+    out.eliminate_zeros()
+    out.sort_indices()
+    stored = np.diff(out.indptr)
+    rows = np.repeat(np.arange(out.shape[0], dtype=np.int64), stored)
+    if scale == "rank":
+        order = np.lexsort((out.data, rows))
+        values, cells = out.data[order], rows[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (values[1:] != values[:-1]) | (cells[1:] != cells[:-1])
+        first = np.flatnonzero(new)
+        size = np.diff(np.append(first, len(order)))
+        # equal counts share the mean of their ranks, so gene order cannot matter
+        mean_rank = first - out.indptr[cells[first]] + (size + 1) / 2
+        ranks = np.empty(len(order), dtype=np.float32)
+        ranks[order] = np.repeat(mean_rank, size) / stored[cells]
+        out.data = ranks
+        return out
+    total = np.maximum(np.asarray(out.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+    out.data = np.log1p(out.data * (1e4 / total)[rows]).astype(np.float32)
+    length = np.sqrt(np.asarray(out.multiply(out).sum(axis=1, dtype=np.float64)).ravel())
+    out.data = (out.data / np.maximum(length, 1e-12)[rows]).astype(np.float32)
+    return out
+
+
+def moments(values: sp.csr_matrix, codes: NDArray[np.int64], classes: int) -> tuple[Floats, Floats, Floats]:
+    """Cells ``(classes,)``, sums and sums of squares ``(classes, genes)`` of each class."""
+    member = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
+    wide = values.astype(np.float64)
+    return (
+        np.bincount(codes, minlength=classes).astype(float),
+        np.asarray((member @ wide).todense()),
+        np.asarray((member @ wide.multiply(wide).tocsr()).todense()),
+    )
+
+
+def marker_scores(values: sp.csr_matrix, codes: NDArray[np.int64], classes: int, sd_floor: float) -> Floats:
+    """Welch-like t ``(classes, genes)`` of each class against all other cells."""
+    cells, sums, squares = moments(values, codes, classes)
+    total, mean_all = cells.sum(), sums.sum(0) / cells.sum()
+    variance_all = np.maximum(squares.sum(0) / total - mean_all**2, 0.0)
+    scores = np.zeros_like(sums)
+    for k in np.flatnonzero((cells > 0) & (cells < total)):
+        inside, outside = cells[k], total - cells[k]
+        mean_in, mean_out = sums[k] / inside, (sums.sum(0) - sums[k]) / outside
+        variance_in = np.maximum(squares[k] / inside - mean_in**2, 0.0)
+        variance_out = np.maximum((squares.sum(0) - squares[k]) / outside - mean_out**2, 0.0)
+        variance_in = (inside * variance_in + SMALL_TYPE * variance_all) / (inside + SMALL_TYPE)
+        error = (variance_in + sd_floor**2) / inside + (variance_out + sd_floor**2) / outside
+        scores[k] = (mean_in - mean_out) / np.sqrt(error)
+    return scores
+
+
+def top_markers(scores: Floats, per_type: int) -> NDArray[np.int64]:
+    """Sorted union of the ``per_type`` genes of largest absolute score of every class."""
+    order = np.argsort(-np.abs(scores), axis=1, kind="stable")[:, :per_type]
+    picked = np.take_along_axis(scores, order, axis=1) != 0
+    return np.unique(order[picked]).astype(np.int64)
+
+
+@dataclass
+class Scale:
+    """One scale's markers and regression; the arrays that a model folder stores.
+
+    ``genes`` (markers,) index into the annotator's genes; ``mean``, ``sd`` (markers,);
+    ``coefficients`` (classes, markers), ``intercepts`` (classes,); ``type_means`` (classes, markers)
+    of the z-scored reference.
+    """
+
+    genes: NDArray[np.int64]
+    mean: Floats
+    sd: Floats
+    coefficients: Floats
+    intercepts: Floats
+    type_means: Floats
+
+    def z_scores(self, values: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
+        """Clipped z-scores ``(cells, markers)``; a gene the query did not measure is 0, the mean."""
+        dense = values[:, self.genes].toarray().astype(np.float64)
+        z = np.clip((dense - self.mean) / self.sd, -CLIP, CLIP)
+        z[:, ~measured[self.genes]] = 0.0
+        return z
+
+    def logits(self, z: Floats) -> Floats:
+        return z @ self.coefficients.T + self.intercepts
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Row-wise log-softmax; a row of finite numbers and -inf stays without NaN."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+@dataclass
+class ExpressionView:
+    """Both scales, and how many cells of each class the reference had."""
+
+    scales: dict[str, Scale]
+    class_cells: Floats
+
+    @classmethod
+    def fit(
+        cls, counts: sp.csr_matrix, codes: NDArray[np.int64], classes: int, markers_per_type: int
+    ) -> "ExpressionView":
+        """Fit on reference counts ``(cells, genes)``; a class without a cell is never predicted."""
+        scales = {}
+        present = np.unique(codes)
+        for name in SCALES:
+            values = scaled(counts, name)
+            scores = marker_scores(values, codes, classes, SD_FLOOR[name])
+            genes = top_markers(scores, markers_per_type)
+            dense = values[:, genes].toarray().astype(np.float64)
+            mean, sd = dense.mean(0), np.maximum(dense.std(0), SD_FLOOR[name])
+            z = np.clip((dense - mean) / sd, -CLIP, CLIP)
+            model = LogisticRegression(
+                C=INVERSE_PENALTY, class_weight="balanced", solver="lbfgs", max_iter=500, tol=1e-4
+            ).fit(z, codes)
+            coefficients, intercepts = model.coef_, model.intercept_
+            if len(present) == 2:  # scikit-learn keeps one row for two classes: logit of the second
+                coefficients = np.vstack([-coefficients[0] / 2, coefficients[0] / 2])
+                intercepts = np.array([-intercepts[0] / 2, intercepts[0] / 2])
+            full = np.zeros((classes, len(genes)))
+            full[present] = coefficients
+            bias = np.full(classes, -1e3)  # exp(-1000) is 0: no cell of an absent class
+            bias[present] = intercepts
+            type_means = np.zeros((classes, len(genes)))
+            for k in present:
+                type_means[k] = z[codes == k].mean(0)
+            scales[name] = Scale(genes, mean, sd, full, bias, type_means)
+        return cls(scales, np.bincount(codes, minlength=classes).astype(float))
+
+    def log_probabilities(self, counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
+        """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.
+
+        Rows depend on the other cells of the sample through the offset alone.
+        """
+        z = {name: scale.z_scores(scaled(counts, name), measured) for name, scale in self.scales.items()}
+        first = self._mean_log_probability(z)
+        predicted = first.argmax(1)
+        cells = np.bincount(predicted, minlength=len(self.class_cells))
+        smaller = np.minimum(cells, self.class_cells)
+        types = np.flatnonzero(smaller >= OFFSET_MIN_CELLS)
+        if len(types) < 2:  # one type cannot tell a batch from itself
+            return first
+        for name, scale in self.scales.items():
+            differences = np.stack([z[name][predicted == k].mean(0) - scale.type_means[k] for k in types])
+            z[name] = z[name] - shared_offset(differences, np.sqrt(smaller[types]))
+        return self._mean_log_probability(z)
+
+    def _mean_log_probability(self, z: dict[str, Floats]) -> Floats:
+        parts = [log_softmax(scale.logits(z[name])) for name, scale in self.scales.items()]
+        return log_softmax(np.mean(parts, axis=0))
+
+
+def shared_offset(differences: Floats, weights: Floats) -> Floats:
+    """Empirical-Bayes estimate ``(genes,)`` of the offset that all types share.
+
+    ``differences`` (types, genes), ``weights`` (types,): weighted mean, shrunk gene by gene by
+    ``max(0, 1 - variance of the mean / mean^2)``, so that genes on which types disagree keep none.
+    """
+    share = weights / weights.sum()
+    mean = share @ differences
+    types = len(weights)
+    variance = (share**2) @ (differences - mean) ** 2 * types / (types - 1)
+    return mean * np.maximum(0.0, 1.0 - variance / np.maximum(mean**2, 1e-12))

@@ -1,0 +1,227 @@
+"""Does a cell fit the type it is called? Distances of a cell to that type's reference profile.
+
+Two distances, both robust to a new batch because what all predicted types share is taken off:
+
+- *profile*: counts pooled with the nearest cells of the sample, log1p CP10k on variable genes, minus the
+  type's pooled reference profile, over each gene's residual standard deviation; root mean square.
+  Pooling removes the counting noise that hides a missing or an extra programme in one cell.
+- *distance*: Mahalanobis distance to the type's centre in the reference's principal components, with the
+  within-type covariance; averaged with nearest cells of the same call.
+
+A sample too small to pool (`MIN_CELLS_TO_POOL`) is judged cell by cell, against a calibration made
+the same way.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.extmath import randomized_svd
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+NEIGHBOURS = 15
+"""Cells that a cell is pooled with."""
+MIN_CELLS_TO_POOL = 3 * (NEIGHBOURS + 1)
+VARIABLE_GENES = 1500
+COMPONENTS = 40
+MIN_TYPE_CELLS = 15
+"""A predicted type takes part in the estimate of a batch shift with at least this many cells."""
+MIN_TYPES = 3
+"""Fewer types cannot tell a batch shift from biology; then nothing is taken off."""
+RESIDUAL_FLOOR = 0.1
+CLIP = 5.0
+OWN_SHARE = 0.3
+"""Weight of a cell's own value when it is averaged with its neighbours of the same call."""
+
+
+def log_cp10k(counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """log1p of counts per 10,000, dense ``(cells, len(genes))``; the sum is over measured genes."""
+    total = np.maximum(np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+    dense = counts[:, genes].toarray().astype(np.float64)
+    return np.log1p(dense * (1e4 / total)[:, None]).astype(np.float32)
+
+
+def variable_genes(counts: sp.csr_matrix, number: int = VARIABLE_GENES) -> Codes:
+    """Sorted genes of largest dispersion within 20 bins of mean log expression (Seurat's flavour)."""
+    total = np.maximum(np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
+    values = sp.diags(1e4 / total) @ counts.astype(np.float64)
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    dispersion = np.log((square - mean**2 + 1e-12) / (mean + 1e-12) + 1e-12)
+    seen = np.flatnonzero(mean > 0)
+    order = seen[np.argsort(mean[seen], kind="stable")]
+    score = np.full(len(mean), -np.inf)
+    for part in np.array_split(order, 20):
+        if len(part):
+            sd = dispersion[part].std()
+            score[part] = (dispersion[part] - dispersion[part].mean()) / (sd if sd > 0 else 1.0)
+    best = np.argsort(-score, kind="stable")[: min(number, len(seen))]
+    return np.sort(best).astype(np.int64)
+
+
+def principal_components(values: NDArray[np.float32], number: int) -> tuple[Floats, Floats]:
+    """Mean ``(genes,)`` and loadings ``(components, genes)``, signs fixed."""
+    centre = values.mean(axis=0, dtype=np.float64)
+    number = min(number, min(values.shape) - 1)
+    if number < 1:
+        return centre, np.zeros((0, values.shape[1]))
+    _, _, loadings = randomized_svd(
+        values - centre.astype(np.float32), number, n_iter=4, random_state=0, flip_sign=True
+    )
+    return centre, loadings.astype(np.float64)
+
+
+def nearest(values: NDArray[np.float32], groups: Codes | None = None) -> Codes:
+    """The `NEIGHBOURS` nearest cells of each cell ``(cells, NEIGHBOURS)``, in its own sample's components.
+
+    With ``groups``, cells are looked for in the same group where it is large enough to pool.
+    """
+    centre, loadings = principal_components(values, COMPONENTS)
+    scores = ((values - centre) @ loadings.T).astype(np.float32)
+    groups = np.zeros(len(values), dtype=np.int64) if groups is None else groups
+    found = np.empty((len(values), NEIGHBOURS), dtype=np.int64)
+    numbers, sizes = np.unique(groups, return_counts=True)
+    everywhere = np.arange(len(values))
+    for number, size in zip(numbers, sizes, strict=True):
+        rows = np.flatnonzero(groups == number)
+        among = rows if size >= MIN_CELLS_TO_POOL else everywhere
+        search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(scores[among])
+        index = among[search.kneighbors(scores[rows], return_distance=False)]
+        # drop the cell itself; identical cells may push it off its own first place
+        own = index == rows[:, None]
+        own[~own.any(1), -1] = True
+        found[rows] = index[~own].reshape(len(rows), NEIGHBOURS)
+    return found
+
+
+def pool(counts: sp.csr_matrix, neighbours: Codes | None) -> sp.csr_matrix:
+    """Each cell's counts plus those of its neighbours."""
+    if neighbours is None:
+        return counts
+    cells, k = neighbours.shape
+    index = np.concatenate([np.arange(cells)[:, None], neighbours], axis=1).ravel()
+    adjacency = sp.csr_matrix(
+        (np.ones(len(index), dtype=np.float32), index, np.arange(0, len(index) + 1, k + 1)),
+        shape=(cells, cells),
+    )
+    return (adjacency @ counts.astype(np.float32)).tocsr()
+
+
+def smoothed(values: Floats, predicted: Codes, neighbours: Codes | None) -> Floats:
+    """`OWN_SHARE` of a cell's own value, the rest the mean of its neighbours of the same call."""
+    if neighbours is None:
+        return values
+    same = predicted[neighbours] == predicted[:, None]
+    number = same.sum(1)
+    mean = np.where(same, values[neighbours], 0.0).sum(1) / np.maximum(number, 1)
+    return np.where(number > 0, OWN_SHARE * values + (1 - OWN_SHARE) * mean, values)
+
+
+def median_shift(differences: Floats) -> Floats:
+    """Median over types ``(types, ...)``, or zero when there are too few types."""
+    if len(differences) < MIN_TYPES:
+        return np.zeros(differences.shape[1:])
+    return np.median(differences, axis=0)
+
+
+def types_to_compare(predicted: Codes, class_cells: Floats) -> Codes:
+    """Classes with enough cells in both the sample and the reference."""
+    cells = np.bincount(predicted, minlength=len(class_cells))
+    return np.flatnonzero(np.minimum(cells, class_cells) >= MIN_TYPE_CELLS)
+
+
+@dataclass
+class TypeDistance:
+    """Mahalanobis distance to a type in the reference's principal components.
+
+    ``centre`` (features,), ``loadings`` (components, features), ``type_centres`` (classes, components),
+    ``precision_root`` (components, components): its product with a residual has the Mahalanobis length;
+    ``class_cells`` (classes,).
+    """
+
+    centre: Floats
+    loadings: Floats
+    type_centres: Floats
+    precision_root: Floats
+    class_cells: Floats
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float32], codes: Codes, classes: int) -> "TypeDistance":
+        """Fit on ``values`` (cells, features) of the reference."""
+        centre, loadings = principal_components(values, COMPONENTS)
+        scores = (values - centre) @ loadings.T
+        type_centres = np.zeros((classes, len(loadings)))
+        for k in np.unique(codes):
+            type_centres[k] = scores[codes == k].mean(0)
+        within = scores - type_centres[codes]
+        spread, vectors = np.linalg.eigh(within.T @ within / len(within))
+        # a floor of 1 % of the mean variance keeps a nearly flat direction from ruling the distance
+        floor = 0.01 * spread.mean() if len(spread) else 0.0
+        root = vectors / np.sqrt(np.maximum(spread, floor) + 1e-12)
+        return cls(centre, loadings, type_centres, root, np.bincount(codes, minlength=classes).astype(float))
+
+    def distances(
+        self,
+        values: NDArray[np.float32],
+        measured: NDArray[np.bool_],
+        predicted: Codes,
+        neighbours: Codes | None,
+    ) -> Floats:
+        """Distance ``(cells,)`` to the type called, over measured features, shift taken off, smoothed."""
+        scores = (values[:, measured] - self.centre[measured]) @ self.loadings[:, measured].T
+        residual = scores - self.type_centres[predicted]
+        types = types_to_compare(predicted, self.class_cells)
+        means = [residual[predicted == k].mean(0) for k in types]
+        shift = median_shift(np.array(means).reshape(len(types), residual.shape[1]))
+        length = np.sqrt((((residual - shift) @ self.precision_root) ** 2).sum(1))
+        return smoothed(length, predicted, neighbours)
+
+
+@dataclass
+class TypeProfiles:
+    """Distance of a cell's pooled expression profile to the profile of a type.
+
+    ``genes`` (variable,) index into the annotator's genes; ``profiles`` (2, classes, variable) and
+    ``residual_sd`` (2, variable) of log1p CP10k, for pooled and for single cells; ``class_cells`` (classes,).
+    """
+
+    genes: Codes
+    profiles: Floats
+    residual_sd: Floats
+    class_cells: Floats
+
+    @classmethod
+    def fit(
+        cls, counts: sp.csr_matrix, genes: Codes, codes: Codes, classes: int, neighbours: Codes | None
+    ) -> "TypeProfiles":
+        """Fit on reference counts ``(cells, annotator's genes)``."""
+        measured = np.ones(counts.shape[1], dtype=bool)
+        profiles, residual_sd = np.zeros((2, classes, len(genes))), np.zeros((2, len(genes)))
+        for kind, among in enumerate((neighbours, None)):
+            values = log_cp10k(pool(counts, among), genes, measured)
+            for k in np.unique(codes):
+                profiles[kind, k] = values[codes == k].mean(axis=0, dtype=np.float64)
+            residual_sd[kind] = np.sqrt(((values - profiles[kind][codes]) ** 2).mean(axis=0))
+        return cls(genes, profiles, residual_sd, np.bincount(codes, minlength=classes).astype(float))
+
+    def distances(
+        self,
+        counts: sp.csr_matrix,
+        measured: NDArray[np.bool_],
+        predicted: Codes,
+        neighbours: Codes | None,
+    ) -> Floats:
+        """Root mean square standardised residual ``(cells,)`` to the type called, gene offset taken off."""
+        seen = measured[self.genes]
+        kind = 1 if neighbours is None else 0
+        values = log_cp10k(pool(counts, neighbours), self.genes[seen], measured)
+        residual = values - self.profiles[kind][:, seen][predicted]
+        types = types_to_compare(predicted, self.class_cells)
+        means = [residual[predicted == k].mean(0) for k in types]
+        residual -= median_shift(np.array(means).reshape(len(types), residual.shape[1]))
+        z = residual / (self.residual_sd[kind][seen] + RESIDUAL_FLOOR)
+        return np.sqrt((np.clip(z, -CLIP, CLIP) ** 2).mean(1))

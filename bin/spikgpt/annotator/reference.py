@@ -1,0 +1,189 @@
+"""The labelled reference: reading it, checking it, splitting it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spikgpt import UNKNOWN
+from spikgpt.annotator.fit import Codes
+from spikgpt.errors import UserError
+
+MIN_CELLS_OF_GENE = 3
+"""Genes seen in fewer reference cells are left out: they cannot tell types apart."""
+MIN_CELLS = 30
+"""Fewest cells of a reference: below, nothing can be held out to calibrate on."""
+STRATIFIED_FOLDS = 3
+MAX_FOLDS = 5
+COVERED = 0.8
+"""Folds are whole batches when at least this share of cells has its type in another batch too."""
+
+
+@dataclass
+class Reference:
+    """Cells of the reference, rows sorted by batch and barcode.
+
+    ``counts`` (cells, genes) raw counts of the kept ``genes``; ``embedding`` (cells, embedding_size);
+    ``codes`` (cells,) into ``classes``; ``batch_codes`` (cells,) into ``batches``; ``depth`` (cells,) counts.
+    """
+
+    counts: sp.csr_matrix
+    genes: list[str]
+    embedding: NDArray[np.float32]
+    codes: Codes
+    classes: list[str]
+    batch_codes: Codes
+    batches: list[str]
+    depth: NDArray[np.float64]
+    without_known_gene: int
+
+
+def read_embedding(paths: list[Path], cells: int, where: str) -> NDArray[np.float32]:
+    """Fragments of an embedding, in order of their names, as one ``(cells, embedding_size)`` matrix."""
+    parts = [np.load(path, allow_pickle=False) for path in sorted(paths, key=lambda path: path.name)]
+    whole = np.concatenate(parts).astype(np.float32)
+    if len(whole) != cells:
+        raise UserError(
+            "The embedding has another number of cells than the matrix.",
+            where=where,
+            found=f"{len(whole)} rows of embedding",
+            expected=f"{cells}",
+            fix="embed every cell of this file, each once",
+        )
+    return whole
+
+
+def read_reference(path: Path, embeddings: list[Path], classes: list[str] | None = None) -> Reference:
+    """Read ``norm.h5ad`` of the reference and its embedding, and check that it can be learned from."""
+    data = ad.read_h5ad(path)
+    embedding = read_embedding(embeddings, data.n_obs, str(path))
+    labels = data.obs["cell_type"].astype(str).to_numpy()
+    batches = data.obs["batch"].astype(str).to_numpy()
+    order = np.lexsort((data.obs_names.astype(str).to_numpy(), batches))
+    known = np.asarray(np.isfinite(embedding).all(axis=1))
+    order = order[known[order]]
+    labels, batches = labels[order], batches[order]
+    counts = sp.csr_matrix(data.layers["counts"])[order].astype(np.float32)
+    keep = np.flatnonzero(np.asarray((counts > 0).sum(axis=0)).ravel() >= MIN_CELLS_OF_GENE)
+    counts = counts[:, keep].tocsr()
+    counts.sort_indices()
+    names = sorted(set(labels)) if classes is None else classes
+    check(labels, str(path))
+    place = {name: number for number, name in enumerate(names)}
+    found_batches = sorted(set(batches))
+    batch_place = {name: number for number, name in enumerate(found_batches)}
+    return Reference(
+        counts,
+        data.var_names[keep].astype(str).tolist(),
+        embedding[order],
+        np.array([place[label] for label in labels], dtype=np.int64),
+        names,
+        np.array([batch_place[batch] for batch in batches], dtype=np.int64),
+        found_batches,
+        np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel(),
+        int((~known).sum()),
+    )
+
+
+def check(labels: NDArray[np.object_], where: str) -> None:
+    """Refuse a reference that nothing can be learned from."""
+    names, cells = np.unique(labels.astype(str), return_counts=True)
+    if len(names) < 2:
+        raise UserError(
+            "The reference has a single cell type.",
+            where=f"{where}, obs[cell_type]",
+            found=", ".join(names) or "no cell",
+            expected="at least two types",
+            fix="name the column with the cell types by --label_key, or add cells of other types",
+        )
+    if UNKNOWN in names:
+        raise UserError(
+            f"The reference has a cell type called {UNKNOWN}.",
+            where=f"{where}, obs[cell_type]",
+            found=f"{int(cells[names == UNKNOWN][0])} cells",
+            expected=f"no such label: {UNKNOWN} is the word for a rejected cell",
+            fix="remove those cells from the reference, or give them another name",
+        )
+    if cells.sum() < MIN_CELLS:
+        raise UserError(
+            "The reference has too few cells to hold some out for calibration.",
+            where=where,
+            found=f"{int(cells.sum())} cells",
+            expected=f"at least {MIN_CELLS}",
+            fix="add cells to the reference",
+        )
+    if np.sort(cells)[-2] < STRATIFIED_FOLDS:
+        raise UserError(
+            "The reference has a single cell type with enough cells to learn from.",
+            where=f"{where}, obs[cell_type]",
+            found=", ".join(f"{n} {c}" for n, c in zip(names, cells, strict=True)),
+            expected=f"two types with at least {STRATIFIED_FOLDS} cells each",
+            fix="add cells of the small types to the reference",
+        )
+
+
+def folds(reference: Reference, seed: int) -> tuple[Codes, str]:
+    """Fold of each cell ``(cells,)``, and ``batch`` or ``stratified``.
+
+    Whole batches are held out where there are several and types recur across them: cells of one batch
+    resemble each other more than a new sample's will. Else cells are dealt out at random, type by type.
+    """
+    codes, batches = reference.codes, reference.batch_codes
+    number = len(reference.batches)
+    if number > 1:
+        table = np.zeros((len(reference.classes), number))
+        np.add.at(table, (codes, batches), 1)
+        elsewhere = table.sum(1)[codes] - table[codes, batches] > 0
+        if elsewhere.mean() >= COVERED:
+            # large batches first, each to the fold with the fewest cells yet
+            sizes = np.bincount(batches)
+            load = np.zeros(min(number, MAX_FOLDS))
+            fold_of = np.zeros(number, dtype=np.int64)
+            for batch in np.argsort(-sizes, kind="stable"):
+                fold_of[batch] = int(load.argmin())
+                load[fold_of[batch]] += sizes[batch]
+            return fold_of[batches], "batch"
+    generator = np.random.default_rng(seed)
+    out = np.zeros(len(codes), dtype=np.int64)
+    for k in np.unique(codes):
+        rows = generator.permutation(np.flatnonzero(codes == k))
+        # a random start, or fold 0 would hold every single cell of the tiny types
+        out[rows] = (np.arange(len(rows)) + generator.integers(STRATIFIED_FOLDS)) % STRATIFIED_FOLDS
+    return out, "stratified"
+
+
+def warnings(reference: Reference, kind: str, unknown_rate: float) -> list[str]:
+    """What a user should know about this reference before trusting the annotator."""
+    out = []
+    cells = np.bincount(reference.codes, minlength=len(reference.classes))
+    needed = int(np.ceil(1 / unknown_rate - 1)) if unknown_rate > 0 else 0
+    small = [f"{name} ({n})" for name, n in zip(reference.classes, cells, strict=True) if n < needed]
+    if small:
+        out.append(
+            f"Too few cells for an unknown rate of {unknown_rate:g} (at least {needed} needed to see it in a "
+            f"type): {', '.join(small)}. Expect their cells to be called Unknown more often."
+        )
+    if len(reference.batches) == 1:
+        out.append(
+            "The reference has one batch: the share of Unknown was calibrated on cells of the same batch, "
+            "and a new sample may exceed it. Give --batch_key where the reference has batches."
+        )
+    elif kind == "stratified":
+        out.append(
+            "Types hardly recur across the batches of the reference, so calibration cells were held out at "
+            "random instead of by batch; a new sample may have more Unknown than the rate."
+        )
+    spellings: dict[str, list[str]] = {}
+    for name in reference.classes:
+        plain = re.sub(r"[^a-z0-9+]+", "", name.lower().replace("cells", "cell")).removesuffix("cell")
+        spellings.setdefault(plain.removesuffix("s"), []).append(name)
+    for same in spellings.values():
+        if len(same) > 1:
+            out.append(f"These labels look like one type spelt in several ways: {', '.join(same)}.")
+    if reference.without_known_gene:
+        out.append(f"{reference.without_known_gene} cells were left out: they have no gene that scGPT knows.")
+    return out

@@ -1,0 +1,210 @@
+"""The two views of a cell, fitted together and asked together."""
+
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from spikgpt.annotator import spiking
+from spikgpt.annotator.expression import ExpressionView, Scale, log_softmax
+from spikgpt.annotator.fit import (
+    MIN_CELLS_TO_POOL,
+    Codes,
+    Floats,
+    TypeDistance,
+    TypeProfiles,
+    log_cp10k,
+    nearest,
+    variable_genes,
+)
+
+FEATURES = ("both", "embedding", "expression")
+ABSENT = -1e3
+"""Log-probability of a class that had no training cell."""
+
+Arrays = dict[str, NDArray[Any]]
+Holder = TypeVar("Holder")
+
+
+@dataclass
+class Cells:
+    """Cells of one sample, rows sorted by barcode, every embedding finite.
+
+    ``counts`` (cells, annotator's genes) raw counts; ``measured`` (genes,) False where the sample has no
+    such gene (its column is 0 then); ``embedding`` (cells, embedding_size) float32.
+    """
+
+    counts: sp.csr_matrix
+    measured: NDArray[np.bool_]
+    embedding: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    def take(self, rows: Codes) -> "Cells":
+        return Cells(self.counts[rows], self.measured, self.embedding[rows])
+
+
+@dataclass
+class EmbeddingView:
+    """Standardisation ``mean``, ``sd`` (embedding_size,), the spiking network, and distances to types.
+
+    A raw CLS embedding is very anisotropic (cosines of different cells above 0.99), hence the standardisation.
+    """
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    network: spiking.SpikingTransformer
+    distance: TypeDistance
+
+    def standardised(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        return ((embedding - self.mean) / self.sd).astype(np.float32)
+
+
+@dataclass
+class ProfileView:
+    """Expression profiles of types: pooled residuals, and distances in principal components."""
+
+    profiles: TypeProfiles
+    distance: TypeDistance
+
+
+@dataclass
+class Views:
+    """Both views; one of them is None when the features leave it out. ``present``: classes with cells."""
+
+    present: NDArray[np.bool_]
+    embedding: EmbeddingView | None
+    expression: ExpressionView | None
+    profile: ProfileView | None
+
+    @classmethod
+    def fit(
+        cls,
+        cells: Cells,
+        codes: Codes,
+        batches: Codes,
+        *,
+        classes: int,
+        features: str,
+        markers_per_type: int,
+        recipe: spiking.Recipe,
+        seed: int,
+    ) -> "Views":
+        """Fit on the reference; ``codes`` and ``batches`` (cells,)."""
+        embedding, expression, profile = None, None, None
+        if features != "expression":
+            mean = cells.embedding.mean(0, dtype=np.float64).astype(np.float32)
+            sd = np.maximum(cells.embedding.std(0, dtype=np.float64), 1e-6).astype(np.float32)
+            standard = ((cells.embedding - mean) / sd).astype(np.float32)
+            shape = spiking.Architecture(standard.shape[1], classes)
+            network = spiking.train(standard, codes, shape, recipe, seed)
+            embedding = EmbeddingView(mean, sd, network, TypeDistance.fit(standard, codes, classes))
+        if features != "embedding":
+            expression = ExpressionView.fit(cells.counts, codes, classes, markers_per_type)
+            genes = np.union1d(variable_genes(cells.counts), expression.scales["length"].genes)
+            values = log_cp10k(cells.counts, genes, cells.measured)
+            near = nearest(values, batches) if len(cells) >= MIN_CELLS_TO_POOL else None
+            profile = ProfileView(
+                TypeProfiles.fit(cells.counts, genes.astype(np.int64), codes, classes, near),
+                TypeDistance.fit(values, codes, classes),
+            )
+        return cls(np.bincount(codes, minlength=classes) > 0, embedding, expression, profile)
+
+    def log_probabilities(self, cells: Cells) -> dict[str, Floats]:
+        """Of each view, ``(cells, classes)``."""
+        out = {}
+        if self.embedding is not None:
+            logits = spiking.log_probabilities(self.embedding.network, self.embedding.standardised(cells.embedding))
+            logits[:, ~self.present] = ABSENT
+            out["embedding"] = log_softmax(logits)
+        if self.expression is not None:
+            out["expression"] = self.expression.log_probabilities(cells.counts, cells.measured)
+        return out
+
+    def neighbours(self, cells: Cells) -> Codes | None:
+        """Nearest cells within the sample ``(cells, k)``, or None when it is too small to pool."""
+        if len(cells) < MIN_CELLS_TO_POOL:
+            return None
+        if self.profile is not None:
+            genes = self.profile.profiles.genes
+            return nearest(log_cp10k(cells.counts, genes[cells.measured[genes]], cells.measured))
+        assert self.embedding is not None
+        return nearest(self.embedding.standardised(cells.embedding))
+
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None) -> Floats:
+        """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`."""
+        out = []
+        if self.profile is not None:
+            genes = self.profile.profiles.genes
+            seen = cells.measured[genes]
+            out.append(self.profile.profiles.distances(cells.counts, cells.measured, predicted, neighbours))
+            values = log_cp10k(cells.counts, genes, cells.measured)
+            out.append(self.profile.distance.distances(values, seen, predicted, neighbours))
+        if self.embedding is not None:
+            values = self.embedding.standardised(cells.embedding)
+            everything = np.ones(values.shape[1], dtype=bool)
+            out.append(self.embedding.distance.distances(values, everything, predicted, neighbours))
+        return np.stack(out, axis=1)
+
+    def arrays(self) -> Arrays:
+        """Everything learned, by name, for a safetensors file."""
+        out: Arrays = {"present": self.present.astype(np.uint8)}
+        if self.embedding is not None:
+            view = self.embedding
+            out |= {"embedding.mean": view.mean, "embedding.sd": view.sd}
+            out |= named("embedding.distance", view.distance)
+            for name, tensor in view.network.state_dict().items():
+                out[f"embedding.network.{name}"] = tensor.numpy()
+        if self.expression is not None:
+            out["expression.class_cells"] = self.expression.class_cells
+            for name, scale in self.expression.scales.items():
+                out |= named(f"expression.{name}", scale)
+        if self.profile is not None:
+            out |= named("profile.profiles", self.profile.profiles)
+            out |= named("profile.distance", self.profile.distance)
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, shape: spiking.Architecture | None) -> "Views":
+        """The opposite of `arrays`; raises KeyError or RuntimeError where one is missing or misshapen."""
+        embedding, expression, profile = None, None, None
+        if shape is not None:
+            network = spiking.SpikingTransformer(shape)
+            prefix = "embedding.network."
+            network.load_state_dict(
+                {n[len(prefix) :]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
+            )
+            embedding = EmbeddingView(
+                arrays["embedding.mean"],
+                arrays["embedding.sd"],
+                network.eval(),
+                unnamed("embedding.distance", TypeDistance, arrays),
+            )
+        if "expression.class_cells" in arrays:
+            scales = {name: unnamed(f"expression.{name}", Scale, arrays) for name in ("rank", "length")}
+            expression = ExpressionView(scales, arrays["expression.class_cells"])
+            profile = ProfileView(
+                unnamed("profile.profiles", TypeProfiles, arrays),
+                unnamed("profile.distance", TypeDistance, arrays),
+            )
+        return cls(arrays["present"].astype(bool), embedding, expression, profile)
+
+
+def distance_names(features: str) -> list[str]:
+    """Names of the columns of `Views.distances`."""
+    of_expression = ["expression_profile", "expression_distance"] if features != "embedding" else []
+    return of_expression + (["embedding_distance"] if features != "expression" else [])
+
+
+def named(prefix: str, holder: object) -> Arrays:
+    """Array fields of a dataclass under ``prefix.field``."""
+    return {f"{prefix}.{f.name}": getattr(holder, f.name) for f in fields(holder)}  # type: ignore[arg-type]
+
+
+def unnamed(prefix: str, kind: type[Holder], arrays: Arrays) -> Holder:
+    """The dataclass whose array fields stand under ``prefix.field``."""
+    return kind(**{f.name: arrays[f"{prefix}.{f.name}"] for f in fields(kind)})  # type: ignore[arg-type]

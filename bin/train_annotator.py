@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Train an annotator on a labelled reference and its scGPT embedding."""
+
+from pathlib import Path
+
+from spikgpt.cli import launch, parser, whole_file  # first: pins BLAS threads
+
+
+def main() -> None:
+    command = parser(__doc__)
+    command.add_argument("--reference", type=Path, required=True, help="reference.norm.h5ad")
+    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="its .npy fragments")
+    command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
+    command.add_argument("--unknown-rate", type=float, default=0.05, help="share of Unknown to expect")
+    command.add_argument(
+        "--features", choices=["both", "embedding", "expression"], default="both", help="views of a cell"
+    )
+    command.add_argument("--seed", type=int, default=0, help="random seed")
+    command.add_argument("--threads", type=int, default=1, help="processes; the result does not depend on it")
+    command.add_argument("--out", type=Path, default=Path("annotator"), help="model folder")
+    command.add_argument("--benchmark", type=Path, default=Path("benchmark.tsv"), help="table of methods")
+    given = command.parse_args()
+
+    from spikgpt.annotator.benchmark import compare
+    from spikgpt.annotator.card import model_card
+    from spikgpt.annotator.model import CARD
+    from spikgpt.annotator.reference import read_reference
+    from spikgpt.annotator.train import progress, train_annotator
+    from spikgpt.scgpt.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(given.scgpt_model)
+    reference = read_reference(given.reference, given.embedding)
+    annotator, held, fold_of = train_annotator(
+        reference,
+        scgpt={"name": checkpoint.name, "sha256": checkpoint.sha256},
+        unknown_rate=given.unknown_rate,
+        features=given.features,
+        seed=given.seed,
+        threads=given.threads,
+    )
+    progress("comparing with other methods")
+    benchmark = compare(reference, held, fold_of, annotator.config["calibration"]["folds_by"])
+    annotator.save(given.out)
+    with whole_file(given.out / CARD) as partial:
+        partial.write_text(model_card(annotator.config, benchmark), encoding="utf-8")
+    with whole_file(given.benchmark) as partial:
+        benchmark.to_csv(partial, sep="\t", index=False, na_rep="")
+
+
+if __name__ == "__main__":
+    launch(main)
