@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Score the cells of one sample as doublets (Scrublet)."""
+
+from spikgpt.cli import launch, parser, whole_file, write_json
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--sample", required=True)
+    made.add_argument("--h5ad", required=True, help="raw counts of called cells")
+    made.add_argument("--skip", action="store_true", help="score no cell, predict no doublet")
+    made.add_argument("--seed", type=int, default=0)
+    args = made.parse_args()
+
+    import anndata as ad
+
+    from spikgpt.doublets import detect_doublets
+
+    table, stats = detect_doublets(ad.read_h5ad(args.h5ad), args.seed, args.skip)
+    with whole_file(f"{args.sample}.doublets.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    write_json(f"{args.sample}.doublets.json", {"sample": args.sample, **stats})
+
+
+if __name__ == "__main__":
+    launch(main)

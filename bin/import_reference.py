@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Read and check a labelled reference; nothing of it is filtered."""
+
+from spikgpt.cli import launch, parser, whole_file, write_json
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--reference", required=True, help="h5ad (or zarr, loom) with labels in obs")
+    made.add_argument("--label-key", required=True, help="column of obs with the cell types")
+    made.add_argument("--batch-key", help="column of obs with the batches")
+    made.add_argument("--scgpt-model", required=True, help="folder of the scGPT checkpoint")
+    made.add_argument("--min-gene-match", type=float, default=0.3)
+    args = made.parse_args()
+
+    from spikgpt.layout import write_h5ad
+    from spikgpt.reference import import_reference
+
+    adata, stats = import_reference(
+        args.reference, args.label_key, args.batch_key, args.scgpt_model, args.min_gene_match
+    )
+    with whole_file("reference.norm.h5ad") as partial:
+        write_h5ad(adata, partial)
+    write_json("reference.json", stats)
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""log1p CP10k of one sample, with the samplesheet's columns in obs."""
+
+from spikgpt.cli import launch, parser, whole_file, write_json
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--sample", required=True)
+    made.add_argument("--h5ad", required=True, help="raw counts of filtered cells")
+    made.add_argument("--batch", default="", help="the sample's name when not given")
+    made.add_argument("--donor", default="")
+    made.add_argument("--condition", default="")
+    args = made.parse_args()
+
+    import anndata as ad
+
+    from spikgpt.layout import write_h5ad
+    from spikgpt.normalisation import normalise
+
+    adata = normalise(ad.read_h5ad(args.h5ad), args.sample, args.batch, args.donor, args.condition)
+    with whole_file(f"{args.sample}.norm.h5ad") as partial:
+        write_h5ad(adata, partial)
+    write_json(
+        f"{args.sample}.norm.json", {"sample": args.sample, "cells": int(adata.n_obs), "genes": int(adata.n_vars)}
+    )
+
+
+if __name__ == "__main__":
+    launch(main)

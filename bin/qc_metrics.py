@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""Quality metrics of every cell of one sample."""
+
+from spikgpt.cli import launch, parser, whole_file
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--sample", required=True)
+    made.add_argument("--h5ad", required=True, help="raw counts of called cells")
+    args = made.parse_args()
+
+    import anndata as ad
+
+    from spikgpt.qc import cell_metrics
+
+    table = cell_metrics(ad.read_h5ad(args.h5ad))
+    with whole_file(f"{args.sample}.qc.parquet") as partial:
+        table.to_parquet(partial, index=False)
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,192 @@
+"""The labelled reference: taken as its authors cleaned it, checked and never filtered."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from spikgpt import UNKNOWN
+from spikgpt.errors import UserError
+from spikgpt.importing import read_for_model
+from spikgpt.layout import constant, count_data
+from spikgpt.matrices import Matrix
+from spikgpt.normalisation import normalise
+from spikgpt.qc import cell_metrics
+
+NAME = "reference"
+FEW_CELLS = 10
+"""Under so many cells a class is trained on little, and its held-out metrics say little."""
+MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}
+
+
+def import_reference(
+    path: str | Path, label_key: str, batch_key: str | None, scgpt_model: str | Path, min_gene_match: float
+) -> tuple[ad.AnnData, dict[str, Any]]:
+    """Read a labelled reference and check that an annotator can be trained on it.
+
+    Returns
+    -------
+    adata
+        Layout of norm.h5ad (`spikgpt.normalisation.normalise`) with sample "reference"; obs cell_type and
+        batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
+        `spikgpt.qc.cell_metrics`. All cells of the file, in its order.
+    stats
+        Content of `reference.json`; `messages` tells what an author may want to mend.
+
+    Raises
+    ------
+    UserError
+        When a column is missing, a label is missing or a number or `Unknown`, there is one class only, a
+        cell has no counts, or the matrix is not usable (as for any sample).
+    """
+    matrix, shared = read_for_model(path, scgpt_model, min_gene_match)
+    where = Path(path).name
+    labels = _labels(_column(matrix, label_key, "label_key", where), label_key, where)
+    messages = [*matrix.messages, *_label_messages(labels)]
+    if batch_key:
+        batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where)
+        if len(set(batches)) == 1:
+            messages.append(
+                f"{batch_key} has one value only ({batches[0]!r}): the annotator is validated on cells of the same batch "
+                "as it learnt from, which flatters it."
+            )
+    else:
+        batches = None
+        messages.append(
+            "No --batch_key: the annotator is validated on cells of the same batches as it learnt from, which flatters it."
+        )
+    empty = int((np.diff(matrix.counts.indptr) == 0).sum())
+    if empty:
+        raise UserError(
+            f"{empty} cells of the reference have no counts.",
+            where=where,
+            expected="cells that its authors would keep: the reference is never filtered",
+            fix="Drop these cells from the reference.",
+        )
+    counted = count_data(matrix.counts, matrix.barcodes, matrix.symbols, matrix.gene_ids)
+    metrics = cell_metrics(counted)
+    counted.obs = metrics.drop(columns="barcode").set_axis(counted.obs_names, axis=0)
+    adata = normalise(counted, NAME)
+    adata.obs["batch"] = constant(NAME, adata.n_obs) if batches is None else _categorical(batches)
+    adata.obs.insert(0, "cell_type", _categorical(labels))
+    sizes = pd.Series(labels).value_counts()
+    stats = {
+        "sample": NAME,
+        **shared,
+        "cells": int(adata.n_obs),
+        "label_key": label_key,
+        "batch_key": batch_key or None,
+        "classes": {label: int(sizes[label]) for label in sorted(sizes.index)},
+        "batches": {str(b): int(n) for b, n in adata.obs["batch"].value_counts().sort_index().items()},
+        "messages": messages,
+    }
+    return adata, stats
+
+
+def _categorical(values: list[str]) -> pd.Categorical:
+    return pd.Categorical(values, categories=pd.Index(sorted(set(values)), dtype=object))
+
+
+def _column(matrix: Matrix, key: str, parameter: str, where: str) -> pd.Series:
+    """A column of obs, or an error that lists those there are and suggests the nearest."""
+    if key in matrix.obs:
+        return matrix.obs[key]
+    from difflib import get_close_matches
+
+    columns = [str(name) for name in matrix.obs.columns]
+    by_lower = {name.lower(): name for name in columns}
+    near = get_close_matches(key.lower(), list(by_lower), n=1, cutoff=0.5)
+    if not columns:
+        fix = "Give the reference as an h5ad (or zarr, loom) with its labels in obs."
+    else:
+        fix = f"Correct --{parameter}" + (f": did you mean {by_lower[near[0]]}?" if near else " to one of these.")
+    raise UserError(
+        f"The reference has no column {key!r}.",
+        where=f"{where}, --{parameter} {key}",
+        found=f"obs columns {', '.join(columns)}" if columns else f"a {matrix.format} file, which has no obs columns",
+        expected="a column of obs",
+        fix=fix,
+    )
+
+
+def _labels(column: pd.Series, key: str, where: str) -> list[str]:
+    place = f"{where}, obs column {key}"
+    missing = column.isna().to_numpy() | column.astype(str).str.strip().str.lower().isin(MISSING).to_numpy()
+    if missing.any():
+        first = ", ".join(str(name) for name in column.index[missing][:3])
+        raise UserError(
+            f"{int(missing.sum())} of {len(column)} cells of the reference have no label.",
+            where=place,
+            found=f"missing or empty for {first}{', ...' if missing.sum() > 3 else ''}",
+            expected="a cell type for every cell",
+            fix="Label these cells or drop them from the reference.",
+        )
+    labels = column.astype(str).str.strip().tolist()
+    classes = sorted(set(labels))
+    numbers = [label for label in classes if re.fullmatch(r"[-+]?\d+(\.\d+)?", label)]
+    if len(numbers) == len(classes):
+        raise UserError(
+            "The labels of the reference are numbers.",
+            where=place,
+            found=", ".join(classes[:8]),
+            expected="names of cell types; numbers are most often clusters",
+            fix="Name another column with --label_key, or give the clusters their cell types' names.",
+        )
+    reserved = [label for label in classes if label.lower() == UNKNOWN.lower()]
+    if reserved:
+        raise UserError(
+            f"{reserved[0]!r} is used as a cell type.",
+            where=place,
+            found=f"{labels.count(reserved[0])} cells",
+            expected=f"real cell types: {UNKNOWN} is the word for cells that no type fits, and is not learnt",
+            fix="Drop these cells from the reference.",
+        )
+    if len(classes) < 2:
+        raise UserError(
+            "The reference has one cell type only.",
+            where=place,
+            found=f"{classes[0]!r} for all {len(labels)} cells",
+            expected="at least two cell types",
+            fix="Name another column with --label_key, or give a reference with more cell types.",
+        )
+    return labels
+
+
+def _batches(column: pd.Series, key: str, where: str) -> list[str]:
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise UserError(
+            f"{int(missing.sum())} of {len(column)} cells of the reference have no batch.",
+            where=f"{where}, obs column {key}",
+            expected="a batch for every cell",
+            fix="Fill the column, or leave --batch_key out.",
+        )
+    return column.astype(str).str.strip().tolist()
+
+
+def _bare(label: str) -> str:
+    """A label without what typing varies: case, punctuation, a plural s."""
+    return " ".join(word.removesuffix("s") for word in re.findall(r"[a-z0-9+]+", label.lower()))
+
+
+def _label_messages(labels: list[str]) -> list[str]:
+    """Labels that look like one type spelt twice, and types of few cells."""
+    sizes = pd.Series(labels).value_counts()
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(sizes.index):
+        spellings[_bare(label)].append(label)
+    messages = [
+        f"{' and '.join(repr(label) for label in same)} look like one cell type spelt in different ways; they are kept "
+        "apart."
+        for same in spellings.values()
+        if len(same) > 1
+    ]
+    few = {label: int(sizes[label]) for label in sorted(sizes.index) if sizes[label] < FEW_CELLS}
+    if few:
+        told = ", ".join(f"{label} ({number})" for label, number in few.items())
+        messages.append(f"Cell types of fewer than {FEW_CELLS} cells: {told}.")
+    return messages
