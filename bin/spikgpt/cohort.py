@@ -179,7 +179,7 @@ def cluster_embedding(
     # numbered by size; equal sizes by their first cell
     names, first, sizes = np.unique(membership, return_index=True, return_counts=True)
     ranks = {int(names[at]): rank for rank, at in enumerate(np.lexsort((first, -sizes)))}
-    clusters[present] = [str(ranks[member]) for member in membership]
+    clusters[present] = [str(ranks[int(member)]) for member in membership]
     return clusters, umap
 
 

@@ -133,7 +133,7 @@ def _read_cells(path: Path) -> pd.DataFrame:
     texts = dict.fromkeys(("sample", "barcode", *OBS_COLUMNS), "string[pyarrow]")
     kinds = {**texts, **dict.fromkeys(_NUMBERS, "float64")}
     kinds["predicted_doublet"] = "bool"
-    keep = {column: [] for column in kinds} | {column: [""] for column in _NUMBERS}
+    keep: dict[str, list[str]] = {column: [] for column in kinds} | {column: [""] for column in _NUMBERS}
     cells = pd.read_csv(path, sep="\t", dtype=kinds, keep_default_na=False, na_values=keep)
     for column in texts.keys() - {*_NUMBERS, "predicted_doublet"}:
         cells[column] = cells[column].astype(object)

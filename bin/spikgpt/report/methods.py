@@ -5,11 +5,12 @@ from spikgpt.report.inputs import Inputs
 
 _CITATIONS = {
     "spikgpt": "SpikGPT {version} (this pipeline).",
-    "nextflow": "Di Tommaso P, et al. Nextflow enables reproducible computational workflows. Nat Biotechnol 2017;35:316.",
-    "emptydrops": "Lun ATL, et al. EmptyDrops: distinguishing cells from empty droplets in droplet-based single-cell RNA "
-    "sequencing data. Genome Biol 2019;20:63.",
-    "scrublet": "Wolock SL, et al. Scrublet: computational identification of cell doublets in single-cell transcriptomic "
-    "data. Cell Syst 2019;8:281.",
+    "nextflow": "Di Tommaso P, et al. Nextflow enables reproducible computational workflows. "
+    "Nat Biotechnol 2017;35:316.",
+    "emptydrops": "Lun ATL, et al. EmptyDrops: distinguishing cells from empty droplets in droplet-based "
+    "single-cell RNA sequencing data. Genome Biol 2019;20:63.",
+    "scrublet": "Wolock SL, et al. Scrublet: computational identification of cell doublets in single-cell "
+    "transcriptomic data. Cell Syst 2019;8:281.",
     "scanpy": "Wolf FA, et al. SCANPY: large-scale single-cell gene expression data analysis. Genome Biol 2018;19:15.",
     "scgpt": "Cui H, et al. scGPT: toward building a foundation model for single-cell multi-omics using generative AI. "
     "Nat Methods 2024;21:1470.",
@@ -41,7 +42,8 @@ def methods_html(inputs: Inputs) -> str:
         f"{text(inputs.run['version'])} [1], run by Nextflow [2]."
     ]
     if inputs.stats["called"]:
-        parts.append(f"Cells of {len(inputs.stats['called'])} unfiltered matrices were called by EmptyDrops {cite('emptydrops')}.")
+        unfiltered = len(inputs.stats["called"])
+        parts.append(f"Cells of {unfiltered} unfiltered matrices were called by EmptyDrops {cite('emptydrops')}.")
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
         parts.append(f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} samples and removed.")
@@ -61,25 +63,26 @@ def methods_html(inputs: Inputs) -> str:
         )
         parts.append(
             f"Cells were embedded by scGPT {cite('scgpt')} with {own} (sha256 "
-            f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(given.get('max_genes'))} genes per cell."
+            f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(given.get('max_genes'))} genes "
+            "per cell."
         )
     config = inputs.annotator
     if config:
         cells = config.get("training", {}).get("cells", 0)
         trained = "trained in this run" if given.get("reference") else "trained before"
         parts.append(
-            f"Cell types came from an annotator {trained} on {cells:,} reference cells of {len(config['classes'])} types: "
-            f"spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
+            f"Cell types came from an annotator {trained} on {cells:,} reference cells of {len(config['classes'])} "
+            f"types: spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
             f"(features: {text(config.get('features', ''))}). Cells whose conformal p-value {cite('conformal')} was at "
             f"most {inputs.unknown_rate:.3g} were called Unknown."
         )
     if kept:
         parts.append(
             "All samples' cells were clustered by Leiden "
-            f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour graph "
-            f"of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster "
-            "than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells, more "
-            "than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations outside of the "
+            f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour "
+            f"graph of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster "
+            "than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells, "
+            "more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations outside of the "
             "reference."
         )
     parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")

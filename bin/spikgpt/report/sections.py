@@ -52,6 +52,20 @@ UNKNOWNS = Group("spikgpt_unknown", "Unknown cells", "Cells that were rejected, 
 MODELS = Group("spikgpt_models", "Models", "What the labels come from, and how well it does.")
 RECORD = Group("spikgpt_record", "Methods and parameters", "What was done, in words to cite, and with which values.")
 
+# MultiQC puts general statistics first whatever its configuration says; the summary goes above them,
+# and its own welcome, which links to a video on the web, does not belong in a report that is sent on
+_ON_TOP = """<style>
+.mainpage > div:first-child { display: flex; flex-direction: column; }
+.mainpage > div:first-child > * { min-width: 0; }
+#general_stats { order: 1; }
+.mqc-module-section { order: 2; }
+#mqc-module-section-spikgpt_summary { order: 0; }
+#mqc_welcome { display: none !important; }
+</style>"""
+
+LEGEND_LINES = 15
+"""Lines in a plot up to which a legend helps."""
+
 Made = Section | None
 
 
@@ -75,7 +89,7 @@ def general_statistics(inputs: Inputs) -> Section:
         }
         rows[sample] = {name: value for name, value in rows[sample].items() if value is not None}
     expected = 100 * inputs.unknown_rate
-    columns = {
+    columns: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
         "cells_in": ("Cells in", "Cells before quality control", "Blues", "{:,.0f}", {}),
         "cells_kept": ("Cells kept", "Cells after doublets and filters, all annotated", "Greens", "{:,.0f}", {}),
         "median_genes": ("Genes", "Median genes per kept cell", "PuBu", "{:,.0f}", {}),
@@ -123,9 +137,11 @@ def summary(inputs: Inputs) -> Made:
         labelled = cells.loc[cells["spikgpt_cell_type"] != UNKNOWN, "spikgpt_cell_type"]
         counts = labelled.value_counts().sort_index().sort_values(ascending=False, kind="stable")
         share = 100 * (total - len(labelled)) / total
-        lines.append(f"<b>{total:,} cells</b> of {samples} sample{plural} passed quality control.")
+        left = cells["sample"].nunique()
+        of = f"{left} of {samples} samples" if left < samples else f"{samples} sample{plural}"
+        lines.append(f"<b>{total:,} cells</b> of {of} passed quality control.")
         common = ", ".join(f"{short(name)} ({100 * n / total:.1f} %)" for name, n in counts.head(6).items())
-        lines.append(f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else ''}.")
+        lines.append(f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else '.'}")
         lines.append(
             f"<b>{share:.1f} %</b> are {UNKNOWN}; about {100 * inputs.unknown_rate:.3g} % is what the method "
             "rejects where every type is in the reference. Median confidence of the labelled cells: "
@@ -149,7 +165,7 @@ def summary(inputs: Inputs) -> Made:
         "In short",
         "The whole cohort in a few lines; the sections below show each figure per sample.",
         "html",
-        html_list(lines),
+        _ON_TOP + html_list(lines),
     )
 
 
@@ -217,14 +233,13 @@ def warnings_section(inputs: Inputs) -> Made:
 def cells_per_step(inputs: Inputs) -> Made:
     """Where cells went, per sample; the parts of a bar add up to its called cells."""
     steps = check_numbers(inputs)
-    names = list(next(iter(steps.values())))
-    categories = {"annotated": {"name": "Annotated with a type", "color": "#009e73"}}
+    reasons = [name for name in next(iter(steps.values())) if name.startswith("removed: ")]
+    colours = series_colours(len(reasons) + 1)
+    categories = {"annotated": {"name": "Annotated with a type", "color": colours[0]}}
     categories["unknown"] = {"name": UNKNOWN, "color": UNKNOWN_COLOUR}
-    reasons = [name for name in names if name.startswith("removed: ")]
-    colours = series_colours(len(reasons))
     for at, name in enumerate(reasons):
         label = short(name.removeprefix("removed: ").replace("_", " "))
-        categories[f"r{at}"] = {"name": f"Removed: {label}", "color": colours[at]}
+        categories[f"r{at}"] = {"name": f"Removed: {label}", "color": colours[at + 1]}
     data = {
         sample: {
             "annotated": count["annotated"],
@@ -279,7 +294,8 @@ def steps_table(inputs: Inputs) -> Made:
 def knee(inputs: Inputs) -> Made:
     """Barcode rank curves of samples whose cells were called."""
     curves = {
-        sample: {point["rank"]: point["umis"] for point in stats["knee"]}
+        # pairs: the keys of a JSON object are text, and would be sorted as text
+        sample: [[point["rank"], point["umis"]] for point in stats["knee"]]
         for sample, stats in sorted(inputs.stats["called"].items())
         if stats.get("knee")
     }
@@ -299,6 +315,7 @@ def knee(inputs: Inputs) -> Made:
                 "xlog": True,
                 "ylog": True,
                 "smooth_points": None,
+                "showlegend": len(curves) <= LEGEND_LINES,
                 "colors": dict(zip(curves, series_colours(len(curves)), strict=True)),
             }
         },
@@ -371,7 +388,7 @@ def qc_violin(inputs: Inputs) -> Made:
         "One bulge is usual; a second one at few genes or high mitochondrial share is debris or dying cells.",
         "violin",
         rows,
-        {"headers": headers, "pconfig": {"rows_are_samples": False, "col1_header": "Cell"}},
+        {"headers": headers, "pconfig": {"rows_are_samples": False, "col1_header": "Cell", "series_label": "cells"}},
     )
 
 
@@ -402,7 +419,7 @@ def doublets(inputs: Inputs) -> Made:
         "Found should not be far above expected; none found with many expected means that the scores had no gap.",
         "table",
         rows,
-        _table(titles, "Sample", decimals=2),
+        _table(titles, "Sample", decimals=2, whole=("cells",)),
     )
 
 
@@ -457,10 +474,10 @@ def distribution(inputs: Inputs, column: str, id: str, name: str, description: s
         values = inputs.of_sample(sample)[column].to_numpy(dtype=np.float64)
         if len(values):
             counts = np.histogram(np.clip(values, 0, 1), edges)[0]
-            lines[sample] = {
-                round(float(x), 3): round(100 * float(n) / len(values), 3)
+            lines[sample] = [
+                [round(float(x), 3), round(100 * float(n) / len(values), 3)]
                 for x, n in zip((edges[1:] + edges[:-1]) / 2, counts, strict=True)
-            }
+            ]
     if not lines:
         return None
     return Section(
@@ -473,6 +490,7 @@ def distribution(inputs: Inputs, column: str, id: str, name: str, description: s
             "pconfig": {
                 "xlab": xlab,
                 "ylab": "% of cells",
+                "showlegend": len(lines) <= LEGEND_LINES,
                 "xmin": 0,
                 "xmax": 1,
                 "ymin": 0,
@@ -493,8 +511,8 @@ def confidence(inputs: Inputs) -> Made:
         "spikgpt_confidence",
         "spikgpt_confidence",
         "Confidence",
-        "Calibrated probability of each cell's best match: of cells at 0.9, nine in ten should be right. A peak at 1 is "
-        "good; a broad curve means types that resemble each other or low quality.",
+        "Calibrated probability of each cell's best match: of cells at 0.9, nine in ten should be right. A peak at 1 "
+        "is good; a broad curve means types that resemble each other or low quality.",
         "Confidence of the best match",
     )
 
@@ -522,8 +540,8 @@ def unknown_reasons(inputs: Inputs) -> Made:
     return Section(
         "spikgpt_reasons",
         "Unknown by reason",
-        "Why cells were rejected. Many that fit no type point to a type that the reference lacks; many between types, to "
-        "types that it splits too finely; many too shallow, to the library.",
+        "Why cells were rejected. Many that fit no type point to a type that the reference lacks; many between types, "
+        "to types that it splits too finely; many too shallow, to the library.",
         "bargraph",
         data,
         {
@@ -671,7 +689,7 @@ def cell_map(inputs: Inputs) -> Made:
         "spikgpt_map",
         "Map of the cells",
         f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, taken evenly. Cells that lie "
-        "together are alike; distances between groups mean little. Types should form groups, samples should mix in them.",
+        "together are alike; distances between groups mean little. Types should form groups, samples mix in them.",
         "scatter",
         datasets,
         {
@@ -760,12 +778,13 @@ def annotator(inputs: Inputs) -> Made:
 
 def reference_types(inputs: Inputs) -> Made:
     """How each type of the reference fared when held out."""
-    types = (inputs.annotator or {}).get("held_out", {}).get("types")
+    config = inputs.annotator or {}
+    types = config.get("held_out", {}).get("types")
     if not types:
         return None
     rows = {
         text(name): {
-            "trained": inputs.annotator["class_cells"].get(name),
+            "trained": config["class_cells"].get(name),
             "recall": number(100 * row["recall"]) if row.get("recall") is not None else None,
             "mistaken": text(row.get("most_often_mistaken_for") or "none"),
         }
@@ -780,8 +799,8 @@ def reference_types(inputs: Inputs) -> Made:
     return Section(
         "spikgpt_reference_types",
         "Types of the reference",
-        "How well each type is told from the others within the reference. Types with few cells or a low share found are "
-        "to be read with care in the samples.",
+        "How well each type is told from the others within the reference. Types with few cells or a low share found "
+        "are to be read with care in the samples.",
         "table",
         rows,
         _table(titles, "Type", decimals=1, whole=("trained",)),
@@ -819,7 +838,7 @@ def benchmark(inputs: Inputs) -> Made:
     columns = {f"c{at}": name for at, name in enumerate(table.columns[1:])}
     rows = {}
     for values in table.itertuples(index=False):
-        row = {}
+        row: dict[str, Any] = {}
         for at, value in enumerate(values[1:]):
             try:
                 row[f"c{at}"] = float(value)
