@@ -13,7 +13,6 @@ def main() -> None:
     args = made.parse_args()
 
     import anndata as ad
-
     from spikgpt.calling import call_cells
     from spikgpt.layout import write_h5ad
 

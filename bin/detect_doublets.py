@@ -13,7 +13,6 @@ def main() -> None:
     args = made.parse_args()
 
     import anndata as ad
-
     from spikgpt.doublets import detect_doublets
 
     table, stats = detect_doublets(ad.read_h5ad(args.h5ad), args.seed, args.skip)

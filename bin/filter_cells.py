@@ -18,14 +18,17 @@ def main() -> None:
 
     import anndata as ad
     import pandas as pd
-
     from spikgpt.layout import write_h5ad
     from spikgpt.qc import filter_cells, thresholds_from, write_removed
 
     given = json.loads(Path(args.thresholds).read_text(encoding="utf-8"))
     thresholds = thresholds_from(given, f"samplesheet, sample {args.sample}")
     kept, removed, stats = filter_cells(
-        ad.read_h5ad(args.h5ad), pd.read_parquet(args.qc), pd.read_parquet(args.doublets), thresholds, args.sample
+        ad.read_h5ad(args.h5ad),
+        pd.read_parquet(args.qc),
+        pd.read_parquet(args.doublets),
+        thresholds,
+        args.sample,
     )
     # a sample with nothing left has no h5ad: the run goes on without it, and the report says so
     if kept.n_obs:

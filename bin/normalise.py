@@ -14,7 +14,6 @@ def main() -> None:
     args = made.parse_args()
 
     import anndata as ad
-
     from spikgpt.layout import write_h5ad
     from spikgpt.normalisation import normalise
 
@@ -22,7 +21,8 @@ def main() -> None:
     with whole_file(f"{args.sample}.norm.h5ad") as partial:
         write_h5ad(adata, partial)
     write_json(
-        f"{args.sample}.norm.json", {"sample": args.sample, "cells": int(adata.n_obs), "genes": int(adata.n_vars)}
+        f"{args.sample}.norm.json",
+        {"sample": args.sample, "cells": int(adata.n_obs), "genes": int(adata.n_vars)},
     )
 
 

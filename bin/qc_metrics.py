@@ -11,7 +11,6 @@ def main() -> None:
     args = made.parse_args()
 
     import anndata as ad
-
     from spikgpt.qc import cell_metrics
 
     table = cell_metrics(ad.read_h5ad(args.h5ad))

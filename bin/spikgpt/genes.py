@@ -78,7 +78,9 @@ def vocabulary(scgpt_model: str | Path) -> frozenset[str]:
         raise UserError("The scGPT vocabulary is not JSON.", where=str(path), found=str(error)) from error
     if not isinstance(tokens, dict) or not tokens:
         raise UserError(
-            "The scGPT vocabulary holds no genes.", where=str(path), expected="a JSON object of token to number"
+            "The scGPT vocabulary holds no genes.",
+            where=str(path),
+            expected="a JSON object of token to number",
         )
     return frozenset(token for token in tokens if not (token.startswith("<") and token.endswith(">")))
 
@@ -276,7 +278,7 @@ def check_match(
         where=where,
         found=f"{found.counts:.1%} of the counts are on known genes, and {found.vocabulary:.1%} of the known "
         f"genes are in the matrix; not known: {', '.join(unmatched[:10])}. {guess_why(unmatched, gene_ids, vocab)}",
-        expected=f"at least {at_least:.0%} of either (--min_gene_match), by human gene symbols or Ensembl ids (ENSG...)",
+        expected=f"at least {at_least:.0%} of either (--min_gene_match), by human gene symbols or ENSG ids",
         fix="Give human gene symbols or Ensembl ids; where an h5ad keeps them in a column of var, name it in the "
         "samplesheet (symbol_col or geneid_col).",
     )
@@ -291,7 +293,9 @@ def guess_why(unmatched: Sequence[str], gene_ids: Sequence[str], vocab: frozense
         return sum(bool(test.match(name)) for name in names) > share * max(len(names), 1)
 
     prefixes = Counter(
-        m.group(1) for name in (*unmatched, *(i for i in gene_ids if i)) if (m := re.match(r"^(ENS[A-Z]*G)\d{11}", name))
+        m.group(1)
+        for name in (*unmatched, *(i for i in gene_ids if i))
+        if (m := re.match(r"^(ENS[A-Z]*G)\d{11}", name))
     )
     prefixes.pop("ENSG", None)
     if prefixes and prefixes.most_common(1)[0][1] > 0.3 * len(unmatched):

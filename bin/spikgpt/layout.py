@@ -14,15 +14,14 @@ QC_COLUMNS = (
 SHEET_COLUMNS = ("sample", "batch", "donor", "condition")
 
 
-def count_data(
-    counts: sparse.csr_matrix, barcodes: np.ndarray, symbols: list[str], gene_ids: list[str]
-) -> ad.AnnData:
+def count_data(counts: sparse.csr_matrix, barcodes: np.ndarray, symbols: list[str], gene_ids: list[str]) -> ad.AnnData:
     """AnnData of raw counts: X int32 CSR (cells x genes), obs index barcode, var index symbol and gene_id."""
     return ad.AnnData(
         X=counts,
         obs=pd.DataFrame(index=pd.Index(np.asarray(barcodes, dtype=object), name="barcode")),
         var=pd.DataFrame(
-            {"gene_id": np.asarray(gene_ids, dtype=object)}, index=pd.Index(symbols, dtype=object, name="gene")
+            {"gene_id": np.asarray(gene_ids, dtype=object)},
+            index=pd.Index(symbols, dtype=object, name="gene"),
         ),
     )
 

@@ -26,7 +26,7 @@ from scipy import sparse
 
 from spikgpt import genes as gene_names
 from spikgpt.errors import UserError
-from spikgpt.raw_counts import CHUNK, WHERE_RAW_COUNTS_ARE, fault, not_raw, to_counts
+from spikgpt.raw_counts import CHUNK, fault, not_raw, to_counts
 
 FORMATS = (
     "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder or .tar.gz with matrix.mtx[.gz], "
@@ -120,7 +120,16 @@ def read_matrix(
             read = reader(path, vocab)
     except UserError:
         raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, tarfile.TarError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RuntimeError,
+        tarfile.TarError,
+    ) as error:
         # the readers below raise these for a damaged file; a bug would show in the test suite
         raise UserError(
             "The matrix cannot be read.",
@@ -385,7 +394,10 @@ def _unzipped(path: Path) -> Iterator[Any]:
 def _read_archive(path: Path, vocab: frozenset[str]) -> _Read:
     """A tar of a 10x folder. Only plain files with the expected names are unpacked, into a fresh folder."""
     wanted = {f"{n}{z}" for n in (*MATRIX_FILES, *BARCODE_FILES, *FEATURE_FILES) for z in ("", ".gz")}
-    with tempfile.TemporaryDirectory(prefix="spikgpt-", dir=os.curdir) as temporary, tarfile.open(path) as tar:
+    with (
+        tempfile.TemporaryDirectory(prefix="spikgpt-", dir=os.curdir) as temporary,
+        tarfile.open(path) as tar,
+    ):
         unpacked = 0
         for member in tar:
             inside = PurePosixPath(member.name)
@@ -497,9 +509,10 @@ def _store(path: Path) -> Iterator[Any]:
 
 
 def _is_sparse(element: Any) -> bool:
-    return str(element.attrs.get("encoding-type", "")) in ("csr_matrix", "csc_matrix") or "h5sparse_format" in dict(
-        element.attrs
-    )
+    return str(element.attrs.get("encoding-type", "")) in (
+        "csr_matrix",
+        "csc_matrix",
+    ) or "h5sparse_format" in dict(element.attrs)
 
 
 def _glance(element: Any) -> str | None:
@@ -534,7 +547,11 @@ def _places_of_counts(store: Any) -> dict[str, str]:
 
 
 def _read_anndata(
-    path: Path, vocab: frozenset[str], symbol_col: str | None, geneid_col: str | None, counts_layer: str | None
+    path: Path,
+    vocab: frozenset[str],
+    symbol_col: str | None,
+    geneid_col: str | None,
+    counts_layer: str | None,
 ) -> _Read:
     """h5ad or zarr: the first place that holds raw counts of X, raw.X, the layers; or `counts_layer`."""
     with _store(path) as store:
@@ -765,7 +782,14 @@ def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
     if genes_in_rows:
         loaded, row_names, columns = sparse.csr_matrix(loaded.T), columns, row_names
     counts, said = to_counts(loaded, path.name)
-    return _Read(counts, row_names, columns, "csv" if separator != "\t" else "tsv", "table", messages=[*messages, *said])
+    return _Read(
+        counts,
+        row_names,
+        columns,
+        "csv" if separator != "\t" else "tsv",
+        "table",
+        messages=[*messages, *said],
+    )
 
 
 def _is_number(value: Any) -> bool:

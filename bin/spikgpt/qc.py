@@ -79,7 +79,11 @@ def cell_metrics(adata: ad.AnnData) -> pd.DataFrame:
 
     symbols = [str(name) for name in adata.var_names]
     var = pd.DataFrame(
-        {"mt": mitochondrial_genes(symbols), "ribo": ribosomal_genes(symbols), "hb": haemoglobin_genes(symbols)},
+        {
+            "mt": mitochondrial_genes(symbols),
+            "ribo": ribosomal_genes(symbols),
+            "hb": haemoglobin_genes(symbols),
+        },
         index=adata.var_names,
     )
     # float64: totals of float32 lose whole counts above 2^24
@@ -106,9 +110,7 @@ def thresholds_from(given: dict[str, Any], where: str) -> dict[str, float]:
     """
     unknown = sorted(set(given) - set(DEFAULTS))
     if unknown:
-        raise UserError(
-            f"There is no threshold called {unknown[0]!r}.", where=where, expected=", ".join(DEFAULTS)
-        )
+        raise UserError(f"There is no threshold called {unknown[0]!r}.", where=where, expected=", ".join(DEFAULTS))
     chosen = dict(DEFAULTS)
     for name, value in given.items():
         if value is None or value == "":

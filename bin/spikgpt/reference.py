@@ -51,13 +51,14 @@ def import_reference(
         batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where)
         if len(set(batches)) == 1:
             messages.append(
-                f"{batch_key} has one value only ({batches[0]!r}): the annotator is validated on cells of the same batch "
-                "as it learnt from, which flatters it."
+                f"{batch_key} has one value only ({batches[0]!r}): the annotator is validated on cells of the same "
+                "batch as it learnt from, which flatters it."
             )
     else:
         batches = None
         messages.append(
-            "No --batch_key: the annotator is validated on cells of the same batches as it learnt from, which flatters it."
+            "No --batch_key: the annotator is validated on cells of the same batches as it learnt from, "
+            "which flatters it."
         )
     empty = int((np.diff(matrix.counts.indptr) == 0).sum())
     if empty:
