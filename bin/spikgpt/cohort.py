@@ -347,7 +347,7 @@ def run_facts(run: Mapping[str, Any], annotation_stats: Mapping[str, Any]) -> di
     """
     parameters = {name: value for name, value in sorted(run["parameters"].items()) if value is not None}
     return {
-        "pipeline_version": str(run["version"]),
+        "version": str(run["version"]),
         "parameters": parameters,
         "seed": int(parameters.get("seed", 0)),
         "annotator_sha256": str(annotation_stats["annotator_sha256"]),

@@ -1,0 +1,118 @@
+"""The tables that a script reads."""
+
+import csv
+import gzip
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from spikgpt.cohort import OBS_COLUMNS
+from spikgpt.markers import find_markers
+from spikgpt.tables import (
+    POPULATION_COLUMNS,
+    composition,
+    read_cohort,
+    read_tsv,
+    removed_cells,
+    unknown_populations,
+    write_tsv,
+)
+from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def cells(joined):  # noqa: F811
+    return read_cohort(joined)[0]
+
+
+def test_cells_have_the_contracts_columns_and_the_barcodes_as_they_came_in(cells, joined, small):  # noqa: F811
+    assert list(cells.columns) == ["sample", "barcode", *OBS_COLUMNS[1:]]
+    given = [
+        name for s in small.samples for name in ad.read_h5ad(small.folder / f"{s}.norm.h5ad", backed="r").obs_names
+    ]
+    assert list(cells["barcode"]) == given
+
+
+def test_bytes_are_stable_and_names_come_back(cells, tmp_path):
+    for name in ("a", "b"):
+        write_tsv(tmp_path / f"{name}.tsv.gz", cells)
+    packed = (tmp_path / "a.tsv.gz").read_bytes()
+    assert packed == (tmp_path / "b.tsv.gz").read_bytes()
+    assert packed[4:8] == b"\0\0\0\0"  # no time stamp
+    with gzip.open(tmp_path / "a.tsv.gz", "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) == len(cells)
+    assert ODD in {row["spikgpt_cell_type"] for row in rows}
+    assert {row["condition"] for row in rows} == {"<b>ctrl</b>", "stim"}
+    again = read_tsv(tmp_path / "a.tsv.gz")
+    assert list(again["spikgpt_cell_type"]) == list(cells["spikgpt_cell_type"].astype(str))
+    assert set(again["predicted_doublet"]) == {"False"}
+    assert again["total_counts"].str.fullmatch(r"\d+").all()
+
+
+def test_large_tables_are_written_in_parts(tmp_path):
+    table = pd.DataFrame({"x": np.arange(100_001), "y": 1e7 + np.arange(100_001)})
+    write_tsv(tmp_path / "t.tsv.gz", table)
+    lines = gzip.decompress((tmp_path / "t.tsv.gz").read_bytes()).decode().splitlines()
+    assert lines[0] == "x\ty"
+    assert len(lines) == 100_002
+    assert lines[-1] == "100000\t1.01e+07"
+
+
+def test_composition_adds_up(cells):
+    table = composition(cells)
+    assert list(table.columns) == ["sample", "cell_type", "cells", "percent"]
+    assert table["cells"].sum() == len(cells)
+    np.testing.assert_allclose(table.groupby("sample")["percent"].sum(), 100)
+    assert list(table["cell_type"][:4]) == [*sorted(table["cell_type"][:3]), "Unknown"]
+
+
+def test_a_planted_population_is_found(cells, joined):  # noqa: F811
+    found = unknown_populations(cells, find_markers(joined), 0.05)
+    assert list(found.columns) == list(POPULATION_COLUMNS)
+    assert len(found) == 1
+    row = found.iloc[0]
+    assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
+    assert row["nearest_type"] == "B cell"
+    assert row["samples"] == 3
+    assert row["markers"].split(", ")[0] == "mark_3"
+    assert row["cells_per_sample"].startswith("s2=")
+
+
+def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, joined, tmp_path):  # noqa: F811
+    genes = find_markers(joined)
+    spread = cells.copy()
+    spread["spikgpt_cell_type"] = np.where(np.arange(len(cells)) % 20 == 0, "Unknown", "T cell")
+    assert unknown_populations(spread, genes, 0.05).empty
+    shallow = cells.copy()
+    unknown = shallow["spikgpt_cell_type"] == "Unknown"
+    shallow["spikgpt_unknown_reason"] = np.where(unknown, "low_quality", "")
+    empty = unknown_populations(shallow, genes, 0.05)
+    write_tsv(tmp_path / "u.tsv", empty)
+    assert (tmp_path / "u.tsv").read_text() == "\t".join(POPULATION_COLUMNS) + "\n"
+
+
+def test_quality_flags_name_doublets_and_a_single_sample(cells, joined):  # noqa: F811
+    odd = cells.copy()
+    unknown = (odd["spikgpt_cell_type"] == "Unknown").to_numpy()
+    odd["predicted_doublet"] = unknown
+    odd["total_counts"] = np.where(unknown, 10, 100)
+    odd = odd[(odd["sample"] == "s2") | ~unknown]
+    flags = unknown_populations(odd, find_markers(joined), 0.05).iloc[0]["qc_flags"]
+    assert "100 % predicted doublets" in flags
+    assert "low depth: median 10 counts against 100" in flags
+    assert "nearly all cells from one sample" in flags
+
+
+def test_removed_cells_are_joined_by_sample(tmp_path):
+    for sample in ("z", "a"):
+        table = pd.DataFrame({"sample": [sample] * 2, "barcode": ["NA", "y"], "reason": ["min_genes"] * 2})
+        write_tsv(tmp_path / f"{sample}.removed.tsv.gz", table)
+    pd.DataFrame(columns=["sample", "barcode", "reason"]).to_csv(
+        tmp_path / "n.removed.tsv.gz", sep="\t", index=False
+    )
+    joined_ = removed_cells([tmp_path / f"{s}.removed.tsv.gz" for s in "zna"])
+    assert list(joined_["sample"]) == ["a", "a", "z", "z"]
+    assert list(joined_["barcode"]) == ["NA", "y", "NA", "y"]  # a barcode NA is a name
+    assert removed_cells([]).empty
