@@ -80,12 +80,19 @@ workflow {
     )
     QUALITY_CONTROL(READ_INPUT.out.counts, options)
 
-    ch_normalised = QUALITY_CONTROL.out.normalised.ifEmpty {
-        stop('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
-    }
+    // an empty list is a run that ends for another reason, and has said so
+    QUALITY_CONTROL.out.stats
+        .filter { _meta, stats -> stats.name.endsWith('.filter.json') }
+        .map { _meta, stats -> new groovy.json.JsonSlurper().parseText(stats.text).cells_out }
+        .collect()
+        .subscribe { cells ->
+            if (cells && cells.every { left -> left == 0 }) {
+                stop('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
+            }
+        }
 
     // samples and reference are embedded by the same step, then part again
-    EMBED_CELLS(ch_normalised.mix(READ_INPUT.out.reference), options)
+    EMBED_CELLS(QUALITY_CONTROL.out.normalised.mix(READ_INPUT.out.reference), options)
     ch_embedded = EMBED_CELLS.out.embedded.branch { meta, _h5ad, _embedding ->
         reference: meta.reference
         sample: true
