@@ -1,0 +1,260 @@
+"""The report: what it says, and that nobody's text becomes markup."""
+
+import base64
+import gzip
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from spikgpt.cohort import write_cohort_cells
+from spikgpt.markers import find_markers
+from spikgpt.report.content import labels, short, text
+from spikgpt.report.inputs import check_numbers, read_inputs
+from spikgpt.report.palette import cell_type_colours, series_colours
+from spikgpt.report.sections import benchmark_verdict, evenly, general_statistics, sections, summary, warnings
+from spikgpt.tables import composition, read_cohort, removed_cells, unknown_populations, write_tsv
+from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
+REMOVED = {"min_genes": 3, "predicted_doublet": 2}
+
+
+@pytest.fixture(scope="module")
+def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
+    """Arguments of `read_inputs` for the small cohort and a sample that lost all its cells."""
+    folder = tmp_path_factory.mktemp("report")
+    stats, tables = folder / "stats", folder / "tables"
+    stats.mkdir()
+    tables.mkdir()
+    for path in small.folder.glob("*.json"):
+        shutil.copy(path, stats)
+    sizes = small_table.to_pandas()["sample"].value_counts()
+    removed = []
+    for sample in [*small.samples, "empty"]:
+        kept = int(sizes.get(sample, 0))
+        lost = [(sample, f"gone_{reason}_{i}", reason) for reason, n in REMOVED.items() for i in range(n)]
+        table = pd.DataFrame(lost, columns=["sample", "barcode", "reason"])
+        write_tsv(folder / f"{sample}.removed.tsv.gz", table)
+        removed.append(folder / f"{sample}.removed.tsv.gz")
+        called = kept + len(lost)
+        facts = {
+            "import": {"barcodes": called + 1007, "barcodes_without_counts": 7, "gene_match_counts": 0.8,
+                       "messages": ["Left out <i>12</i> features."] if sample == "s2" else []},
+            "called": {"cells": called, "messages": [],
+                       "knee": [{"rank": r, "umis": 5000 // r} for r in (1, 9, 10, 100)]},
+            "doublets": {"run": True, "predicted": 2, "predicted_rate": 2 / called, "expected_rate": 0.01,
+                         "threshold": 0.3, "messages": []},
+            "filter": {"cells_in": called, "cells_out": kept, "messages": []},
+        }  # fmt: skip
+        for kind, content in facts.items():
+            (stats / f"{sample}.{kind}.json").write_text(json.dumps({"sample": sample, **content}))
+    cells, _ = read_cohort(joined)
+    markers = find_markers(joined)
+    for name, table in {
+        "cells.tsv.gz": cells,
+        "composition.tsv": composition(cells),
+        "markers.tsv": markers,
+        "unknown_populations.tsv": unknown_populations(cells, markers, 0.05),
+        "removed_cells.tsv.gz": removed_cells(removed),
+        "benchmark.tsv": pd.DataFrame(
+            {"method": ["SpikGPT", "logistic regression"], "accuracy": [0.9, 0.95], "macro_f1": [0.8, 0.85]}
+        ),
+    }.items():
+        write_tsv(tables / name, table)
+    write_cohort_cells(tables / "cohort_cells.parquet", small_table)
+    annotator = folder / "annotator"
+    annotator.mkdir()
+    config = {
+        "classes": list(TYPES), "class_cells": dict.fromkeys(TYPES, 40), "features": "both", "spikgpt_version": "0.1.0",
+        "training": {"cells": 120, "genes": 35, "batches": {"a": 120}}, "warnings": ["Few <b>cells</b>."],
+        "held_out": {"accuracy": 0.9, "macro_f1": 0.8, "expected_calibration_error": 0.02,
+                     "types": {t: {"cells": 40, "recall": 0.9, "most_often_mistaken_for": None} for t in TYPES}},
+        "tensors_sha256": "ef" * 32,
+    }  # fmt: skip
+    (annotator / "config.json").write_text(json.dumps(config))
+    (folder / "samples.json").write_text(json.dumps([{"sample": s} for s in ["empty", *small.samples[::-1]]]))
+    (folder / "run.json").write_text(json.dumps(RUN | {"parameters": RUN["parameters"] | {"title": ODD}}))
+    return {
+        "samples": folder / "samples.json",
+        "run": folder / "run.json",
+        "stats": sorted(stats.iterdir()),
+        "tables": tables,
+        "qc": small.files(".qc.parquet"),
+        "annotator": annotator,
+    }
+
+
+@pytest.fixture(scope="module")
+def inputs(given):
+    return read_inputs(**given)
+
+
+@pytest.fixture(scope="module")
+def report(given, tmp_path_factory) -> str:
+    """The HTML of a real MultiQC run."""
+    folder = tmp_path_factory.mktemp("multiqc")
+    command = [str(ROOT / "bin" / "make_report.py"), "--out", "content"]
+    for name, value in given.items():
+        command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    subprocess.run(command, cwd=folder, check=True)
+    (folder / "versions_mqc_versions.yml").write_text("ANNOTATE:\n    torch: 2.13.0\n")
+    run = subprocess.run(
+        ["multiqc", "--config", ROOT / "assets" / "multiqc_config.yml", "--filename", "multiqc_report.html",
+         "content", "versions_mqc_versions.yml"],
+        cwd=folder, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert not re.search(r"\b(WARNING|ERROR)\b", run.stderr), run.stderr
+    return (folder / "multiqc_report.html").read_text(encoding="utf-8")
+
+
+def test_text_is_harmless_and_whole():
+    assert text(ODD).count("<") == 0
+    assert html.unescape(text(ODD)) == ODD.replace("\t", " ")
+    assert len(html.unescape(short(ODD))) <= 40
+    names = [ODD + "a" + "y" * 50, ODD + "b" + "y" * 50, "T"]
+    assert len(set(labels(names).values())) == 3
+
+
+def test_numbers_add_up(inputs):
+    steps = check_numbers(inputs)
+    for sample, count in steps.items():
+        removed = sum(n for name, n in count.items() if name.startswith("removed: "))
+        assert removed == 5
+        assert count["called"] == removed + count["annotated"] + count["unknown"]
+        assert count["barcodes"] == count["called"] + 1007
+        assert count["annotated"] + count["unknown"] == len(inputs.of_sample(sample))
+    general = general_statistics(inputs).data
+    assert general["s2"]["cells_kept"] == 80
+    assert general["s2"]["pct_unknown"] == 25
+    assert general["empty"] == {"cells_in": 5, "cells_kept": 0, "pct_doublets": 40}
+
+
+def test_numbers_that_do_not_add_up_are_an_error(given):
+    broken = read_inputs(**given)
+    broken.stats["called"]["s2"]["cells"] += 1
+    with pytest.raises(ValueError, match=r"s2: .* do not add up"):
+        check_numbers(broken)
+
+
+def test_summary_and_warnings_come_with_the_facts(inputs):
+    first = summary(inputs).data
+    assert "200 cells</b> of 3 of 4 samples" in first
+    assert "1 population outside of the reference" in first
+    found = warnings(inputs)
+    assert "empty</b> was <b>skipped</b>" in found[0]
+    assert "alert-danger" in found[0]
+    told = " ".join(found)
+    assert "s2</b> has 25.0 % Unknown" in told
+    assert "Left out &lt;i&gt;12&lt;/i&gt; features." in told
+    assert "Few &lt;b&gt;cells&lt;/b&gt;." in told
+    assert "logistic regression (macro_f1 0.850) does better than SpikGPT (0.800)" in told
+
+
+def test_benchmark_verdict_is_for_us_only_when_it_is(given):
+    won = read_inputs(**given)
+    won.tables["benchmark.tsv"]["macro_f1"] = ["0.9", "0.85"]
+    losing, told = benchmark_verdict(won)
+    assert not losing
+    assert "does no better than SpikGPT (0.900)" in told
+    del won.tables["benchmark.tsv"]
+    assert benchmark_verdict(won) is None
+
+
+def test_every_section_has_a_sentence_and_a_place_in_the_order(inputs):
+    config = (ROOT / "assets" / "multiqc_config.yml").read_text()
+    made = sections(inputs)
+    assert len(made) == len({section.id for _, section in made})
+    for group, section in made:
+        if section.plot_type != "generalstats":
+            assert section.description.rstrip().endswith("."), section.id
+            assert f"{section.id}:" in config, section.id
+            assert f"- {group.id}" in config, group.id
+
+
+def test_order_of_files_changes_no_byte(given, tmp_path):
+    for name, order in (("a", 1), ("b", -1)):
+        (tmp_path / name).mkdir()
+        again = read_inputs(**{k: v[::order] if isinstance(v, list) else v for k, v in given.items()})
+        for group, section in sections(again):
+            section.write(tmp_path / name, group)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_multiqc_shows_every_section(inputs, report):
+    for _, section in sections(inputs):
+        if section.plot_type != "generalstats":
+            assert f'id="mqc-section-wrapper-{section.id}"' in report, section.id
+    assert 'id="general_stats"' in report
+    assert "Software Versions" in report
+    assert "scgpt-mini" in report
+    assert "<b>not</b> one of scGPT's own" in report
+    assert len(report) < 15_000_000
+
+
+def test_names_are_text_everywhere_in_the_report(report):
+    assert "<script>alert" not in report
+    assert "<b>ctrl" not in report
+    assert "<i>12" not in report
+    assert text(ODD)[:60] in report
+    # MultiQC keeps its plots packed; nothing in them may be markup either
+    packed = re.search(r'id="mqc_compressed_plotdata">([^<]+)<', report)[1]
+    plots = gzip.decompress(base64.b64decode(packed)).decode()
+    assert "<script>alert" not in plots
+    assert "<b>ctrl" not in plots
+    assert "&lt;b&gt;ctrl" in plots
+
+
+def test_the_page_asks_for_nothing_from_the_network(report):
+    page = re.sub(r"(<script[^>]*>).*?</script>", r"\1", report, flags=re.DOTALL)  # what scripts hold is no markup
+    loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=[\"'](?!data:)([^\"']+)", page)
+    loaded += re.findall(r"<link[^>]+href=[\"'](?!data:)([^\"']+)", page)
+    assert not [url for url in loaded if url.startswith(("http", "//"))]
+
+
+def test_a_run_without_cells_still_has_a_report(given, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    shutil.copy(given["tables"] / "removed_cells.tsv.gz", tables)
+    (tmp_path / "samples.json").write_text('[{"sample": "empty"}]')
+    stats = [path for path in given["stats"] if path.name.startswith("empty.")]
+    empty = read_inputs(
+        **{**given, "samples": tmp_path / "samples.json", "tables": tables, "stats": stats, "qc": []}
+    )
+    made = {section.id for _, section in sections(empty)}
+    assert {"spikgpt_overview", "spikgpt_warnings", "spikgpt_steps", "spikgpt_methods"} <= made
+    assert "No cell" in summary(empty).data
+
+
+def test_one_sample_alone(given, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for name in ("cells.tsv.gz", "removed_cells.tsv.gz"):
+        table = pd.read_csv(given["tables"] / name, sep="\t", dtype=str, keep_default_na=False)
+        write_tsv(tables / name, table[table["sample"] == "s10"])
+    (tmp_path / "samples.json").write_text('[{"sample": "s10"}]')
+    alone = read_inputs(
+        **{**given, "samples": tmp_path / "samples.json", "tables": tables, "annotator": None,
+           "stats": [path for path in given["stats"] if path.name.startswith("s10.")]}
+    )  # fmt: skip
+    made = {section.id: section for _, section in sections(alone)}
+    assert {"spikgpt_composition", "spikgpt_evidence", "spikgpt_confidence"} <= set(made)
+    assert len(made["spikgpt_composition"].data) == 1
+
+
+def test_points_are_taken_evenly():
+    assert list(evenly(3, 5)) == [0, 1, 2]
+    taken = evenly(1_000_000, 5000)
+    assert len(taken) == 5000
+    assert {round(step / 200) for step in set(taken[1:] - taken[:-1])} == {1}
+
+
+def test_a_colour_stays_with_its_type():
+    colours = cell_type_colours(["b", "a", "Unknown"])
+    assert colours["a"] == series_colours(1)[0]
+    assert len(set(cell_type_colours([f"t{i:02}" for i in range(45)]).values())) == 47
