@@ -122,8 +122,9 @@ def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -
     # its Good-Turing estimate divides into arrays of the matrix's dtype: whole numbers would come to nothing
     indexed = ad.AnnData(X=matrix.astype(np.float64))
     indexed.obs_names = [str(i) for i in range(totals.size)]
-    # a gene of cells that the ambient profile lacks has probability 0 and logarithm -inf: meant
-    with np.errstate(divide="ignore"):
+    # a gene of cells that the ambient profile lacks has probability 0 and logarithm -inf: meant; where it lacks
+    # none, 0 / 0 for the genes it lacks is never used
+    with np.errstate(divide="ignore", invalid="ignore"):
         kept, details = empty_drops(
             indexed, min_umi_threshold=AMBIENT_UMIS + 1, n_expected_cells=expected, max_percentile=MAX_PERCENTILE,
             max_min_ratio=RETAIN_RATIO, amb_ind_min=above, amb_ind_max=totals.size, fdr_threshold=FDR, seed=seed,

@@ -13,6 +13,9 @@ LARGEST_RATE = 0.4
 FEWEST_CELLS = 100
 FEWEST_GENES = 100
 COMPONENTS = 30
+PLAUSIBLE_RATE = 0.1
+PLAUSIBLE_TIMES = 3
+"""A threshold that calls more than a tenth of the cells and three times what is expected splits no doublets off."""
 BINS = 256
 
 
@@ -97,10 +100,12 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
         return table, stats
     # A threshold is given because scanpy's own needs scikit-image; ours replaces it below. Exact neighbours: the
     # approximate ones of scanpy 1.11 fail with SciPy 1.17 above some 2,700 cells.
-    sc.pp.scrublet(
-        ordered, expected_doublet_rate=expected_rate(cells), n_prin_comps=min(COMPONENTS, variable - 1),
-        use_approx_neighbors=False, threshold=1.0, random_state=seed, verbose=False,
-    )  # fmt: skip
+    # a rate of 0 detectable doublets at that threshold is divided by, and not used
+    with np.errstate(invalid="ignore"):
+        sc.pp.scrublet(
+            ordered, expected_doublet_rate=expected_rate(cells), n_prin_comps=min(COMPONENTS, variable - 1),
+            use_approx_neighbors=False, threshold=1.0, random_state=seed, verbose=False,
+        )  # fmt: skip
     scores = np.empty(cells, dtype=np.float64)
     scores[order] = ordered.obs["doublet_score"].to_numpy(dtype=np.float64)
     table["doublet_score"] = scores.astype(np.float32)
@@ -108,15 +113,23 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
     threshold = valley(np.asarray(ordered.uns["scrublet"]["doublet_scores_sim"]))
     if threshold is None:
         stats["messages"].append(
-            "The scores of simulated doublets have no two modes, so no cell was called a doublet; the scores stand in "
-            "obs."
+            "The scores of simulated doublets have no two modes, so no cell was called a doublet; the scores are in obs."
         )
         return table, stats
-    table["predicted_doublet"] = scores > threshold
-    predicted = int(table["predicted_doublet"].sum())
+    above = scores > threshold
+    if above.mean() > max(PLAUSIBLE_RATE, PLAUSIBLE_TIMES * expected_rate(cells)):
+        stats["messages"].append(
+            f"Scrublet's threshold ({threshold:.3f}) would call {above.mean():.0%} of the cells doublets where "
+            f"{expected_rate(cells):.1%} are expected, so no cell was called one; the scores are in obs."
+        )
+        return table, stats
+    table["predicted_doublet"] = above
+    predicted = int(above.sum())
     stats |= {
-        "threshold": round(threshold, 6), "predicted": predicted, "predicted_rate": round(predicted / cells, 6),
-    }  # fmt: skip
+        "threshold": round(threshold, 6),
+        "predicted": predicted,
+        "predicted_rate": round(predicted / cells, 6),
+    }
     return table, stats
 
 

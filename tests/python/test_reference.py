@@ -1,0 +1,137 @@
+"""The labelled reference: checked, told about, never filtered."""
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from spikgpt.errors import UserError
+from spikgpt.reference import import_reference
+
+GENES = ["CD3D", "MS4A1", "NKG7", "LYZ", "GNLY", "CD8A", "CD4", "PPBP"]
+CELLS = 60
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({"<pad>": 0, **{g: i + 1 for i, g in enumerate(GENES)}}))
+    return folder
+
+
+@pytest.fixture
+def reference() -> ad.AnnData:
+    counts = np.random.default_rng(0).poisson(2.0, (CELLS, len(GENES))) + 1
+    obs = pd.DataFrame(
+        {"cell_type": ["B cell", "T cell", "NK cell"] * 20, "donor": ["d1", "d2"] * 30},
+        index=[f"c{i}" for i in range(CELLS)],
+    )
+    return ad.AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=obs, var=pd.DataFrame(index=GENES))
+
+
+@pytest.fixture
+def read(tmp_path, model, reference):
+    def run(label_key="cell_type", batch_key=None, **obs):
+        for name, values in obs.items():
+            reference.obs[name] = values
+        reference.write_h5ad(tmp_path / "ref.h5ad")
+        return import_reference(tmp_path / "ref.h5ad", label_key, batch_key, model, 0.3)
+
+    return run
+
+
+def test_all_cells_go_on_in_the_layout_of_norm(read, reference):
+    adata, stats = read(batch_key="donor")
+    assert adata.n_obs == CELLS
+    assert list(adata.obs_names) == list(reference.obs_names)
+    assert list(adata.obs.columns[:5]) == ["cell_type", "sample", "batch", "donor", "condition"]
+    assert adata.obs["cell_type"].tolist() == reference.obs["cell_type"].tolist()
+    assert adata.obs["batch"].tolist() == reference.obs["donor"].tolist()
+    assert isinstance(adata.obs["cell_type"].dtype, pd.CategoricalDtype)
+    assert set(adata.obs["sample"]) == {"reference"}
+    assert adata.obs["total_counts"].tolist() == np.asarray(reference.X.sum(axis=1)).ravel().tolist()
+    assert (adata.layers["counts"] != reference.X).nnz == 0
+    assert adata.X.dtype == np.float32
+    assert stats["classes"] == {"B cell": 20, "NK cell": 20, "T cell": 20}
+    assert stats["batches"] == {"d1": 30, "d2": 30}
+    assert stats["messages"] == []
+    assert stats["gene_match_counts"] == 1.0
+
+
+def test_without_batches_it_is_one_and_said(read):
+    adata, stats = read()
+    assert set(adata.obs["batch"]) == {"reference"}
+    assert "No --batch_key" in stats["messages"][0]
+    _, stats = read(batch_key="one", one="x")
+    assert "one has one value only ('x')" in stats["messages"][0]
+
+
+def test_numbers_as_batches_are_names(read):
+    adata, _ = read(batch_key="lane", lane=[1, 2] * 30)
+    assert set(adata.obs["batch"]) == {"1", "2"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([np.nan] + ["B", "T"] * 29 + ["B"], r"1 of 60 cells of the reference have no label(?s:.)*c0"),
+        (["", "nan"] + ["B", "T"] * 29, r"2 of 60 cells"),
+        (["B"] * 60, r"one cell type only(?s:.)*'B' for all 60 cells"),
+        (["0", "1", "2"] * 20, r"labels of the reference are numbers(?s:.)*0, 1, 2(?s:.)*clusters"),
+        ([0, 1, 2] * 20, r"labels of the reference are numbers"),
+        ([0.0, 1.0] * 30, r"labels of the reference are numbers"),
+        (["B", "unknown"] * 30, r"'unknown' is used as a cell type(?s:.)*30 cells"),
+    ],
+)
+def test_unusable_labels_are_refused(read, labels, told):
+    with pytest.raises(UserError, match=told):
+        read(cell_type=labels)
+
+
+def test_a_missing_column_is_refused_with_those_there_are(read):
+    with pytest.raises(UserError, match=r"no column 'celltype'(?s:.)*cell_type, donor(?s:.)*did you mean cell_type"):
+        read(label_key="celltype")
+    with pytest.raises(UserError, match=r"--batch_key Donor(?s:.)*did you mean donor"):
+        read(batch_key="Donor")
+    with pytest.raises(UserError, match="have no batch"):
+        read(batch_key="lane", lane=[None, "1"] * 30)
+
+
+def test_odd_labels_are_told(read):
+    _, stats = read(batch_key="donor", cell_type=["B cell", "B cells", "T cell"] * 19 + ["T-cell", "NK", "NK"])
+    assert "'B cell' and 'B cells' look like one cell type" in stats["messages"][0]
+    assert "'T cell' and 'T-cell'" in stats["messages"][1]
+    assert stats["messages"][2] == "Cell types of fewer than 10 cells: NK (2), T-cell (1)."
+
+
+def test_scaled_and_empty_cells_are_refused(read, reference):
+    original = reference.X.toarray()
+    empty = original.copy()
+    empty[3] = 0
+    reference.X = sparse.csr_matrix(empty)
+    with pytest.raises(UserError, match=r"1 cells of the reference have no counts"):
+        read()
+    reference.X = original - original.mean(axis=0)
+    with pytest.raises(UserError, match=r"does not hold raw counts(?s:.)*ref.h5ad"):
+        read()
+
+
+def test_a_table_has_no_labels(tmp_path, model, reference):
+    reference.to_df().astype(int).to_csv(tmp_path / "ref.csv")
+    with pytest.raises(UserError, match="a csv file, which has no obs columns"):
+        import_reference(tmp_path / "ref.csv", "cell_type", None, model, 0.3)
+
+
+def test_script(tmp_path, script, model, reference):
+    reference.write_h5ad(tmp_path / "ref.h5ad")
+    arguments = ("--reference", "ref.h5ad", "--scgpt-model", model, "--label-key")
+    done = script("import_reference.py", *arguments, "cell_type", "--batch-key", "donor")
+    assert done.returncode == 0, done.stderr
+    assert ad.read_h5ad(tmp_path / "reference.norm.h5ad").n_obs == CELLS
+    assert json.loads((tmp_path / "reference.json").read_text())["cells"] == CELLS
+    done = script("import_reference.py", *arguments, "nope")
+    assert done.returncode == 65
+    assert "Traceback" not in done.stderr
