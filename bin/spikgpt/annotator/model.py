@@ -63,6 +63,15 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 }
 """Fields of config.json and their types; all must be there."""
 
+INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "scgpt": {"name": str, "sha256": str, "embedding_size": int},
+    "mixture": {"weight": float, "scale": float},
+    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "distances": list},
+    "depth": {"low": float, "median": float},
+    "training": {"cells": int, "genes": int, "batches": dict},
+}
+"""The same for the fields of those that are objects and that annotation reads."""
+
 
 @dataclass
 class Annotator:
@@ -127,6 +136,8 @@ class Annotator:
                 kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
             }
             mixture = Mixture(**config["mixture"])
+            if len(views.present) != len(config["classes"]):
+                raise ValueError(f"{len(views.present)} classes in the tensors, {len(config['classes'])} named")
         except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
             raise damaged(tensors, f"it does not fit config.json: {error}") from error
         return cls(views, mixture, calibrations, config)
@@ -317,6 +328,15 @@ def damaged(path: Path, found: str) -> UserError:
     )
 
 
+def check_fields(content: dict[str, Any], fields: dict[str, type | tuple[type, ...]], path: Path, prefix: str) -> None:
+    """Refuse a missing field, or one of another type."""
+    for name, kind in fields.items():
+        if name not in content:
+            raise damaged(path, f"field {prefix}{name} is missing")
+        if not isinstance(content[name], kind) or (isinstance(content[name], bool) and kind is int):
+            raise damaged(path, f"field {prefix}{name} is of type {type(content[name]).__name__}")
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json with every one of the `FIELDS` checked."""
     path = folder / CONFIG
@@ -336,11 +356,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             expected=f"format_version {FORMAT_VERSION}",
             fix="train an annotator anew with --reference, or use the SpikGPT version that made it",
         )
-    for name, kind in FIELDS.items():
-        if name not in config:
-            raise damaged(path, f"field {name} is missing")
-        if not isinstance(config[name], kind) or (isinstance(config[name], bool) and kind is int):
-            raise damaged(path, f"field {name} is of type {type(config[name]).__name__}")
+    check_fields(config, FIELDS, path, "")
+    for name, inner in INNER_FIELDS.items():
+        check_fields(config[name], inner, path, f"{name}.")
     if config["features"] not in FEATURES:
         raise damaged(path, f"features {config['features']}")
     if digest(config) != config["digest"]:

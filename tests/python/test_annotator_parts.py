@@ -1,0 +1,175 @@
+"""Expression view, fit, mixing and conformal p-values, each alone."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from scipy.stats import rankdata
+from spikgpt.annotator import conformal, expression, fit, mixing, reference
+from spikgpt.annotator.reference import Reference
+from spikgpt.errors import UserError
+
+
+def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:
+    draw = np.random.default_rng(0)
+    counts = draw.poisson(1.0, (20, 30))
+    counts[3] = 0
+    expected = np.zeros(counts.shape)
+    for row, values in enumerate(counts):
+        seen = values > 0
+        if seen.any():
+            expected[row, seen] = rankdata(values[seen]) / seen.sum()
+    np.testing.assert_allclose(expression.scaled(sp.csr_matrix(counts), "rank").toarray(), expected, rtol=1e-6)
+
+
+def test_length_scale_has_unit_rows_and_an_empty_cell_stays_zero() -> None:
+    counts = np.random.default_rng(0).poisson(2.0, (10, 30))
+    counts[4] = 0
+    norms = np.linalg.norm(expression.scaled(sp.csr_matrix(counts), "length").toarray(), axis=1)
+    np.testing.assert_allclose(np.delete(norms, 4), 1, rtol=1e-5)
+    assert norms[4] == 0
+
+
+def test_shared_offset_keeps_what_types_agree_on() -> None:
+    weights = np.ones(6)
+    agreed = np.full((6, 1), 0.8)
+    disputed = np.array([[2.0], [0], [0], [0], [0], [0]])
+    assert expression.shared_offset(agreed, weights)[0] == pytest.approx(0.8)
+    assert abs(expression.shared_offset(disputed, weights)[0]) < 0.05
+
+
+def test_markers_are_balanced_over_types() -> None:
+    scores = np.array([[9.0, 8, 0, 0, 1], [0, 0, 0.1, -0.3, 0]])
+    assert expression.top_markers(scores, 2).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("cells", [60, 200])
+def test_nearest_cells_are_others_even_among_identical_ones(cells: int) -> None:
+    values = np.random.default_rng(0).normal(size=(cells, 5)).astype(np.float32)
+    values[:30] = values[0]
+    found = fit.nearest(values)
+    assert found.shape == (cells, fit.NEIGHBOURS)
+    assert not (found == np.arange(cells)[:, None]).any()
+
+
+def test_pooling_adds_the_neighbours_counts() -> None:
+    counts = sp.csr_matrix(np.arange(12).reshape(4, 3))
+    near = np.array([[1, 2], [0, 2], [0, 1], [0, 0]])
+    pooled = fit.pool(counts, near).toarray()
+    np.testing.assert_array_equal(pooled[0], counts.toarray()[[0, 1, 2]].sum(0))
+    np.testing.assert_array_equal(pooled[3], counts.toarray()[[3, 0, 0]].sum(0))
+
+
+def test_p_values_are_super_uniform_on_exchangeable_cells() -> None:
+    draw = np.random.default_rng(0)
+    levels = np.array([0.01, 0.05, 0.1, 0.3, 0.7])
+    share = np.zeros(len(levels))
+    for _ in range(400):
+        scores = draw.gamma(2.0, size=150).round(1)  # rounded: ties must not break it
+        p = conformal.p_values(scores[100:], np.sort(scores[:100]))
+        share += (p[:, None] <= levels).mean(0) / 400
+    assert (share <= levels + 0.006).all(), share
+    assert share[2] > 0.05
+    assert conformal.p_values(np.array([np.inf]), np.sort(np.arange(99.0)))[0] == pytest.approx(0.01)
+
+
+def test_joined_score_stays_calibrated_and_takes_off_a_shift_all_types_share() -> None:
+    draw = np.random.default_rng(1)
+
+    def cells(number: int, shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        predicted = draw.integers(0, 4, number)
+        return draw.normal(predicted[:, None] + shift, 1, (number, 2)), draw.uniform(size=number), predicted
+
+    distances, doubt, predicted = cells(1200, 0)
+    made = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
+    for shift in (0.0, 4.0):
+        new, new_doubt, new_predicted = cells(1000, shift)
+        joined, moved = made.fit_of(new, new_predicted)
+        p = conformal.p_values(made.join(joined, new_doubt)[0], made.score)
+        assert 0.02 < (p <= 0.05).mean() < 0.09
+        np.testing.assert_allclose(moved * made.width, shift, atol=0.3)
+
+
+def test_tail_strength_rises_beyond_the_calibration() -> None:
+    calibration = np.sort(np.random.default_rng(0).exponential(size=500))
+    found = conformal.tail_strength(np.array([0.1, 1.0, 3.0, 10.0, 20.0]), calibration)
+    assert (np.diff(found) > 0).all()
+    assert found[1] == pytest.approx(-np.log10(np.exp(-1.0)), abs=0.1)
+
+
+def test_mixture_prefers_expression_when_views_tie_and_the_embedding_when_it_knows() -> None:
+    draw = np.random.default_rng(0)
+    codes = draw.integers(0, 3, 600)
+
+    def view(strength: float) -> np.ndarray:
+        return expression.log_softmax(strength * np.eye(3)[codes] + draw.normal(0, 1, (600, 3)))
+
+    same = view(2.0)
+    assert mixing.learn({"embedding": same, "expression": same}, codes, 3).weight == 0.1
+    knows = mixing.learn({"embedding": view(4.0), "expression": view(0.2)}, codes, 3)
+    assert knows.weight >= 0.5
+    mixed = knows({"embedding": view(4.0), "expression": view(0.2)})
+    np.testing.assert_allclose(np.exp(mixed).sum(1), 1)
+    assert mixing.learn({"expression": same}, codes, 3).weight == 0
+
+
+def test_temperature_calibrates() -> None:
+    draw = np.random.default_rng(0)
+    honest = expression.log_softmax(draw.normal(0, 2, (4000, 3)))
+    codes = np.array([draw.choice(3, p=np.exp(row)) for row in honest])
+    scale = mixing.best_scale(4 * honest, codes)
+    assert scale == pytest.approx(0.25, abs=0.03)
+    right = honest.argmax(1) == codes
+    assert mixing.expected_calibration_error(np.exp(honest.max(1)), right) < 0.03
+    assert mixing.expected_calibration_error(np.ones(4000), right) > 0.1
+
+
+def made_reference(labels: list[str], batches: list[str]) -> Reference:
+    classes, names = sorted(set(labels)), sorted(set(batches))
+    counts = sp.csr_matrix(np.ones((len(labels), 4), dtype=np.float32))
+    return Reference(
+        counts,
+        list("abcd"),
+        np.zeros((len(labels), 2), dtype=np.float32),
+        np.array([classes.index(label) for label in labels]),
+        classes,
+        np.array([names.index(batch) for batch in batches]),
+        names,
+        np.full(len(labels), 4.0),
+        0,
+    )
+
+
+def test_folds_are_whole_batches_where_types_recur() -> None:
+    made = made_reference(["B", "T"] * 60, ["x", "x", "y", "y", "z", "z"] * 20)
+    found, kind = reference.folds(made, 0)
+    assert kind == "batch"
+    assert len(set(zip(found, made.batch_codes, strict=True))) == 3
+    confounded = made_reference(["B"] * 60 + ["T"] * 60, ["x"] * 60 + ["y"] * 60)
+    found, kind = reference.folds(confounded, 0)
+    assert kind == "stratified"
+    for k in (0, 1):
+        assert np.bincount(found[confounded.codes == k]).tolist() == [20, 20, 20]
+    assert "hardly recur" in " ".join(reference.warnings(confounded, kind, 0.05))
+
+
+def test_reference_warnings_name_small_types_one_batch_and_spellings() -> None:
+    made = made_reference(["B cell"] * 40 + ["B cells"] * 40 + ["CD4 T"] * 40 + ["CD8 T"] * 5, ["x"] * 125)
+    text = " ".join(reference.warnings(made, "stratified", 0.05))
+    assert "CD8 T (5)" in text
+    assert "one batch" in text
+    assert "B cell, B cells" in text
+    assert "CD4 T, CD8 T" not in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["T"] * 50, "single cell type"),
+        (["T"] * 50 + ["Unknown"] * 50, "called Unknown"),
+        (["T"] * 5 + ["B"] * 5, "too few cells"),
+        (["T"] * 50 + ["B"], "enough cells to learn from"),
+    ],
+)
+def test_a_reference_that_teaches_nothing_is_refused(labels: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        reference.check(np.array(labels, dtype=object), "reference.h5ad")
