@@ -113,7 +113,7 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
     threshold = valley(np.asarray(ordered.uns["scrublet"]["doublet_scores_sim"]))
     if threshold is None:
         stats["messages"].append(
-            "The scores of simulated doublets have no two modes, so no cell was called a doublet; the scores are in obs."
+            "The scores of simulated doublets have no two modes, so no cell was called one; the scores are in obs."
         )
         return table, stats
     above = scores > threshold

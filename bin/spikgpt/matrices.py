@@ -4,6 +4,7 @@ Every reader gives cells x genes. Names come out as they stand in the file (barc
 `-1`); the genes are brought to unique symbols by `spikgpt.genes`.
 """
 
+import csv
 import gzip
 import os
 import re
@@ -42,6 +43,12 @@ FEATURE_FILES = ("features.tsv", "genes.tsv", "quants_mat_cols.txt")
 LARGEST_ARCHIVE = 100 * 1024**3
 """Bytes an archive may unpack to: more is a mistake or an attack."""
 RAW_LAYERS = ("counts", "raw_counts", "raw", "umi", "umis", "count", "spliced_unspliced", "matrix")
+
+
+_DAMAGE = (
+    OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError, tarfile.TarError,
+)  # fmt: skip
+"""What the readers raise at a damaged file, or at one that claims to be larger than the memory."""
 
 
 @dataclass
@@ -120,17 +127,7 @@ def read_matrix(
             read = reader(path, vocab)
     except UserError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        RuntimeError,
-        tarfile.TarError,
-    ) as error:
-        # the readers below raise these for a damaged file; a bug would show in the test suite
+    except _DAMAGE as error:
         raise UserError(
             "The matrix cannot be read.",
             where=str(path),
@@ -273,7 +270,7 @@ def _gene_expression_only(
         # Cell Ranger puts the genome before ids and symbols where a reference has several
         return re.sub(rf"^{re.escape(genome)}_+", "", name) if genome else name
 
-    prefix = genome_of if any(prefixes) else [""] * len(ids)
+    prefix = genome_of if any(prefixes) or len(present) > 1 else [""] * len(ids)
     ids = [bare(ids[i], prefix[i]) for i in chosen]
     names = [bare(names[i], prefix[i]) for i in chosen]
     if left_out:
@@ -536,7 +533,9 @@ def _places_of_counts(store: Any) -> dict[str, str]:
     """Where an AnnData may keep counts, best first: name -> the group whose var names its columns."""
     layers = list(store["layers"].keys()) if "layers" in store else []
     usual = [name for name in RAW_LAYERS if name in layers]
-    places = {"X": "var"} if "X" in store else {}
+    # an AnnData without X stores nothing, or "null"
+    has_x = "X" in store and store["X"].attrs.get("encoding-type") != "null"
+    places = {"X": "var"} if has_x else {}
     if "raw" in store and "X" in store["raw"]:
         places["raw/X"] = "raw/var"
     elif "raw.X" in store:  # anndata before 0.7
@@ -593,18 +592,15 @@ def _read_anndata(
         obs = ad.io.read_elem(store["obs"])
     names, names_from = _symbol_column(var, symbol_col, path.name)
     ids = _id_column(var, geneid_col, path.name)
-    left_out: dict[str, int] = {}
-    if "feature_types" in var:
-        types = var["feature_types"].astype(str).tolist()
-        counts, _, _, left_out, said = _gene_expression_only(
-            counts, list(names), list(names), types, None, path.name
-        )  # fmt: skip
-        chosen_rows = np.flatnonzero(np.asarray(types) == GENE_EXPRESSION)
-        names = [names[i] for i in chosen_rows]
-        ids = [ids[i] for i in chosen_rows] if ids is not None else None
-        messages += said
+    types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
+    genomes = var["genome"].astype(str).tolist() if "genome" in var else None
+    known_ids = ids if ids is not None else [""] * len(names)
+    counts, known_ids, names, left_out, said = _gene_expression_only(
+        counts, known_ids, names, types, genomes, path.name
+    )
+    messages += said
     return _Read(
-        counts, [str(b) for b in obs.index], names, "zarr" if path.is_dir() else "h5ad", _spoken(chosen), ids,
+        counts, [str(b) for b in obs.index], names, "zarr" if path.is_dir() else "h5ad", _spoken(chosen), known_ids,
         symbols_from=names_from, obs=obs, feature_types_left_out=left_out, messages=messages,
     )  # fmt: skip
 
@@ -665,7 +661,9 @@ def _id_column(var: pd.DataFrame, geneid_col: str | None, where: str) -> list[st
     for column in var.columns:
         if var[column].dtype.kind in "OSUT" or isinstance(var[column].dtype, pd.CategoricalDtype | pd.StringDtype):
             candidates[str(column)] = var[column].astype(str).tolist()
-    return next((values for values in candidates.values() if gene_names.looks_like_ids(values)), None)
+    return next(
+        (v for v in candidates.values() if gene_names.looks_like_ids([GENOME_PREFIX.sub("", i) for i in v])), None
+    )
 
 
 def _given_column(var: pd.DataFrame, column: str, parameter: str, where: str) -> list[str]:
@@ -734,6 +732,7 @@ def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
     if not lines[1].strip():
         raise UserError("The table is empty.", where=str(path), found="no line after the header")
     separator = max(("\t", ",", ";"), key=lines[0].count)
+    fields = [next(csv.reader([line.rstrip("\r\n")], delimiter=separator)) for line in lines]
     if separator not in lines[0]:
         raise UserError(
             "The table has one column only.",
@@ -741,9 +740,9 @@ def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
             found=lines[0].strip()[:80],
             expected="comma- or tab-separated: names in the first row and first column, counts elsewhere",
         )
-    header = [name.strip().strip('"') for name in lines[0].rstrip("\r\n").split(separator)]
+    header = [name.strip() for name in fields[0]]
     # R's write.table leaves the corner out: one name fewer than there are columns
-    width = len(lines[1].rstrip("\r\n").split(separator))
+    width = len(fields[1])
     if width not in (len(header), len(header) + 1):
         raise UserError(
             "The table's rows differ in length.",

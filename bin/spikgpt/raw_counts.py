@@ -130,7 +130,7 @@ def restore_log1p(matrix: sparse.csr_matrix) -> sparse.csr_matrix | None:
     In every cell expm1 of the values must be whole multiples of one number, which is the smallest value
     where a gene was counted once (as in any real cell), else that divided by 2 to 9; the counts' greatest
     common divisor is taken to be 1. The result is checked by normalising it again: the values must come
-    back within the rounding of their dtype.
+    back within the rounding of float32.
 
     Parameters
     ----------
@@ -163,7 +163,8 @@ def restore_log1p(matrix: sparse.csr_matrix) -> sparse.csr_matrix | None:
             ratio = linear / unit[cell]
             whole = np.rint(ratio)
             back = np.abs(np.log1p(whole * unit[cell]) - values)
-            tolerance = 8 * np.finfo(data.dtype).eps * np.maximum(values, 1.0)
+            # float64 files often hold what was computed in float32
+            tolerance = 8 * np.finfo(np.float32).eps * np.maximum(values, 1.0)
             # float32 cannot tell neighbouring counts apart beyond 2^20 or so
             good = (back <= tolerance) & (np.abs(ratio - whole) < 0.1)
             bad = np.zeros(stop - start, dtype=bool)

@@ -245,6 +245,39 @@ def test_anndata_counts_are_found_wherever_they_are(tmp_path, counts, barcodes, 
         assert f"the raw counts of {matrix.counts_from} are used" in matrix.messages[0]
 
 
+def test_h5ad_of_several_genomes(tmp_path, counts, barcodes):
+    var = pd.DataFrame(
+        {"gene_ids": [f"GRCh38_{i}" for i in IDS[:90]] + [f"mm10_{i}" for i in IDS[90:]],
+         "feature_types": "Gene Expression", "genome": ["GRCh38"] * 90 + ["mm10"] * 30},
+        index=[f"GRCh38_{s}" for s in SYMBOLS[:90]] + [f"mm10_{s}" for s in SYMBOLS[90:]],
+    )  # fmt: skip
+    ad.AnnData(counts, obs=pd.DataFrame(index=barcodes), var=var).write_h5ad(tmp_path / "m.h5ad")
+    matrix = read_matrix(tmp_path / "m.h5ad", VOCAB)
+    same(matrix, counts[:, :90], barcodes, SYMBOLS[:90])
+    assert matrix.gene_ids == IDS[:90]
+    assert matrix.feature_types_left_out == {"Gene Expression (mm10)": 30}
+
+
+def test_h5ad_without_x(tmp_path, counts, barcodes):
+    as_anndata(None, barcodes, layers={"counts": counts}).write_h5ad(tmp_path / "m.h5ad")
+    same(read_matrix(tmp_path / "m.h5ad", VOCAB), counts, barcodes)
+
+
+def test_quoted_names_with_commas(tmp_path, counts, barcodes):
+    as_anndata(counts, [f"{b},x" for b in barcodes]).to_df().astype(int).T.to_csv(tmp_path / "m.csv")
+    same(read_matrix(tmp_path / "m.csv", VOCAB), counts, [f"{b},x" for b in barcodes])
+
+
+def test_a_matrix_that_claims_too_much(tmp_path, counts, barcodes):
+    folder = write_10x(tmp_path / "m", counts, barcodes, HUMAN)
+    lines = (folder / "matrix.mtx").read_text().splitlines()
+    size = next(i for i, line in enumerate(lines) if not line.startswith("%"))
+    lines[size] = f"{GENES} {CELLS} {10**15}"
+    write_text(folder / "matrix.mtx", lines)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_matrix(folder, VOCAB)
+
+
 def test_raw_may_have_more_genes_than_x(tmp_path, counts, barcodes):
     adata = as_anndata(counts, barcodes)
     adata.raw = adata
