@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,18 @@ class Inputs:
     def unknown_rate(self) -> float:
         return float(self.run["parameters"]["unknown_rate"])
 
+    @cached_property
+    def _cells_by_sample(self) -> dict[str, pd.DataFrame]:
+        return {str(sample): cells for sample, cells in self.cells.groupby("sample", sort=False)}
+
     def of_sample(self, sample: str) -> pd.DataFrame:
         """The sample's annotated cells."""
-        return self.cells[self.cells["sample"] == sample]
+        return self._cells_by_sample.get(sample, self.cells.iloc[:0])
+
+    @cached_property
+    def steps(self) -> dict[str, dict[str, int]]:
+        """Cells per step and sample, see `check_numbers`."""
+        return check_numbers(self)
 
     def sample_embeddings(self) -> list[Stats]:
         """Statistics of the samples' chunks, without the reference's."""
@@ -155,10 +165,11 @@ def check_numbers(inputs: Inputs) -> dict[str, dict[str, int]]:
     """
     removed = inputs.tables["removed_cells.tsv.gz"]
     reasons = sorted(set(removed["reason"]))
+    gone_by_sample = {str(s): part.value_counts() for s, part in removed.groupby("sample")["reason"]}
     steps = {}
     for sample in inputs.samples:
         cells = inputs.of_sample(sample)
-        gone = removed.loc[removed["sample"] == sample, "reason"].value_counts()
+        gone = gone_by_sample.get(sample, pd.Series(dtype=int))
         unknown = int((cells["spikgpt_cell_type"] == "Unknown").sum())
         kept = len(cells)
         imported = inputs.stats["import"].get(sample, {})

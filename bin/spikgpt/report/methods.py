@@ -80,10 +80,10 @@ def methods_html(inputs: Inputs) -> str:
         parts.append(
             "All samples' cells were clustered by Leiden "
             f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour "
-            f"graph of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster "
-            "than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells, "
-            "more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations outside of the "
-            "reference."
+            f"graph of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a "
+            "cluster than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown "
+            "cells, more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations "
+            "outside of the reference."
         )
     parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")
     references = [text(_CITATIONS[key].format(version=inputs.run["version"])) for key in cited]

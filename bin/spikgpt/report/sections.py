@@ -9,7 +9,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.cohort import UNKNOWN_REASONS, cluster_order
 from spikgpt.report.content import Group, Section, html_facts, html_list, labels, number, short, text
-from spikgpt.report.inputs import Inputs, check_numbers
+from spikgpt.report.inputs import Inputs
 from spikgpt.report.methods import methods_html
 from spikgpt.report.palette import (
     CONTINUOUS,
@@ -18,9 +18,10 @@ from spikgpt.report.palette import (
     cell_type_colours,
     series_colours,
 )
+from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
 
-MAP_POINTS = 5000
-"""Cells on the map at most."""
+MAP_POINTS = 3000
+"""Cells on the map at most: MultiQC draws each as a series, and more make a browser slow."""
 
 VIOLIN_CELLS = 1000
 
@@ -57,7 +58,7 @@ RECORD = Group("spikgpt_record", "Methods and parameters", "What was done, in wo
 _ON_TOP = """<style>
 .mainpage > div:first-child { display: flex; flex-direction: column; }
 .mainpage > div:first-child > * { min-width: 0; }
-#general_stats { order: 1; }
+#general_stats { order: 1; margin-top: 2rem; }
 .mqc-module-section { order: 2; }
 #mqc-module-section-spikgpt_summary { order: 0; }
 #mqc_welcome { display: none !important; }
@@ -71,7 +72,7 @@ Made = Section | None
 
 def general_statistics(inputs: Inputs) -> Section:
     """One row per sample for MultiQC's table at the top of the report."""
-    steps = check_numbers(inputs)
+    steps = inputs.steps
     rows: dict[str, dict[str, Any]] = {}
     for sample in inputs.samples:
         cells = inputs.of_sample(sample)
@@ -170,49 +171,72 @@ def summary(inputs: Inputs) -> Made:
 
 
 def warnings(inputs: Inputs) -> list[str]:
-    """What a reader must know before using the data, as HTML; the gravest first."""
-    grave, notes = [], []
-    steps = check_numbers(inputs)
+    """What a reader must know before using the data, as HTML; the gravest first, like ones in one line."""
+    grave: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for sample in inputs.samples:
-        count, name = steps[sample], f"<b>{text(sample)}</b>"
+        count = inputs.steps[sample]
         kept = count["annotated"] + count["unknown"]
         stats = {kind: found.get(sample, {}) for kind, found in inputs.stats.items()}
         if kept == 0:
-            why = ", ".join(
-                f"{k.removeprefix('removed: ')} {v:,}" for k, v in count.items() if k.startswith("removed") and v
-            )
-            grave.append(
-                f"{name} was <b>skipped</b>: none of its {count['called']:,} cells passed quality control"
-                + (f" ({text(why)})." if why else ".")
+            gone = ((k.removeprefix("removed: "), v) for k, v in count.items() if k.startswith("removed"))
+            why = ", ".join(f"{text(k)} {v:,}" for k, v in gone if v)
+            grave.setdefault("<b>skipped</b>: no cell passed quality control", []).append(
+                f"{_bold(sample)} ({count['called']:,} cells{': ' + why if why else ''})"
             )
             continue
         if kept < FEW_CELLS:
-            notes.append(f"{name} has only {kept:,} cells: shares and distributions of it are rough.")
+            kind = f"fewer than {FEW_CELLS} cells, so that shares and distributions are rough"
+            notes.setdefault(kind, []).append(f"{_bold(sample)} ({kept:,})")
         if 2 * kept < count["called"]:
-            notes.append(f"{name} lost {100 * (1 - kept / count['called']):.0f} % of its cells to quality control.")
+            kind = "more than half of the cells lost to quality control"
+            notes.setdefault(kind, []).append(f"{_bold(sample)} ({100 * (1 - kept / count['called']):.0f} %)")
         share = count["unknown"] / kept
-        if stats["annotation"].get("tissue_warning"):
-            grave.append(f"{name}: {text(stats['annotation']['tissue_warning'])}")
-        elif share > HIGH_UNKNOWN * inputs.unknown_rate and count["unknown"] >= 10:
-            notes.append(
-                f"{name} has {100 * share:.1f} % {UNKNOWN} cells, {share / inputs.unknown_rate:.1f} times the "
-                "expected rate: a type that the reference lacks, low quality, or another tissue."
+        told = stats["annotation"].get("tissue_warning")
+        if told:
+            grave.setdefault(text(told), []).append(_bold(sample))
+        chunks = [c for c in inputs.embeddings if c["sample"] == sample and c.get("unfamiliar_fraction") is not None]
+        if chunks:
+            sizes = [c["end"] - c["start"] for c in chunks]
+            outside = float(np.average([c["unfamiliar_fraction"] for c in chunks], weights=sizes))
+            if outside > UNFAMILIAR_SHARE:
+                kind = (
+                    f"looks like none of the tissues that the scGPT checkpoint {text(chunks[0]['scgpt_name'])} was "
+                    "pretrained on; its embedding may not tell these cells apart, so give one that knows the tissue "
+                    "with <code>--scgpt_model</code>"
+                )
+                grave.setdefault(kind, []).append(f"{_bold(sample)} ({100 * outside:.0f} % of its cells)")
+        if not told and share > HIGH_UNKNOWN * inputs.unknown_rate and count["unknown"] >= 10:
+            kind = (
+                f"more than {HIGH_UNKNOWN} times the expected {100 * inputs.unknown_rate:.3g} % {UNKNOWN} cells: a "
+                "type that the reference lacks, low quality, or another tissue"
             )
-        chunks = [c for c in inputs.sample_embeddings() if c["sample"] == sample]
-        for message in sorted({c["tissue_warning"] for c in chunks if c.get("tissue_warning")}):
-            grave.append(f"{name}: {text(message)}")
+            notes.setdefault(kind, []).append(f"{_bold(sample)} ({100 * share:.1f} %)")
         for kind in ("import", "called", "doublets", "filter", "annotation"):
-            notes += [f"{name}: {text(message)}" for message in stats[kind].get("messages", [])]
-    for message in (inputs.annotator or {}).get("warnings", []):
-        notes.append(f"Reference: {text(message)}")
-    for message in (inputs.reference or {}).get("messages", []):
-        notes.append(f"Reference: {text(message)}")
+            for message in stats[kind].get("messages", []):
+                notes.setdefault(text(message), []).append(_bold(sample))
+        for layer in stats["annotation"].get("dead_layers", []):
+            kind = f"layer {text(layer)} of the annotator hardly fires on these cells"
+            notes.setdefault(kind, []).append(_bold(sample))
+    for source in ((inputs.annotator or {}).get("warnings", []), (inputs.reference or {}).get("messages", [])):
+        for message in source:
+            notes.setdefault(text(message), []).append("<b>Reference</b>")
     losing = benchmark_verdict(inputs)
     if losing and losing[0]:
-        notes.append(losing[1])
-    return [f"<div class='alert alert-danger py-2 mb-2'>{item}</div>" for item in grave] + [
-        f"<div class='alert alert-warning py-2 mb-2'>{item}</div>" for item in notes
-    ]
+        notes.setdefault(losing[1], []).append("<b>Benchmark</b>")
+    return [_alert("danger", *item) for item in grave.items()] + [_alert("warning", *item) for item in notes.items()]
+
+
+def _bold(sample: str) -> str:
+    return f"<b>{text(sample)}</b>"
+
+
+def _alert(kind: str, what: str, who: list[str]) -> str:
+    names = ", ".join(who[:8])
+    if len(who) > 8:
+        names += f" <details class='d-inline'><summary class='d-inline'>and {len(who) - 8} more</summary> "
+        names += f"{', '.join(who[8:])}</details>"
+    return f"<div class='alert alert-{kind} py-2 mb-2'>{names}: {what.rstrip('.')}.</div>"
 
 
 def warnings_section(inputs: Inputs) -> Made:
@@ -232,7 +256,7 @@ def warnings_section(inputs: Inputs) -> Made:
 
 def cells_per_step(inputs: Inputs) -> Made:
     """Where cells went, per sample; the parts of a bar add up to its called cells."""
-    steps = check_numbers(inputs)
+    steps = inputs.steps
     reasons = [name for name in next(iter(steps.values())) if name.startswith("removed: ")]
     colours = series_colours(len(reasons) + 1)
     categories = {"annotated": {"name": "Annotated with a type", "color": colours[0]}}
@@ -262,7 +286,7 @@ def cells_per_step(inputs: Inputs) -> Made:
 def steps_table(inputs: Inputs) -> Made:
     """The same as numbers, barcodes included."""
     rows = {}
-    for sample, count in check_numbers(inputs).items():
+    for sample, count in inputs.steps.items():
         doublets = sum(n for name, n in count.items() if name.startswith("removed: ") and "doublet" in name)
         kept = count["annotated"] + count["unknown"]
         rows[sample] = {
@@ -719,10 +743,10 @@ def checkpoint(inputs: Inputs) -> Made:
     if first.get("bundled"):
         items.append(
             "<div class='alert alert-info py-2'>The embedding was made with <b>scgpt-mini</b>, a small checkpoint of "
-            "the SpikGPT project in scGPT's format. It is <b>not</b> one of scGPT's own published models, and it knows "
-            "the tissues it was trained on"
-            + (f" ({text(', '.join(first['tissues']))})" if first.get("tissues") else "")
-            + "; for others give scGPT's own weights with <code>--scgpt_model</code>.</div>"
+            "the SpikGPT project in scGPT's format. It is <b>not</b> one of scGPT's own published models: it knows the "
+            "tissues that it was pretrained on (blood, pancreas, placenta, and cell lines of the lung; see its model "
+            "card) and may not tell the cells of others apart. For those give scGPT's own weights with "
+            "<code>--scgpt_model</code>.</div>"
         )
     names = sorted({str(chunk.get("scgpt_name", "")) for chunk in chunks})
     digests = sorted({str(chunk.get("scgpt_sha256", "")) for chunk in chunks})
@@ -763,6 +787,7 @@ def annotator(inputs: Inputs) -> Made:
         ("Held-out accuracy", _percent(held.get("accuracy"))),
         ("Held-out macro-F1", _percent(held.get("macro_f1"))),
         ("Calibration error (ECE)", _percent(held.get("expected_calibration_error"))),
+        ("Mean firing rate by layer", _firing_rates(inputs)),
         ("Trained with SpikGPT", text(config.get("spikgpt_version", ""))),
         ("sha256 of its tensors", f"<code>{text(config.get('tensors_sha256', ''))}</code>"),
     ]  # fmt: skip
@@ -774,6 +799,16 @@ def annotator(inputs: Inputs) -> Made:
         "html",
         html_facts(facts),
     )
+
+
+def _firing_rates(inputs: Inputs) -> str:
+    """Mean over samples, weighted alike; a rate near 0 is a dead layer, near 1 one that tells nothing apart."""
+    by_layer: dict[str, list[float]] = {}
+    for stats in inputs.stats["annotation"].values():
+        for layer, rate in stats.get("firing_rates", {}).items():
+            by_layer.setdefault(layer, []).append(float(rate))
+    shown = (f"{text(layer)} {sum(rates) / len(rates):.3f}" for layer, rates in by_layer.items())
+    return ", ".join(shown) or "none: it does not look at the embedding"
 
 
 def reference_types(inputs: Inputs) -> Made:
