@@ -135,7 +135,7 @@ class SpikingTransformer(nn.Module):
 
 
 @contextmanager
-def counted_spikes(network: SpikingTransformer) -> Iterator[dict[str, list[float]]]:
+def counted_spikes(network: nn.Module) -> Iterator[dict[str, list[float]]]:
     """While open, collect ``layer -> [spikes, neuron steps]`` of every forward pass."""
     counts: dict[str, list[float]] = {}
 
@@ -201,7 +201,8 @@ def train(
     shape: Architecture,
     recipe: Recipe,
     seed: int,
-) -> SpikingTransformer:
+    kind: type[nn.Module] = SpikingTransformer,
+) -> nn.Module:
     """Train with AdamW on class-balanced cross-entropy under a one-cycle learning rate.
 
     Parameters
@@ -210,9 +211,11 @@ def train(
         Standardised embeddings, ``(cells, embedding_size)``.
     codes
         Class of each cell, ``0 .. classes - 1``; a class may have no cell.
+    kind
+        The network, made from ``shape``; the bench trains others the same way.
     """
     with deterministic(seed):
-        network = SpikingTransformer(shape)
+        network = kind(shape)
         inputs, targets = torch.from_numpy(embedding), torch.from_numpy(codes)
         counts = torch.bincount(targets, minlength=shape.classes).double()
         weights = torch.zeros(shape.classes, dtype=torch.float64)
@@ -240,10 +243,8 @@ def train(
         return network.eval()
 
 
-def log_probabilities(
-    network: SpikingTransformer, embedding: NDArray[np.float32], chunk: int = 1024
-) -> NDArray[np.float64]:
-    """Log-softmax of the logits, ``(cells, classes)``; a cell's row does not depend on the others."""
+def log_probabilities(network: nn.Module, embedding: NDArray[np.float32], chunk: int = 1024) -> NDArray[np.float64]:
+    """Log-softmax of the logits, ``(cells, classes)`` of at least one cell; a row does not depend on the others."""
     rows = []
     network.eval()
     with torch.inference_mode(), deterministic(0):
@@ -251,7 +252,7 @@ def log_probabilities(
             part = torch.from_numpy(embedding[start : start + chunk])
             rows.append(torch.log_softmax(network(part).double(), dim=1).numpy())
         functional.reset_net(network)
-    return np.concatenate(rows) if rows else np.zeros((0, network.shape.classes))
+    return np.concatenate(rows)
 
 
 def firing_rates(counts: dict[str, list[float]]) -> dict[str, float]:

@@ -44,6 +44,7 @@ class Training:
     reference: Reference
     features: str
     recipe: spiking.Recipe
+    shape: dict[str, int | float]
     seed: int
 
     def cells(self, rows: Codes) -> Cells:
@@ -59,6 +60,7 @@ class Training:
             features=self.features,
             markers_per_type=MARKERS_PER_TYPE,
             recipe=self.recipe,
+            shape=self.shape,
             seed=self.seed,
         )
 
@@ -82,6 +84,7 @@ def train_annotator(
     seed: int,
     threads: int,
     recipe: spiking.Recipe | None = None,
+    shape: dict[str, int | float] | None = None,
 ) -> tuple[Annotator, HeldOut, Codes]:
     """Train on a labelled reference.
 
@@ -91,6 +94,8 @@ def train_annotator(
         ``sha256`` and ``name`` of the checkpoint that made the embeddings.
     threads
         Processes that fit folds side by side; the result does not depend on it.
+    recipe, shape
+        How the network is trained, and fields of its architecture that differ from the defaults.
 
     Returns
     -------
@@ -98,7 +103,7 @@ def train_annotator(
     of every cell.
     """
     recipe = recipe or spiking.Recipe()
-    training = Training(reference, features, recipe, seed)
+    training = Training(reference, features, recipe, shape or {}, seed)
     fold_of, kind = folds(reference, seed)
     numbers = [int(fold) for fold in np.unique(fold_of)]
     everything = np.arange(len(reference.codes))

@@ -92,16 +92,19 @@ class Views:
         features: str,
         markers_per_type: int,
         recipe: spiking.Recipe,
+        shape: dict[str, int | float],
         seed: int,
     ) -> "Views":
-        """Fit on the reference; ``codes`` and ``batches`` (cells,)."""
+        """Fit on the reference; ``codes`` and ``batches`` (cells,); ``shape``: fields of the architecture that differ
+        from its defaults."""
         embedding, expression, profile = None, None, None
         if features != "expression":
             mean = cells.embedding.mean(0, dtype=np.float64).astype(np.float32)
             sd = np.maximum(cells.embedding.std(0, dtype=np.float64), 1e-6).astype(np.float32)
             standard = ((cells.embedding - mean) / sd).astype(np.float32)
-            shape = spiking.Architecture(standard.shape[1], classes)
-            network = spiking.train(standard, codes, shape, recipe, seed)
+            form = spiking.Architecture(standard.shape[1], classes, **shape)  # type: ignore[arg-type]
+            network = spiking.train(standard, codes, form, recipe, seed)
+            assert isinstance(network, spiking.SpikingTransformer)
             embedding = EmbeddingView(mean, sd, network, TypeDistance.fit(standard, codes, classes))
         if features != "embedding":
             expression = ExpressionView.fit(cells.counts, codes, classes, markers_per_type)
