@@ -9,10 +9,14 @@ from scipy import ndimage, sparse
 
 RATE_PER_CELL = 0.008 / 1000
 """Doublets expected for every cell recovered, as a share of the cells (10x Genomics: 0.8 % per 1,000 cells)."""
-LARGEST_RATE = 0.4
+LARGEST_RATE = 0.2
+"""A sample of more cells than that rate stands for was put together from several libraries."""
+LARGEST_BLOCK = 20_000
+"""Cells scored in one go: the time of the exact neighbour search grows with their square."""
 FEWEST_CELLS = 100
 FEWEST_GENES = 100
 COMPONENTS = 30
+FEWEST_VARIABLE = 10
 PLAUSIBLE_RATE = 0.1
 PLAUSIBLE_TIMES = 3
 """A threshold that calls more than a tenth of the cells and three times what is expected splits no doublets off."""
@@ -52,7 +56,9 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
     """Score every cell as a doublet with Scrublet (Wolock et al. 2019, Cell Systems 8:281), by scanpy.
 
     The expected rate comes from the number of cells; cells are sorted by barcode first, so that the
-    simulated doublets do not depend on their order in the file.
+    simulated doublets do not depend on their order in the file. More than 20,000 cells are scored in random
+    blocks of at most so many. A cell is called a doublet above the `valley` of the simulated doublets' scores,
+    unless that would call an implausible share of the cells.
 
     Parameters
     ----------
@@ -89,28 +95,21 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
         stats["messages"].append(f"Doublets were not looked for: {few}, fewer than {least}.")
         return table, stats
 
-    import scanpy as sc
-
-    order = np.argsort(table["barcode"].to_numpy(), kind="stable")
-    ordered = ad.AnnData(X=matrix[order].astype(np.float32))
-    ordered.obs_names = [str(i) for i in range(cells)]
-    variable = _variable_genes(ordered.copy())
-    if variable < 10:
-        stats["messages"].append(f"Doublets were not looked for: only {variable} variable genes.")
-        return table, stats
-    # A threshold is given because scanpy's own needs scikit-image; ours replaces it below. Exact neighbours: the
-    # approximate ones of scanpy 1.11 fail with SciPy 1.17 above some 2,700 cells.
-    # a rate of 0 detectable doublets at that threshold is divided by, and not used
-    with np.errstate(invalid="ignore"):
-        sc.pp.scrublet(
-            ordered, expected_doublet_rate=expected_rate(cells), n_prin_comps=min(COMPONENTS, variable - 1),
-            use_approx_neighbors=False, threshold=1.0, random_state=seed, verbose=False,
-        )  # fmt: skip
-    scores = np.empty(cells, dtype=np.float64)
-    scores[order] = ordered.obs["doublet_score"].to_numpy(dtype=np.float64)
+    ordered = np.argsort(table["barcode"].to_numpy(), kind="stable")
+    if cells > LARGEST_BLOCK:
+        ordered = np.random.default_rng(seed).permutation(ordered)
+    scores = np.full(cells, np.nan)
+    simulated = []
+    for block in np.array_split(ordered, -(-cells // LARGEST_BLOCK)):
+        found = _scores(matrix[block].astype(np.float32), expected_rate(cells), seed)
+        if found is None:
+            stats["messages"].append("Doublets were not looked for: fewer than 10 variable genes.")
+            return table, stats
+        scores[block], of_simulated = found
+        simulated.append(of_simulated)
     table["doublet_score"] = scores.astype(np.float32)
     stats["run"] = True
-    threshold = valley(np.asarray(ordered.uns["scrublet"]["doublet_scores_sim"]))
+    threshold = valley(np.concatenate(simulated))
     if threshold is None:
         stats["messages"].append(
             "The scores of simulated doublets have no two modes, so no cell was called one; the scores are in obs."
@@ -131,6 +130,29 @@ def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False) -> tuple[p
         "predicted_rate": round(predicted / cells, 6),
     }
     return table, stats
+
+
+def _scores(counts: sparse.csr_matrix, rate: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scrublet's scores of the cells and of its simulated doublets; None with fewer than 10 variable genes."""
+    import scanpy as sc
+
+    adata = ad.AnnData(X=counts)
+    adata.obs_names = [str(i) for i in range(adata.n_obs)]
+    variable = _variable_genes(adata.copy())
+    if variable < FEWEST_VARIABLE:
+        return None
+    # A threshold is given because scanpy's own needs scikit-image; `valley` replaces it. Exact neighbours: the
+    # approximate ones of scanpy 1.11 fail with SciPy 1.17 above some 2,700 cells.
+    # The rate of doublets detectable at that threshold is 0; it is divided by, and not used.
+    with np.errstate(invalid="ignore"):
+        sc.pp.scrublet(
+            adata, expected_doublet_rate=rate, n_prin_comps=min(COMPONENTS, variable - 1), use_approx_neighbors=False,
+            threshold=1.0, random_state=seed, verbose=False,
+        )  # fmt: skip
+    return (
+        adata.obs["doublet_score"].to_numpy(dtype=np.float64),
+        np.asarray(adata.uns["scrublet"]["doublet_scores_sim"]),
+    )
 
 
 def _variable_genes(adata: ad.AnnData) -> int:

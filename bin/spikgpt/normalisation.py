@@ -7,6 +7,7 @@ from scipy import sparse
 from spikgpt.layout import constant
 
 TARGET = 1e4
+BLOCK = 4096
 
 
 def log1p_cp10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -18,8 +19,13 @@ def log1p_cp10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     counts = sparse.csr_matrix(counts)
     totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     factors = np.divide(TARGET, totals, out=np.zeros_like(totals), where=totals > 0)
-    per_value = np.repeat(factors, np.diff(counts.indptr))
-    values = np.log1p(counts.data * per_value).astype(np.float32)
+    values = np.empty(counts.data.size, dtype=np.float32)
+    # in blocks of cells, so that the float64 copies stay small
+    for start in range(0, counts.shape[0], BLOCK):
+        pointers = counts.indptr[start : start + BLOCK + 1]
+        part = slice(pointers[0], pointers[-1])
+        per_value = np.repeat(factors[start : start + BLOCK], np.diff(pointers))
+        values[part] = np.log1p(counts.data[part] * per_value)
     return sparse.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
 
 
