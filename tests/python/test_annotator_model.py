@@ -259,3 +259,24 @@ def test_benchmark_and_card(reference: Reference, trained: Trained) -> None:
     card = model_card(annotator.config, table)
     for text in ("CellTypist", SHA, "platelet", "not a guarantee"):
         assert text in card
+
+
+def test_leave_one_out_table_names_what_a_missing_type_would_be_called(annotator: Annotator) -> None:
+    rows = annotator.config["leave_one_out"]
+    assert [row["cell_type"] for row in rows] == list(TYPES)
+    for row in rows:
+        assert row["mistaken_for"] in set(TYPES) - {row["cell_type"]}
+        assert row["auroc"] > 0.9
+        assert 0.5 < row["caught"] <= 1
+
+
+def test_single_batch_reference_gets_an_allowance(tmp_path: Path) -> None:
+    data, embedding = made_cells(dict.fromkeys(TYPES, 60), seed=3, name="ref", batches=("one",))
+    single = learn(read_reference(*written(tmp_path, data, embedding, "reference")), "expression")[0]
+    assert single.config["calibration"]["folds_by"] == "stratified"
+    assert single.config["calibration"]["allowance"] == 2
+    table, _ = annotate(single, *query(new_cell=40))
+    assert (table["spikgpt_p_value"] <= 1).all()
+    assert table["spikgpt_p_value"].min() >= 2 / 181 - 1e-6
+    unknown = (table["spikgpt_cell_type"] == "Unknown").to_numpy()
+    assert unknown[(query(new_cell=40)[0].obs["cell_type"] == "new cell").to_numpy()].mean() > 0.8

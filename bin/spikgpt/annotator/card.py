@@ -14,10 +14,19 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
     """README.md of the model folder, from its config and the benchmark table."""
     held, calibration, mixture = config["held_out"], config["calibration"], config["mixture"]
     training, scgpt = config["training"], config["scgpt"]
+    allowance = (
+        f"; p-values are multiplied by {calibration['allowance']:g}, an allowance for the batch effect of a new sample"
+        if calibration["allowance"] != 1
+        else ""
+    )
     by = "whole batches" if calibration["folds_by"] == "batch" else "cells at random, type by type"
     types = [
         [name, config["class_cells"][name], row["recall"], row["most_often_mistaken_for"]]
         for name, row in held["types"].items()
+    ]
+    missing = [
+        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", row["mistaken_for"]]
+        for row in config["leave_one_out"]
     ]
     compared = [
         [r.method, f"{r.accuracy:.3f}", f"{r.macro_f1:.3f}", None if pd.isna(r.seconds) else r.seconds]
@@ -45,7 +54,7 @@ Use it with `--annotator <this folder>`.
 - Embedding: {embedding}
 - Unknown: a cell whose conformal p-value is at most the unknown rate ({config["unknown_rate"]:g} in training; it can \
 be set anew at annotation). Calibrated on {calibration["cells"]} held-out cells in {calibration["folds"]} folds; held \
-out were {by}. The rate holds for cells like those held out; for a new batch, donor or protocol it is an \
+out were {by}{allowance}. The rate holds for cells like those held out; for a new batch, donor or protocol it is an \
 expectation, not a guarantee. The held-out cells were judged by models of the other folds, not by this one.
 
 ## Cautions about this reference
@@ -56,6 +65,14 @@ Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calib
 {held["expected_calibration_error"]:.3f} ({held["cells"]} cells).
 
 {table(["cell type", "cells", "recall", "most often mistaken for"], types)}
+
+## Were a type missing
+Each type with enough cells taken out of the reference in turn, on the split of the largest fold: share of its cells
+called Unknown where {config["unknown_rate"]:g} of the other held-out cells are, and what it is called otherwise. \
+Judged {"by the expression view alone, to keep training short" if config["features"] == "both" else "as in use"}; a \
+type that is hardly caught here will be mistaken for the one named.
+
+{table(["cell type", "cells", "caught", "AUROC", "mistaken for"], missing)}
 
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside; seconds are training \

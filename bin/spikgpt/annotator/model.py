@@ -57,6 +57,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "depth": dict,
     "training": dict,
     "held_out": dict,
+    "leave_one_out": list,
     "warnings": list,
     "tensors_sha256": str,
     "digest": str,
@@ -66,7 +67,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "scgpt": {"name": str, "sha256": str, "embedding_size": int},
     "mixture": {"weight": float, "scale": float},
-    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "distances": list},
+    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "allowance": float, "distances": list},
     "depth": {"low": float, "median": float},
     "training": {"cells": int, "genes": int, "batches": dict},
 }
@@ -197,7 +198,8 @@ class Annotator:
             runner_up[usable] = ranked[:, min(1, ranked.shape[1] - 1)]
             confidence[usable] = np.exp(mixed.max(1))
             score, from_fit, figures["shift"], figures["pooled"] = self._score(judged, mixed)
-            p_value[usable] = p_values(score, self._calibration(figures["pooled"]).score)
+            rank = p_values(score, self._calibration(figures["pooled"]).score)
+            p_value[usable] = np.minimum(self.config["calibration"]["allowance"] * rank, 1.0)
             by_fit[usable] = from_fit
         unmatched = order[~matched[order]]
         if len(unmatched) and self.views.expression is not None:

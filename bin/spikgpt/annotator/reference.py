@@ -170,7 +170,8 @@ def warnings(reference: Reference, kind: str, unknown_rate: float) -> list[str]:
     if len(reference.batches) == 1:
         out.append(
             "The reference has one batch: the share of Unknown was calibrated on cells of the same batch, "
-            "and a new sample may exceed it. Give --batch_key where the reference has batches."
+            "with an allowance for a new one, and a new sample may exceed it. Give --batch_key where the "
+            "reference has batches."
         )
     elif kind == "stratified":
         out.append(

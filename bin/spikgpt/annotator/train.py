@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from spikgpt import __version__
-from spikgpt.annotator import mixing, spiking
-from spikgpt.annotator.conformal import Calibration
+from spikgpt.annotator import leave_out, mixing, spiking
+from spikgpt.annotator.conformal import ALLOWANCE, Calibration
 from spikgpt.annotator.fit import Codes, Floats
 from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
@@ -51,13 +51,13 @@ class Training:
         counts = self.reference.counts[rows]
         return Cells(counts, np.ones(counts.shape[1], dtype=bool), self.reference.embedding[rows])
 
-    def fit(self, rows: Codes) -> Views:
+    def fit(self, rows: Codes, features: str | None = None) -> Views:
         return Views.fit(
             self.cells(rows),
             self.reference.codes[rows],
             self.reference.batch_codes[rows],
             classes=len(self.reference.classes),
-            features=self.features,
+            features=features or self.features,
             markers_per_type=MARKERS_PER_TYPE,
             recipe=self.recipe,
             shape=self.shape,
@@ -118,6 +118,8 @@ def train_annotator(
     mixture = mixing.learn(log_p, codes, len(reference.classes))
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
     calibrations = _calibrate(training, held, mixture, fold_of)
+    largest = max(held, key=lambda part: len(part.rows))
+    missing = _leave_out(training, largest, fold_of, unknown_rate, threads)
     mixed = mixture(log_p)
 
     cells = np.bincount(reference.codes, minlength=len(reference.classes))
@@ -141,6 +143,7 @@ def train_annotator(
             "cells": len(rows),
             "folds": len(numbers),
             "folds_by": kind,
+            "allowance": 1.0 if kind == "batch" else ALLOWANCE,
             "distances": distance_names(features),
         },
         "depth": {
@@ -154,12 +157,12 @@ def train_annotator(
                 name: int(n) for name, n in zip(reference.batches, np.bincount(reference.batch_codes), strict=True)
             },
         },
+        "leave_one_out": missing,
         "held_out": held_out_figures(reference, mixed, log_p, codes),
         "warnings": warnings(reference, kind, unknown_rate),
         "tensors_sha256": "",
         "digest": "",
     }
-    largest = max(held, key=lambda part: len(part.rows))
     largest.log_probabilities["mixed"] = mixture(largest.log_probabilities)
     return Annotator(views, mixture, calibrations, config), largest, fold_of
 
@@ -172,6 +175,13 @@ def _quiet_threads() -> None:
     torch.set_num_threads(1)
 
 
+def _workers(number: int) -> ProcessPoolExecutor:
+    """Processes of one thread each; the server imports the package once for all of them."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(number, mp_context=context, initializer=_quiet_threads)
+
+
 def _fit_all(
     training: Training, fold_of: Codes, numbers: list[int], everything: Codes, threads: int
 ) -> tuple[list[HeldOut], Views]:
@@ -179,12 +189,26 @@ def _fit_all(
     if threads == 1:
         held = [training.held_out(fold_of, fold) for fold in numbers]
         return held, training.fit(everything)
-    with ProcessPoolExecutor(
-        min(threads, len(numbers) + 1), mp_context=get_context("forkserver"), initializer=_quiet_threads
-    ) as pool:
+    with _workers(min(threads, len(numbers) + 1)) as pool:
         whole = pool.submit(training.fit, everything)
         parts = [pool.submit(training.held_out, fold_of, fold) for fold in numbers]
         return [part.result() for part in parts], whole.result()
+
+
+def _leave_out(
+    training: Training, held: HeldOut, fold_of: Codes, unknown_rate: float, threads: int
+) -> list[dict[str, Any]]:
+    """The leave-one-type-out table on the split of ``held``."""
+    train = np.flatnonzero(fold_of != fold_of[held.rows[0]])
+    codes = training.reference.codes
+    types = leave_out.types_to_try(codes, train, held.rows, len(training.reference.classes))
+    progress(f"leaving out {len(types)} types in turn")
+    jobs = [(training, train, held.rows, k, unknown_rate) for k in types]
+    if threads == 1 or len(jobs) < 2:
+        return [leave_out.try_without(*job) for job in jobs]
+    with _workers(min(threads, len(jobs))) as pool:
+        parts = [pool.submit(leave_out.try_without, *job) for job in jobs]
+        return [part.result() for part in parts]
 
 
 def _calibrate(training: Training, held: list[HeldOut], mixture: Mixture, fold_of: Codes) -> dict[str, Calibration]:
