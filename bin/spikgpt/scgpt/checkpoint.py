@@ -126,8 +126,8 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
                 expected=f"{pad} and <cls> among them",
                 fix="Give the vocab.json that belongs to these weights.",
             )
-    with torch.device("meta"):
-        model = ScGPT(len(vocabulary), width, heads, hidden, layers)
+    # not on the meta device: filling a tensor there imports torch's compiler, which takes seconds
+    model = ScGPT(len(vocabulary), width, heads, hidden, layers)
     weights = _fitting(_normalised(_read_weights(weights_file), weights_file), model, weights_file, len(vocabulary))
     model.load_state_dict(weights, strict=True, assign=True)
     model.requires_grad_(False).eval()
