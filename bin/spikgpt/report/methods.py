@@ -20,7 +20,7 @@ _CITATIONS = {
     "conformal": "Vovk V, Gammerman A, Shafer G. Algorithmic Learning in a Random World. Springer 2005.",
     "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
     "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
-    "arXiv 2018:1802.03426.",
+    "arXiv:1802.03426, 2018.",
     "multiqc": "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
     "Bioinformatics 2016;32:3047.",
 }
@@ -43,10 +43,13 @@ def methods_html(inputs: Inputs) -> str:
     ]
     if inputs.stats["called"]:
         unfiltered = len(inputs.stats["called"])
-        parts.append(f"Cells of {unfiltered} unfiltered matrices were called by EmptyDrops {cite('emptydrops')}.")
+        matrices = "matrix" if unfiltered == 1 else "matrices"
+        parts.append(f"Cells of {unfiltered} unfiltered {matrices} were called by EmptyDrops {cite('emptydrops')}.")
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
-        parts.append(f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} samples and removed.")
+        parts.append(
+            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples and removed."
+        )
     parts.append(
         "Cells were filtered per sample by median absolute deviations of counts, genes, counts in the top 20 genes and "
         f"mitochondrial share, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled to "

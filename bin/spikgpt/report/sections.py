@@ -808,7 +808,7 @@ def _firing_rates(inputs: Inputs) -> str:
         for layer, rate in stats.get("firing_rates", {}).items():
             by_layer.setdefault(layer, []).append(float(rate))
     shown = (f"{text(layer)} {sum(rates) / len(rates):.3f}" for layer, rates in by_layer.items())
-    return ", ".join(shown) or "none: it does not look at the embedding"
+    return ", ".join(shown) or "not measured"
 
 
 def reference_types(inputs: Inputs) -> Made:
