@@ -48,7 +48,8 @@ def methods_html(inputs: Inputs) -> str:
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
         parts.append(
-            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples and removed."
+            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples, "
+            "and removed."
         )
     parts.append(
         "Cells were filtered per sample by median absolute deviations of counts, genes, counts in the top 20 genes and "
