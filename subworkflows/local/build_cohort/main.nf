@@ -49,9 +49,10 @@ workflow BUILD_COHORT {
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
+        .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
 
     emit:
     samples  // [meta, h5ad]
     cohort   // [meta, h5ad]
-    tables   // file
+    tables   // file; with the cells' place on the map
 }
