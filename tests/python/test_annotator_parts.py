@@ -152,6 +152,11 @@ def test_folds_are_whole_batches_where_types_recur() -> None:
     assert "hardly recur" in " ".join(reference.warnings(confounded, kind, 0.05))
 
 
+def test_a_batch_that_leaves_one_type_to_learn_is_not_held_out() -> None:
+    made = made_reference(["T"] * 60 + ["T"] * 54 + ["B"] * 6, ["x"] * 60 + ["y"] * 60)
+    assert reference.folds(made, 0)[1] == "stratified"
+
+
 def test_reference_warnings_name_small_types_one_batch_and_spellings() -> None:
     made = made_reference(["B cell"] * 40 + ["B cells"] * 40 + ["CD4 T"] * 40 + ["CD8 T"] * 5, ["x"] * 125)
     text = " ".join(reference.warnings(made, "stratified", 0.05))

@@ -38,10 +38,18 @@ OWN_SHARE = 0.3
 """Weight of a cell's own value when it is averaged with its neighbours of the same call."""
 
 
-def log_cp10k(counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """log1p of counts per 10,000, dense ``(cells, len(genes))``; the sum is over measured genes."""
-    total = np.maximum(np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel(), 1.0)
-    dense = counts[:, genes].toarray().astype(np.float64)
+def log_cp10k(
+    counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_], neighbours: Codes | None = None
+) -> NDArray[np.float32]:
+    """log1p of counts per 10,000, dense ``(cells, len(genes))``; the sum is over measured genes.
+
+    With ``neighbours`` (cells, k), each cell's counts are pooled with theirs first.
+    """
+    total = np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel()
+    if neighbours is not None:
+        total = total + total[neighbours].sum(1)
+    total = np.maximum(total, 1.0)
+    dense = pool(counts[:, genes], neighbours).toarray().astype(np.float64)
     return np.log1p(dense * (1e4 / total)[:, None]).astype(np.float32)
 
 
@@ -202,7 +210,7 @@ class TypeProfiles:
         measured = np.ones(counts.shape[1], dtype=bool)
         profiles, residual_sd = np.zeros((2, classes, len(genes))), np.zeros((2, len(genes)))
         for kind, among in enumerate((neighbours, None)):
-            values = log_cp10k(pool(counts, among), genes, measured)
+            values = log_cp10k(counts, genes, measured, among)
             for k in np.unique(codes):
                 profiles[kind, k] = values[codes == k].mean(axis=0, dtype=np.float64)
             residual_sd[kind] = np.sqrt(((values - profiles[kind][codes]) ** 2).mean(axis=0))
@@ -218,7 +226,7 @@ class TypeProfiles:
         """Root mean square standardised residual ``(cells,)`` to the type called, gene offset taken off."""
         seen = measured[self.genes]
         kind = 1 if neighbours is None else 0
-        values = log_cp10k(pool(counts, neighbours), self.genes[seen], measured)
+        values = log_cp10k(counts, self.genes[seen], measured, neighbours)
         residual = values - self.profiles[kind][:, seen][predicted]
         types = types_to_compare(predicted, self.class_cells)
         means = [residual[predicted == k].mean(0) for k in types]

@@ -20,7 +20,7 @@ MIN_CELLS = 30
 STRATIFIED_FOLDS = 3
 MAX_FOLDS = 5
 COVERED = 0.8
-"""Folds are whole batches when at least this share of cells has its type in another batch too."""
+"""Folds are whole batches when at least this share of cells has its type in another fold too."""
 
 
 @dataclass
@@ -135,17 +135,14 @@ def folds(reference: Reference, seed: int) -> tuple[Codes, str]:
     codes, batches = reference.codes, reference.batch_codes
     number = len(reference.batches)
     if number > 1:
-        table = np.zeros((len(reference.classes), number))
-        np.add.at(table, (codes, batches), 1)
-        elsewhere = table.sum(1)[codes] - table[codes, batches] > 0
-        if elsewhere.mean() >= COVERED:
-            # large batches first, each to the fold with the fewest cells yet
-            sizes = np.bincount(batches)
-            load = np.zeros(min(number, MAX_FOLDS))
-            fold_of = np.zeros(number, dtype=np.int64)
-            for batch in np.argsort(-sizes, kind="stable"):
-                fold_of[batch] = int(load.argmin())
-                load[fold_of[batch]] += sizes[batch]
+        # large batches first, each to the fold with the fewest cells yet
+        sizes = np.bincount(batches)
+        load = np.zeros(min(number, MAX_FOLDS))
+        fold_of = np.zeros(number, dtype=np.int64)
+        for batch in np.argsort(-sizes, kind="stable"):
+            fold_of[batch] = int(load.argmin())
+            load[fold_of[batch]] += sizes[batch]
+        if recur(codes, fold_of[batches]):
             return fold_of[batches], "batch"
     generator = np.random.default_rng(seed)
     out = np.zeros(len(codes), dtype=np.int64)
@@ -154,6 +151,19 @@ def folds(reference: Reference, seed: int) -> tuple[Codes, str]:
         # a random start, or fold 0 would hold every single cell of the tiny types
         out[rows] = (np.arange(len(rows)) + generator.integers(STRATIFIED_FOLDS)) % STRATIFIED_FOLDS
     return out, "stratified"
+
+
+def recur(codes: Codes, fold_of: Codes) -> bool:
+    """Whether every fold has cells of types that the others teach, two types at least, and most cells are such."""
+    covered = 0
+    for fold in np.unique(fold_of):
+        inside = fold_of == fold
+        taught = np.unique(codes[~inside])
+        own = int(np.isin(codes[inside], taught).sum())
+        if len(taught) < 2 or own == 0:
+            return False
+        covered += own
+    return covered >= COVERED * len(codes)
 
 
 def warnings(reference: Reference, kind: str, unknown_rate: float) -> list[str]:
