@@ -14,7 +14,6 @@ def main() -> None:
     command.add_argument("--annotator", type=Path, required=True, help="model folder")
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
     command.add_argument("--unknown-rate", type=float, default=0.05, help="p-value of an Unknown cell")
-    command.add_argument("--seed", type=int, default=0, help="for the record: no number is drawn")
     given = command.parse_args()
 
     import anndata as ad
@@ -23,7 +22,8 @@ def main() -> None:
     from spikgpt.annotator.reference import read_embedding
     from spikgpt.scgpt.checkpoint import checkpoint_sha256
 
-    annotator = Annotator.load(given.annotator, checkpoint_sha256(given.scgpt_model))
+    scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
+    annotator = Annotator.load(given.annotator, scgpt_sha256)
     data = ad.read_h5ad(given.h5ad)
     table, figures = annotator.annotate(
         sp.csr_matrix(data.layers["counts"]),
@@ -36,7 +36,14 @@ def main() -> None:
         table.to_parquet(partial, index=False)
     write_json(
         f"{given.sample}.annotation.json",
-        {"sample": given.sample, "unknown_rate": given.unknown_rate, "seed": given.seed, **figures},
+        {
+            "sample": given.sample,
+            "unknown_rate": given.unknown_rate,
+            # the digest covers config.json and, through it, the tensors
+            "annotator_sha256": annotator.config["digest"],
+            "scgpt_sha256": scgpt_sha256,
+            **figures,
+        },
     )
 
 

@@ -8,7 +8,6 @@ process ANNOTATE {
     path annotator
     path scgpt_model
     val unknown_rate
-    val seed
 
     output:
     tuple val(meta), path("${meta.id}.annotation.parquet"), emit: annotation
@@ -25,8 +24,7 @@ process ANNOTATE {
         --embedding ${embedding} \\
         --annotator ${annotator} \\
         --scgpt-model ${scgpt_model} \\
-        --unknown-rate ${unknown_rate} \\
-        --seed ${seed} ${args}
+        --unknown-rate ${unknown_rate} ${args}
     """
 
     stub:

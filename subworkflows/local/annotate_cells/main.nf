@@ -12,7 +12,7 @@ workflow ANNOTATE_CELLS {
     main:
     TRAIN_ANNOTATOR(ch_reference, options.scgpt_model, options.unknown_rate, options.features, options.seed)
     ch_used = TRAIN_ANNOTATOR.out.annotator.map { _meta, folder -> folder }.mix(ch_annotator).first()
-    ANNOTATE(ch_samples, ch_used, options.scgpt_model, options.unknown_rate, options.seed)
+    ANNOTATE(ch_samples, ch_used, options.scgpt_model, options.unknown_rate)
 
     annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats)
     annotator = ch_used
