@@ -1,7 +1,7 @@
 // The cell type of every cell, or Unknown with the reason
 process ANNOTATE {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_low'
 
     input:
     tuple val(meta), path(h5ad), path(embedding)

@@ -1,7 +1,7 @@
 // Tell cells from empty droplets in an unfiltered matrix (EmptyDrops)
 process CALL_CELLS {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_low'
 
     input:
     tuple val(meta), path(h5ad)

@@ -1,7 +1,7 @@
 // Neighbours, UMAP and Leiden clusters of all samples together, on the embedding
 process CLUSTER_COHORT {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_high_memory'
 
     input:
     tuple val(meta), path(h5ads), path(embeddings), path(annotations)

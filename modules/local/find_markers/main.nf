@@ -1,7 +1,7 @@
 // Marker genes of every cluster
 process FIND_MARKERS {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_high_memory'
 
     input:
     tuple val(meta), path(h5ad)

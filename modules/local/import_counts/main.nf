@@ -14,7 +14,6 @@ process IMPORT_COUNTS {
     tuple val(meta), path("${meta.id}.counts.h5ad"), emit: h5ad
     tuple val(meta), path("${meta.id}.import.json"), emit: stats
     tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
-    tuple val("${task.process}"), val('gene-thesaurus'), eval('package_version.py gene-thesaurus'), emit: versions_gene_thesaurus, topic: versions
 
     script:
     def args = [

@@ -1,7 +1,7 @@
 // All samples in one h5ad, joined on disk
 process JOIN_COHORT {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_low'
 
     input:
     tuple val(meta), path(h5ads, stageAs: 'samples/*')
