@@ -14,6 +14,7 @@ from spikgpt.annotator import mixing
 from spikgpt.annotator.conformal import Calibration, p_values
 from spikgpt.annotator.fit import Codes
 from spikgpt.annotator.model import signs
+from spikgpt.annotator.reference import large_enough
 from spikgpt.annotator.views import Views
 
 MIN_CELLS = 15
@@ -53,12 +54,15 @@ def try_without(training: Any, train: Codes, test: Codes, left_out: int, unknown
     predicted = mixed.argmax(1)
     distances, doubt = signs(views, cells, mixed, predicted, views.neighbours(cells))
     seen = ~unseen
+    classes = len(training.reference.classes)
+    counted = seen & large_enough(codes, classes, unknown_rate)[codes[test]]
+    counted = counted if counted.any() else seen
     calibration = Calibration.learn(
-        distances[seen],
-        doubt[seen],
-        predicted[seen],
-        np.zeros(int(seen.sum()), dtype=np.int64),
-        len(training.reference.classes),
+        distances[counted],
+        doubt[counted],
+        predicted[counted],
+        np.zeros(int(counted.sum()), dtype=np.int64),
+        classes,
     )
     score = calibration.join(calibration.fit_of(distances, predicted)[0], doubt)[0]
     p = p_values(score, calibration.score)

@@ -166,16 +166,33 @@ def recur(codes: Codes, fold_of: Codes) -> bool:
     return covered >= COVERED * len(codes)
 
 
+def cells_needed(unknown_rate: float) -> int:
+    """Calibration cells that a type needs before a p-value of its own could be as small as the rate."""
+    return int(np.ceil(1 / unknown_rate - 1))
+
+
+def large_enough(codes: NDArray[np.int64], classes: int, unknown_rate: float) -> NDArray[np.bool_]:
+    """Which types ``(classes,)`` have the cells that calibration needs; all of them where none has.
+
+    The p-value speaks for these types. A handful of cells of a rare type, held out, fits nothing that was
+    learned from the other handful: among the calibration scores they would stand as proof that reference
+    cells can look like anything, and so hide types that the reference never held.
+    """
+    enough = np.bincount(codes, minlength=classes) >= cells_needed(unknown_rate)
+    return enough if enough.any() else np.ones(classes, dtype=bool)
+
+
 def warnings(reference: Reference, kind: str, unknown_rate: float) -> list[str]:
     """What a user should know about this reference before trusting the annotator."""
     out = []
     cells = np.bincount(reference.codes, minlength=len(reference.classes))
-    needed = int(np.ceil(1 / unknown_rate - 1)) if unknown_rate > 0 else 0
+    needed = cells_needed(unknown_rate)
     small = [f"{name} ({n})" for name, n in zip(reference.classes, cells, strict=True) if n < needed]
     if small:
         out.append(
             f"Too few cells for an unknown rate of {unknown_rate:g} (at least {needed} needed to see it in a "
-            f"type): {', '.join(small)}. Expect their cells to be called Unknown more often."
+            f"type): {', '.join(small)}. The rate does not speak for them: expect their cells to be called Unknown "
+            "more often."
         )
     if len(reference.batches) == 1:
         out.append(

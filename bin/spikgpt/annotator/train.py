@@ -17,7 +17,7 @@ from spikgpt.annotator.conformal import ALLOWANCE, Calibration
 from spikgpt.annotator.fit import Codes, Floats
 from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
-from spikgpt.annotator.reference import Reference, folds, warnings
+from spikgpt.annotator.reference import Reference, folds, large_enough, warnings
 from spikgpt.annotator.views import Cells, Views, distance_names
 
 MARKERS_PER_TYPE = 50
@@ -117,10 +117,11 @@ def train_annotator(
     }
     mixture = mixing.learn(log_p, codes, len(reference.classes))
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
-    calibrations = _calibrate(training, held, mixture, fold_of)
+    calibrations = _calibrate(training, held, mixture, fold_of, unknown_rate)
     largest = max(held, key=lambda part: len(part.rows))
     missing = _leave_out(training, largest, fold_of, unknown_rate, threads)
     mixed = mixture(log_p)
+    counted = large_enough(reference.codes, len(reference.classes), unknown_rate)[codes]
 
     cells = np.bincount(reference.codes, minlength=len(reference.classes))
     network = views.embedding.network if views.embedding else None
@@ -140,7 +141,7 @@ def train_annotator(
         "mixture": {"weight": mixture.weight, "scale": mixture.scale},
         "calibration": {
             "kinds": list(calibrations),
-            "cells": len(rows),
+            "cells": int(counted.sum()),
             "folds": len(numbers),
             "folds_by": kind,
             "allowance": 1.0 if kind == "batch" else ALLOWANCE,
@@ -211,8 +212,12 @@ def _leave_out(
         return [part.result() for part in parts]
 
 
-def _calibrate(training: Training, held: list[HeldOut], mixture: Mixture, fold_of: Codes) -> dict[str, Calibration]:
-    """A calibration of each kind that the folds are large enough for."""
+def _calibrate(
+    training: Training, held: list[HeldOut], mixture: Mixture, fold_of: Codes, unknown_rate: float
+) -> dict[str, Calibration]:
+    """A calibration of each kind that the folds are large enough for, on the types that are large enough."""
+    codes = training.reference.codes
+    counted = large_enough(codes, len(training.reference.classes), unknown_rate)[codes]
     found: dict[str, list[tuple[Floats, Floats, Codes, Codes]]] = {kind: [] for kind in KINDS}
     for part in held:
         cells = training.cells(part.rows)
@@ -223,7 +228,8 @@ def _calibrate(training: Training, held: list[HeldOut], mixture: Mixture, fold_o
             if kind == "pooled" and near is None:
                 continue
             distances, doubt = signs(part.views, cells, mixed, predicted, near)
-            found[kind].append((distances, doubt, predicted, fold_of[part.rows]))
+            kept = counted[part.rows]
+            found[kind].append((distances[kept], doubt[kept], predicted[kept], fold_of[part.rows][kept]))
     classes = len(training.reference.classes)
     return {
         kind: Calibration.learn(
