@@ -29,7 +29,7 @@ test: setup
 
 lint: setup
 	@. .venv/bin/activate && ruff check . && ruff format --check . && mypy bin/spikgpt && \
-	    NXF_SYNTAX_PARSER=v2 nextflow lint -o concise .
+	    NXF_SYNTAX_PARSER=v2 nextflow lint -o concise main.nf nextflow.config conf modules subworkflows
 
 lock: setup
 	@tools/lock

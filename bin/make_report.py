@@ -20,9 +20,7 @@ def main() -> None:
     from spikgpt.report.inputs import read_inputs
     from spikgpt.report.sections import sections
 
-    inputs = read_inputs(
-        options.samples, options.run, options.stats, options.tables, options.qc, options.annotator
-    )
+    inputs = read_inputs(options.samples, options.run, options.stats, options.tables, options.qc, options.annotator)
     out = Path(options.out)
     out.mkdir()
     for group, section in sections(inputs):

@@ -27,9 +27,7 @@ ERROR_MARK = "SpikGPT stopped: "
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser that shows defaults and the pipeline's version."""
-    made = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--version", action="version", version=__version__)
     return made
 
@@ -59,6 +57,4 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as UTF-8 JSON with a stable layout; NaN is refused (not JSON)."""
     with whole_file(path) as partial:
-        partial.write_text(
-            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

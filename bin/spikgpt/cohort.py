@@ -124,9 +124,7 @@ def standardise(embedding: np.ndarray) -> np.ndarray:
     return ((embedding - mean.astype(np.float32)) / spread.astype(np.float32)).astype(np.float32)
 
 
-def cluster_embedding(
-    embedding: np.ndarray, *, resolution: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Leiden clusters and a UMAP of cells by their embedding, with scanpy.
 
     Neighbours by Euclidean distance of the standardised embedding; Leiden as in igraph
@@ -162,12 +160,8 @@ def cluster_embedding(
     else:
         import scanpy as sc
 
-        sc.pp.neighbors(
-            data, n_neighbors=min(NEIGHBOURS, len(present) - 1), use_rep="z", random_state=seed
-        )
-        sc.tl.leiden(
-            data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False
-        )
+        sc.pp.neighbors(data, n_neighbors=min(NEIGHBOURS, len(present) - 1), use_rep="z", random_state=seed)
+        sc.tl.leiden(data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False)
         membership = data.obs["leiden"].astype(int).to_numpy()
     if len(present) < SMALLEST_MAP:
         width = min(2, embedding.shape[1])
@@ -466,9 +460,7 @@ def _join_sparse(
     joined = None
     for file, column in zip(files, columns, strict=True):
         for _, block in csr_blocks(file[key], _JOIN_ELEMENTS):
-            moved = sp.csr_matrix(
-                (block.data, column[block.indices], block.indptr), shape=(block.shape[0], genes)
-            )
+            moved = sp.csr_matrix((block.data, column[block.indices], block.indptr), shape=(block.shape[0], genes))
             moved.sort_indices()
             moved.indices = moved.indices.astype(width)
             if joined is None:
@@ -505,9 +497,7 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
         frames = []
         for sample, file in zip(samples, files, strict=True):
             frame = read_elem(file["obs"])
-            frame.index = pd.Index(
-                [f"{barcode}{CELL_SEPARATOR}{sample}" for barcode in frame.index], name="cell"
-            )
+            frame.index = pd.Index([f"{barcode}{CELL_SEPARATOR}{sample}" for barcode in frame.index], name="cell")
             frames.append(frame)
         obs = join_obs(frames)
         with h5py.File(path, "w") as out:

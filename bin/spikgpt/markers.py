@@ -19,9 +19,7 @@ MARKER_COLUMNS = ("cluster", "cell_type", "gene", "gene_id", "score", "log2fc", 
 _BLOCK_ELEMENTS = 4_000_000
 
 
-def cluster_moments(
-    matrix: h5py.Group, codes: np.ndarray, clusters: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Per cluster and gene: sum, sum of squares and number of cells above zero, in one pass.
 
     Parameters

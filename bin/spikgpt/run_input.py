@@ -228,14 +228,14 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
             for column, value in zip(header, fields, strict=False)
             if value
         }
-        for error in sorted(validator.iter_errors(row), key=lambda e: list(map(str, e.path))):
-            if error.validator == "anyOf":
+        for mistake in sorted(validator.iter_errors(row), key=lambda e: list(map(str, e.path))):
+            if mistake.validator == "anyOf":
                 column, found, wanted = "filtered", "no matrix", "'filtered', 'unfiltered' or both"
-            elif error.validator == "required":
+            elif mistake.validator == "required":
                 column, found, wanted = "sample", "nothing", columns["sample"]["errorMessage"]
             else:
-                column = str(error.path[0])
-                found, wanted = json.dumps(error.instance, ensure_ascii=False), _expectation(error)
+                column = str(mistake.path[0])
+                found, wanted = json.dumps(mistake.instance, ensure_ascii=False), _expectation(mistake)
             raise UserError(
                 f"The samplesheet's column '{column}' has a value that it cannot have",
                 where=f"{name}, line {number}, column {column}",

@@ -102,9 +102,9 @@ def unknown_populations(cells: pd.DataFrame, markers: pd.DataFrame, unknown_rate
     commonest best match of the Unknown cells; qc_flags names what else could explain the cluster.
     """
     cluster = cells["spikgpt_cluster"].astype(str)
-    rejected = (cells["spikgpt_cell_type"].astype(str) == UNKNOWN) & ~cells["spikgpt_unknown_reason"].astype(
-        str
-    ).isin(["low_gene_match", "low_quality"])
+    rejected = (cells["spikgpt_cell_type"].astype(str) == UNKNOWN) & ~cells["spikgpt_unknown_reason"].astype(str).isin(
+        ["low_gene_match", "low_quality"]
+    )
     names = [name for name in cluster_order(cluster) if name]
     rows = []
     for name in names:

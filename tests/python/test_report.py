@@ -233,9 +233,7 @@ def test_a_run_without_cells_still_has_a_report(given, tmp_path):
     shutil.copy(given["tables"] / "removed_cells.tsv.gz", tables)
     (tmp_path / "samples.json").write_text('[{"sample": "empty"}]')
     stats = [path for path in given["stats"] if path.name.startswith("empty.")]
-    empty = read_inputs(
-        **{**given, "samples": tmp_path / "samples.json", "tables": tables, "stats": stats, "qc": []}
-    )
+    empty = read_inputs(**{**given, "samples": tmp_path / "samples.json", "tables": tables, "stats": stats, "qc": []})
     made = {section.id for _, section in sections(empty)}
     assert {"spikgpt_overview", "spikgpt_warnings", "spikgpt_steps", "spikgpt_methods"} <= made
     assert "No cell" in summary(empty).data

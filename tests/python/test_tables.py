@@ -109,9 +109,7 @@ def test_removed_cells_are_joined_by_sample(tmp_path):
     for sample in ("z", "a"):
         table = pd.DataFrame({"sample": [sample] * 2, "barcode": ["NA", "y"], "reason": ["min_genes"] * 2})
         write_tsv(tmp_path / f"{sample}.removed.tsv.gz", table)
-    pd.DataFrame(columns=["sample", "barcode", "reason"]).to_csv(
-        tmp_path / "n.removed.tsv.gz", sep="\t", index=False
-    )
+    pd.DataFrame(columns=["sample", "barcode", "reason"]).to_csv(tmp_path / "n.removed.tsv.gz", sep="\t", index=False)
     joined_ = removed_cells([tmp_path / f"{s}.removed.tsv.gz" for s in "zna"])
     assert list(joined_["sample"]) == ["a", "a", "z", "z"]
     assert list(joined_["barcode"]) == ["NA", "y", "NA", "y"]  # a barcode NA is a name

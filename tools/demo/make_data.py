@@ -76,10 +76,9 @@ def main() -> None:
         f"lib3_10x,{options.out}/human1_lib3,human1\n"
         f"lib3_h5ad,{options.out}/human1_lib3.h5ad,human1\n"
     )
-    print(
-        f"[demo] reference: {reference.n_obs} cells of {reference.obs['cell_type'].nunique()} types from libraries 1 and 2, "
-        f"without {WITHHELD} cells; query: {query.n_obs} cells of library 3, {int((truth == WITHHELD).sum())} of them {WITHHELD}"
-    )
+    types = reference.obs["cell_type"].nunique()
+    print(f"[demo] reference: {reference.n_obs} cells of {types} types, libraries 1 and 2 without {WITHHELD} cells")
+    print(f"[demo] query: {query.n_obs} cells of library 3, {int((truth == WITHHELD).sum())} of them {WITHHELD}")
 
 
 if __name__ == "__main__":

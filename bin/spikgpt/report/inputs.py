@@ -120,9 +120,7 @@ def read_inputs(
     for path in sorted(folder.glob("*.tsv")):
         made.tables[path.name] = read_tsv(path)
     removed = folder / "removed_cells.tsv.gz"
-    made.tables[removed.name] = (
-        read_tsv(removed) if removed.is_file() else pd.DataFrame(columns=list(REMOVED_COLUMNS))
-    )
+    made.tables[removed.name] = read_tsv(removed) if removed.is_file() else pd.DataFrame(columns=list(REMOVED_COLUMNS))
     made.cells = _read_cells(folder / "cells.tsv.gz")
     places = folder / "cohort_cells.parquet"
     if places.is_file():

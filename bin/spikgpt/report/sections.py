@@ -570,8 +570,7 @@ def unknown_reasons(inputs: Inputs) -> Made:
         data,
         {
             "categories": {
-                reason: {"name": REASON_TEXTS[reason], "color": REASON_COLOURS[reason]}
-                for reason in UNKNOWN_REASONS
+                reason: {"name": REASON_TEXTS[reason], "color": REASON_COLOURS[reason]} for reason in UNKNOWN_REASONS
             },
             "pconfig": {"ylab": "Cells", "cpswitch_counts_label": "Cells", "hide_zero_cats": False},
         },
