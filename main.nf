@@ -31,9 +31,10 @@ def codeVersion() {
     return sources.collect { source -> source.text }.join('\n').digest('SHA-256')
 }
 
-// End the run with a message in the form of all others (spikgpt/errors.py)
-def stop(what, found, expected, fix, where = 'command line or -params-file') {
-    error """SpikGPT stopped: ${what}
+// A message in the form of all others (spikgpt/errors.py). It is returned, not thrown: an error inside a
+// function that an operator calls reaches the user as InvocationTargetException.
+def mistake(what, found, expected, fix, where = 'command line or -params-file') {
+    return """SpikGPT stopped: ${what}
   where:     ${where}
   found:     ${found}
   expected:  ${expected}
@@ -44,7 +45,7 @@ def existingPath(name) {
     def value = params[name].toString()
     def found = file(value)
     if (!found.exists()) {
-        stop("--${name} names a file or folder that is not there", value, 'an existing path', 'correct the path')
+        error(mistake("--${name} names a file or folder that is not there", value, 'an existing path', 'correct the path'))
     }
     return found
 }
@@ -56,13 +57,13 @@ workflow {
         return
     }
     if (!params.input) {
-        stop('The parameter --input is missing', 'no value', 'a samplesheet', "add --input samplesheet.csv; 'nextflow run . --help' lists all parameters")
+        error(mistake('The parameter --input is missing', 'no value', 'a samplesheet', "add --input samplesheet.csv; 'nextflow run . --help' lists all parameters"))
     }
     if (!params.outdir) {
-        stop('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results')
+        error(mistake('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results'))
     }
     if (!params.reference && !params.annotator) {
-        stop('Neither --reference nor --annotator is given', 'no source of cell types', 'one of them', 'give a labelled reference (--reference ref.h5ad --label-key cell_type) or a trained annotator (--annotator DIR)')
+        error(mistake('Neither --reference nor --annotator is given', 'no source of cell types', 'one of them', 'give a labelled reference (--reference ref.h5ad --label-key cell_type) or a trained annotator (--annotator DIR)'))
     }
 
     def cohort = [id: 'cohort', code: codeVersion()]
@@ -87,7 +88,7 @@ workflow {
         .collect()
         .subscribe { cells ->
             if (cells && cells.every { left -> left == 0 }) {
-                stop('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
+                error(mistake('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples'))
             }
         }
 

@@ -2,20 +2,17 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
 
-// The path of an input, or the run's end with a message in the form of all others
-def existing(location, where) {
-    def found = file(location)
-    if (!found.exists()) {
-        error """SpikGPT stopped: A file or folder is missing
+// The message for a matrix that is not there, in the form of all others. It is returned, not thrown:
+// an error inside a function that an operator calls reaches the user as InvocationTargetException.
+def missing(matrix, where) {
+    return """SpikGPT stopped: A file or folder is missing
   where:     ${where}
-  found:     nothing at ${location}
+  found:     nothing at ${matrix}
   expected:  an existing file or folder (relative paths start where the run was started)
   next step: correct the path"""
-    }
-    return found
 }
 
-// One row of the samplesheet as [meta, matrix]. What a task needs is in meta as a value:
+// One row of the samplesheet as [meta, matrix, where it stands]. What a task needs is in meta as a value:
 // a row's task then runs again when that row changes, not when the sheet does.
 def toSample(row, code) {
     def column = row.filtered ? 'filtered' : 'unfiltered'
@@ -24,7 +21,7 @@ def toSample(row, code) {
     }
     def meta = [id: row.sample, code: code, filtered: row.filtered != null, thresholds: thresholds]
     def optional = row.subMap(['batch', 'condition', 'donor', 'expected_cells', 'symbol_col', 'geneid_col', 'counts_layer'])
-    return [meta + optional, existing(row[column], "samplesheet, line ${row.line}, column ${column}")]
+    return [meta + optional, file(row[column]), "samplesheet, line ${row.line}, column ${column}"]
 }
 
 // Everything a user can get wrong is found here, before any heavy work starts.
@@ -42,7 +39,13 @@ workflow READ_INPUT {
     )
 
     ch_matrices = CHECK_INPUT.out.samples.flatMap { meta, samples ->
-        new groovy.json.JsonSlurper().parseText(samples.text).collect { row -> toSample(row, meta.code) }
+        new groovy.json.JsonSlurper().parseText(samples.text).collect { row ->
+            def (sample, matrix, where) = toSample(row, meta.code)
+            if (!matrix.exists()) {
+                error(missing(matrix, where))
+            }
+            [sample, matrix]
+        }
     }
     IMPORT_COUNTS(ch_matrices, options.scgpt_model, options.min_gene_match)
 
