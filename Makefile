@@ -5,7 +5,7 @@ SHELL := bash
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
-	@echo 'make demo    the whole pipeline on real human pancreas cells'
+	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without Docker or a GPU'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make images  the container images, with Docker'
@@ -15,12 +15,13 @@ help:
 setup:
 	@tools/setup
 
+SEED ?= 0
 demo: setup
 	@tools/demo/get_data
 	@. .venv/bin/activate && nextflow run . -profile local -work-dir .demo/work -ansi-log false -resume \
 	    --input .demo/data/samplesheet.csv \
 	    --reference .demo/data/reference.h5ad --label_key cell_type --batch_key library \
-	    --outdir results/demo
+	    --seed $(SEED) --outdir results/demo
 	@.venv/bin/python tools/demo/summary.py --results results/demo --truth .demo/data/truth.tsv
 
 test: setup
