@@ -10,6 +10,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import argparse  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
+import sysconfig  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -17,6 +18,12 @@ from typing import Any  # noqa: E402
 
 from spikgpt import __version__  # noqa: E402
 from spikgpt.errors import UserError  # noqa: E402
+
+# Where the environment is not ours to write to (a container run as any user), compiled code and
+# settings go to the task's own folder. Never to a shared one: numba unpickles what it finds there.
+if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.cwd() / ".numba"))
+    os.environ.setdefault("MPLCONFIGDIR", str(Path.cwd() / ".matplotlib"))
 
 EXIT_USER_ERROR = 65
 """Exit status for a user's mistake (EX_DATAERR of sysexits.h); never retried."""
