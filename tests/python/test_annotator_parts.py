@@ -83,10 +83,60 @@ def test_joined_score_stays_calibrated_and_takes_off_a_shift_all_types_share() -
     made = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
     for shift in (0.0, 4.0):
         new, new_doubt, new_predicted = cells(1000, shift)
-        joined, moved = made.fit_of(new, new_predicted)
-        p = conformal.p_values(made.join(joined, new_doubt)[0], made.score)
+        pair, moved, wider = made.fit_and_doubt(new, new_doubt, new_predicted)
+        p = conformal.p_values(made.join(pair)[0], made.score)
         assert 0.02 < (p <= 0.05).mean() < 0.09
-        np.testing.assert_allclose(moved * made.width, shift, atol=0.3)
+        np.testing.assert_allclose((moved * made.width)[:2], shift, atol=0.3)
+        np.testing.assert_allclose(wider, 1, atol=0.15)
+
+
+def test_a_sample_that_is_wider_in_all_types_is_not_unknown_for_it() -> None:
+    draw = np.random.default_rng(2)
+    predicted = draw.integers(0, 4, 2000)
+    doubt = draw.uniform(size=2000)
+    distances = draw.normal(predicted[:, None], 1, (2000, 2))
+    made = conformal.Calibration.learn(distances[:1000], doubt[:1000], predicted[:1000], np.zeros(1000, np.int64), 4)
+    wide = predicted[1000:, None] + 4 * (distances[1000:] - predicted[1000:, None])
+    pair, _, wider = made.fit_and_doubt(wide, doubt[1000:], predicted[1000:])
+    assert wider[0] > 2
+    assert (conformal.p_values(made.join(pair)[0], made.score) <= 0.05).mean() < 0.09
+    assert (conformal.p_values(made.join(pair * wider)[0], made.score) <= 0.05).mean() > 0.15
+
+
+def test_detection_misses_markers_and_sees_those_of_others() -> None:
+    draw = np.random.default_rng(3)
+    rates = np.full((2, 60), 0.5)
+    rates[0, :20], rates[1, 20:40] = 4, 4
+    codes = np.repeat([0, 1], 100)
+    made = fit.MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
+    fresh = sp.csr_matrix(draw.poisson(rates[codes]))
+    everything = np.ones(60, dtype=bool)
+    right = made.distances(fresh, everything, codes, None)
+    wrong = made.distances(fresh, everything, 1 - codes, None)
+    assert np.median(right) < 1 < np.median(wrong)
+    assert (wrong > right).mean() > 0.95
+
+
+def test_embedding_offset_is_what_all_types_share() -> None:
+    draw = np.random.default_rng(4)
+    means = draw.normal(0, 3, (4, 8))
+    codes = draw.integers(0, 4, 800)
+    values = means[codes] + draw.normal(0, 0.5, (800, 8)) + 2.0
+    cells = np.full(4, 200.0)
+    np.testing.assert_allclose(expression.batch_offset(values, codes, means, cells), 2.0, atol=0.2)
+    assert (expression.batch_offset(values[codes == 0], codes[codes == 0], means, cells) == 0).all()
+
+
+def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
+    draw = np.random.default_rng(5)
+    rates = draw.gamma(1, 2, (3, 40))
+    codes = np.repeat([0, 1, 2], 50)
+    counts = sp.csr_matrix(draw.poisson(rates[codes]).astype(np.float32))
+    made = expression.Correlation.fit(counts, np.arange(40), codes, 3)
+    everything = np.ones(40, dtype=bool)
+    found = made.correlations(counts, everything)
+    np.testing.assert_allclose(made.correlations(counts.power(3), everything), found, atol=1e-12)
+    assert (found.argmax(1) == codes).mean() > 0.9 and np.abs(found).max() <= 1 + 1e-9
 
 
 def test_tail_strength_rises_beyond_the_calibration() -> None:
@@ -116,7 +166,7 @@ def test_temperature_calibrates() -> None:
     draw = np.random.default_rng(0)
     honest = expression.log_softmax(draw.normal(0, 2, (4000, 3)))
     codes = np.array([draw.choice(3, p=np.exp(row)) for row in honest])
-    scale = mixing.best_scale(4 * honest, codes)
+    scale = expression.best_scale(4 * honest, codes)
     assert scale == pytest.approx(0.25, abs=0.03)
     right = honest.argmax(1) == codes
     assert mixing.expected_calibration_error(np.exp(honest.max(1)), right) < 0.03

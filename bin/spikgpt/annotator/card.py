@@ -68,8 +68,7 @@ Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calib
 
 ## Were a type missing
 Each type with enough cells taken out of the reference in turn, on the split of the largest fold: share of its cells
-called Unknown where {config["unknown_rate"]:g} of the other held-out cells are, and what it is called otherwise. \
-Judged {"by the expression view alone, to keep training short" if config["features"] == "both" else "as in use"}; a \
+called Unknown where {config["unknown_rate"]:g} of the other held-out cells are, and what it is called otherwise. A \
 type that is hardly caught here will be mistaken for the one named.
 
 {table(["cell type", "cells", "caught", "AUROC", "mistaken for"], missing)}

@@ -1,26 +1,39 @@
-"""The expression view: few balanced marker genes on two scales, logistic regression, batch offset.
+"""The expression view: five judges of a cell's counts that err in different ways, and a batch offset.
 
 1. Two scales of the counts. *rank*: within-cell rank of each non-zero count over the number of
    non-zero counts, zeros stay 0; free of depth and of any monotone distortion. *length*: log1p of
    counts per 10,000, each cell scaled to unit length.
-2. On each scale the same number of marker genes for every type, those with the largest Welch-like
-   t of the type against the rest; z-scored with the reference's mean and standard deviation.
-3. On each scale a class-balanced multinomial logistic regression; the mean of the two log-probabilities.
+2. On each scale, few (50) and many (200) marker genes for every type, the same number for a rare type as for a
+   common one: those with the largest Welch-like t of the type against the rest; z-scored with the
+   reference's mean and standard deviation. On each of the four a class-balanced multinomial logistic regression.
+   Few genes keep a rare type's programme visible; many dilute what one batch does to one gene.
+3. Spearman's correlation of a cell with the mean profile of each type over the few markers, as SingleR [1]
+   has it: nothing is fitted but one temperature, so nothing of the reference's batch can be.
 4. At annotation a class-aware batch offset: the part of the difference between query and
    reference that all predicted types share is taken off the query, gene by gene, and the
-   query is predicted once more. What only one type shows is left alone: it may be biology.
+   regressions predict once more. What only one type shows is left alone: it may be biology.
+
+The view's answer is the mean of the five log-probabilities. Sizes, scales and weights are the same for every reference.
+
+[1] Aran et al., Nature Immunology 20, 2019.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
 
 SCALES = ("rank", "length")
+FEW, MANY = 50, 200
+"""Marker genes per type."""
+REGRESSIONS = tuple(f"{scale}.{markers}" for scale in SCALES for markers in (FEW, MANY))
 SD_FLOOR = {"rank": 0.02, "length": 0.002}
 """Least standard deviation of a z-score: a gene hardly ever seen must not become an outlier detector."""
 CLIP = 5.0
@@ -28,6 +41,8 @@ INVERSE_PENALTY = 0.02
 """C of scikit-learn's LogisticRegression."""
 OFFSET_MIN_CELLS = 20
 """A type takes part in the batch offset with at least this many cells in reference and query."""
+ABSENT = -1e3
+"""Logit of a class that had no training cell: exp(-1000) is 0."""
 SMALL_TYPE = 5.0
 """Prior cells with the overall variance that a type's own variance is mixed with."""
 
@@ -110,6 +125,36 @@ class Scale:
     intercepts: Floats
     type_means: Floats
 
+    @classmethod
+    def fit(
+        cls,
+        values: sp.csr_matrix,
+        genes: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        classes: int,
+        sd_floor: float,
+    ) -> "Scale":
+        """Fit on ``values`` (cells, genes) of the reference."""
+        present = np.unique(codes)
+        dense = values[:, genes].toarray().astype(np.float64)
+        mean, sd = dense.mean(0), np.maximum(dense.std(0), sd_floor)
+        z = np.clip((dense - mean) / sd, -CLIP, CLIP)
+        model = LogisticRegression(
+            C=INVERSE_PENALTY, class_weight="balanced", solver="lbfgs", max_iter=200, tol=1e-3
+        ).fit(z, codes)
+        coefficients, intercepts = model.coef_, model.intercept_
+        if len(present) == 2:  # scikit-learn keeps one row for two classes: logit of the second
+            coefficients = np.vstack([-coefficients[0] / 2, coefficients[0] / 2])
+            intercepts = np.array([-intercepts[0] / 2, intercepts[0] / 2])
+        full = np.zeros((classes, len(genes)))
+        full[present] = coefficients
+        bias = np.full(classes, ABSENT)
+        bias[present] = intercepts
+        type_means = np.zeros((classes, len(genes)))
+        for k in present:
+            type_means[k] = z[codes == k].mean(0)
+        return cls(genes, mean, sd, full, bias, type_means)
+
     def z_scores(self, values: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
         """Clipped z-scores ``(cells, markers)``; a gene the query did not measure is 0, the mean."""
         dense = values[:, self.genes].toarray().astype(np.float64)
@@ -127,65 +172,112 @@ def log_softmax(logits: Floats) -> Floats:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-@dataclass
-class ExpressionView:
-    """Both scales, and how many cells of each class the reference had."""
+def best_scale(logits: Floats, codes: NDArray[np.int64]) -> float:
+    """Factor on ``logits`` (cells, classes) of least negative log-likelihood: the inverse temperature."""
 
-    scales: dict[str, Scale]
-    class_cells: Floats
+    def loss(log_scale: float) -> float:
+        log_p = log_softmax(np.exp(log_scale) * logits)
+        return -float(log_p[np.arange(len(codes)), codes].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(100.0)), method="bounded")
+    return round(float(np.exp(found.x)), 6)
+
+
+@dataclass
+class Correlation:
+    """Spearman's correlation with each type's mean profile.
+
+    ``genes`` (markers,) index into the annotator's genes; ``profiles`` (classes, markers) means of the length
+    scale, 0 for a class without a cell; ``scale`` (1,) inverse temperature.
+    """
+
+    genes: NDArray[np.int64]
+    profiles: Floats
+    scale: Floats
 
     @classmethod
     def fit(
-        cls, counts: sp.csr_matrix, codes: NDArray[np.int64], classes: int, markers_per_type: int
-    ) -> "ExpressionView":
+        cls, lengths: sp.csr_matrix, genes: NDArray[np.int64], codes: NDArray[np.int64], classes: int
+    ) -> "Correlation":
+        """Fit on the reference's length scale ``(cells, genes)``."""
+        dense = lengths[:, genes].toarray()
+        profiles = np.zeros((classes, len(genes)))
+        for k in np.unique(codes):
+            profiles[k] = dense[codes == k].mean(0, dtype=np.float64)
+        made = cls(genes, profiles, np.ones(1))
+        values = made.correlations(lengths, np.ones(lengths.shape[1], dtype=bool))
+        present = np.unique(codes)
+        made.scale = np.array([best_scale(values[:, present], np.searchsorted(present, codes))])
+        return made
+
+    def correlations(self, lengths: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
+        """``(cells, classes)`` over the measured markers."""
+        seen = measured[self.genes]
+        cells = standard_ranks(lengths[:, self.genes[seen]].toarray())
+        return cells @ standard_ranks(self.profiles[:, seen]).T / max(int(seen.sum()), 1)
+
+
+def standard_ranks(values: NDArray[np.floating[Any]]) -> Floats:
+    """Row-wise ranks, ties sharing their mean, with mean 0 and standard deviation 1; a constant row is 0."""
+    ranks = np.asarray(rankdata(values, axis=1), dtype=np.float64)
+    ranks -= ranks.mean(1, keepdims=True)
+    return ranks / np.maximum(ranks.std(1, keepdims=True), 1e-9)
+
+
+@dataclass
+class ExpressionView:
+    """The four regressions by ``scale.markers``, the correlation, and the cells of each class ``(classes,)``."""
+
+    scales: dict[str, Scale]
+    correlation: Correlation
+    class_cells: Floats
+
+    @classmethod
+    def fit(cls, counts: sp.csr_matrix, codes: NDArray[np.int64], classes: int) -> "ExpressionView":
         """Fit on reference counts ``(cells, genes)``; a class without a cell is never predicted."""
         scales = {}
-        present = np.unique(codes)
         for name in SCALES:
             values = scaled(counts, name)
             scores = marker_scores(values, codes, classes, SD_FLOOR[name])
-            genes = top_markers(scores, markers_per_type)
-            dense = values[:, genes].toarray().astype(np.float64)
-            mean, sd = dense.mean(0), np.maximum(dense.std(0), SD_FLOOR[name])
-            z = np.clip((dense - mean) / sd, -CLIP, CLIP)
-            model = LogisticRegression(
-                C=INVERSE_PENALTY, class_weight="balanced", solver="lbfgs", max_iter=500, tol=1e-4
-            ).fit(z, codes)
-            coefficients, intercepts = model.coef_, model.intercept_
-            if len(present) == 2:  # scikit-learn keeps one row for two classes: logit of the second
-                coefficients = np.vstack([-coefficients[0] / 2, coefficients[0] / 2])
-                intercepts = np.array([-intercepts[0] / 2, intercepts[0] / 2])
-            full = np.zeros((classes, len(genes)))
-            full[present] = coefficients
-            bias = np.full(classes, -1e3)  # exp(-1000) is 0: no cell of an absent class
-            bias[present] = intercepts
-            type_means = np.zeros((classes, len(genes)))
-            for k in present:
-                type_means[k] = z[codes == k].mean(0)
-            scales[name] = Scale(genes, mean, sd, full, bias, type_means)
-        return cls(scales, np.bincount(codes, minlength=classes).astype(float))
+            for per_type in (FEW, MANY):
+                genes = top_markers(scores, per_type)
+                scales[f"{name}.{per_type}"] = Scale.fit(values, genes, codes, classes, SD_FLOOR[name])
+        genes = np.union1d(*(scales[f"{name}.{FEW}"].genes for name in SCALES))
+        correlation = Correlation.fit(scaled(counts, "length"), genes, codes, classes)
+        return cls(scales, correlation, np.bincount(codes, minlength=classes).astype(float))
 
     def log_probabilities(self, counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
         """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.
 
         Rows depend on the other cells of the sample through the offset alone.
         """
-        z = {name: scale.z_scores(scaled(counts, name), measured) for name, scale in self.scales.items()}
-        first = self._mean_log_probability(z)
+        values = {name: scaled(counts, name) for name in SCALES}
+        z = {name: scale.z_scores(values[name.split(".")[0]], measured) for name, scale in self.scales.items()}
+        correlations = self.correlation.scale * self.correlation.correlations(values["length"], measured)
+        correlations[:, self.class_cells == 0] = ABSENT
+        first = self._mean_log_probability(z, correlations)
         predicted = first.argmax(1)
-        cells = np.bincount(predicted, minlength=len(self.class_cells))
-        smaller = np.minimum(cells, self.class_cells)
-        types = np.flatnonzero(smaller >= OFFSET_MIN_CELLS)
-        if len(types) < 2:  # one type cannot tell a batch from itself
-            return first
         for name, scale in self.scales.items():
-            differences = np.stack([z[name][predicted == k].mean(0) - scale.type_means[k] for k in types])
-            z[name] = z[name] - shared_offset(differences, np.sqrt(smaller[types]))
-        return self._mean_log_probability(z)
+            z[name] = z[name] - batch_offset(z[name], predicted, scale.type_means, self.class_cells)
+        return self._mean_log_probability(z, correlations)
 
-    def _mean_log_probability(self, z: dict[str, Floats]) -> Floats:
+    def _mean_log_probability(self, z: dict[str, Floats], correlations: Floats) -> Floats:
         parts = [log_softmax(scale.logits(z[name])) for name, scale in self.scales.items()]
-        return log_softmax(np.mean(parts, axis=0))
+        return log_softmax(np.mean([*parts, log_softmax(correlations)], axis=0))
+
+
+def batch_offset(values: Floats, predicted: NDArray[np.int64], type_means: Floats, class_cells: Floats) -> Floats:
+    """What all predicted types share of the difference between sample and reference, ``(features,)``.
+
+    ``values`` (cells, features) of the sample; ``type_means`` (classes, features) and ``class_cells`` (classes,) of the
+    reference. Zero with fewer than two types of `OFFSET_MIN_CELLS`: one type cannot tell a batch from itself.
+    """
+    cells = np.minimum(np.bincount(predicted, minlength=len(class_cells)), class_cells)
+    types = np.flatnonzero(cells >= OFFSET_MIN_CELLS)
+    if len(types) < 2:
+        return np.zeros(values.shape[1])
+    differences = np.stack([values[predicted == k].mean(0, dtype=np.float64) - type_means[k] for k in types])
+    return shared_offset(differences, np.sqrt(cells[types]))
 
 
 def shared_offset(differences: Floats, weights: Floats) -> Floats:

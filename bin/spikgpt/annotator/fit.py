@@ -1,12 +1,15 @@
 """Does a cell fit the type it is called? Distances of a cell to that type's reference profile.
 
-Two distances, both robust to a new batch because what all predicted types share is taken off:
+Three distances of expression, and one in the scGPT embedding (a `TypeDistance` too), robust to a new
+batch because what all predicted types share is taken off:
 
 - *profile*: counts pooled with the nearest cells of the sample, log1p CP10k on variable genes, minus the
   type's pooled reference profile, over each gene's residual standard deviation; root mean square.
   Pooling removes the counting noise that hides a missing or an extra programme in one cell.
 - *distance*: Mahalanobis distance to the type's centre in the reference's principal components, with the
   within-type covariance; averaged with nearest cells of the same call.
+- *detection*: log-likelihood of which markers were seen and which not, given the type's profile, the cell's
+  depth and a negative binomial, standardised; averaged likewise.
 
 A sample too small to pool (`MIN_CELLS_TO_POOL`) is judged cell by cell, against a calibration made
 the same way.
@@ -34,6 +37,10 @@ MIN_TYPES = 3
 """Fewer types cannot tell a batch shift from biology; then nothing is taken off."""
 RESIDUAL_FLOOR = 0.1
 CLIP = 5.0
+DETECTION_MARKERS = 100
+"""Genes of each type whose detection is judged: those whose frequency differs most from that of all other cells."""
+DISPERSION = 5.0
+"""Size of the negative binomial that a gene's zeros are expected from."""
 OWN_SHARE = 0.3
 """Weight of a cell's own value when it is averaged with its neighbours of the same call."""
 
@@ -233,3 +240,60 @@ class TypeProfiles:
         residual -= median_shift(np.array(means).reshape(len(types), residual.shape[1]))
         z = residual / (self.residual_sd[kind][seen] + RESIDUAL_FLOOR)
         return np.sqrt((np.clip(z, -CLIP, CLIP) ** 2).mean(1))
+
+
+@dataclass
+class MarkerDetection:
+    """Are the markers of the type called seen as often as the cell's depth lets expect, and no others?
+
+    ``genes`` (markers,) index into the annotator's genes; ``shares`` (classes, markers) of a type's counts;
+    ``class_cells`` (classes,).
+    """
+
+    genes: Codes
+    shares: Floats
+    class_cells: Floats
+
+    @classmethod
+    def fit(cls, counts: sp.csr_matrix, codes: Codes, classes: int) -> "MarkerDetection":
+        """Fit on reference counts ``(cells, annotator's genes)``."""
+        cells = np.bincount(codes, minlength=classes).astype(float)
+        member = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
+        seen = counts.astype(np.float64)
+        totals = np.asarray((member @ seen).todense())
+        seen.data = (seen.data > 0).astype(np.float64)
+        number = np.asarray((member @ seen).todense())
+        inside = number / np.maximum(cells, 1)[:, None]
+        outside = (number.sum(0) - number) / np.maximum(len(codes) - cells, 1)[:, None]
+        order = np.argsort(-np.abs(inside - outside), axis=1, kind="stable")[:, :DETECTION_MARKERS]
+        genes = np.unique(order[cells > 0]).astype(np.int64)
+        shares = totals[:, genes] / np.maximum(totals.sum(1, keepdims=True), 1)
+        return cls(genes, shares, cells)
+
+    def distances(
+        self,
+        counts: sp.csr_matrix,
+        measured: NDArray[np.bool_],
+        predicted: Codes,
+        neighbours: Codes | None,
+    ) -> Floats:
+        """Standardised negative log-likelihood ``(cells,)`` of the markers seen; the gene offset is taken off."""
+        known = measured[self.genes]
+        genes, shares = self.genes[known], self.shares[:, known]
+        depth = np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel()
+        values = counts[:, genes].toarray().astype(np.float64)
+        types = types_to_compare(predicted, self.class_cells)
+        # one count of an average gene keeps the ratio finite where one side never saw the gene
+        ratios = [
+            np.log((values[predicted == k].sum(0) + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
+            for k in types
+        ]
+        offset = np.exp(median_shift(np.array(ratios).reshape(len(types), len(genes))))
+        expected = depth[:, None] * (shares[predicted] + 1e-6) * offset
+        absent = np.clip((1 + expected / DISPERSION) ** -DISPERSION, 1e-4, 1 - 1e-4)
+        log_seen, log_absent = np.log(1 - absent), np.log(absent)
+        likelihood = np.where(values > 0, log_seen, log_absent)
+        mean = (1 - absent) * log_seen + absent * log_absent
+        variance = absent * (1 - absent) * (log_seen - log_absent) ** 2
+        standard = -(likelihood - mean).sum(1) / np.sqrt(variance.sum(1) + 1e-9)
+        return smoothed(standard, predicted, neighbours)

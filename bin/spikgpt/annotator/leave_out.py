@@ -1,8 +1,8 @@
 """Which types of this reference would be caught, were they missing from it?
 
 Each type in turn is taken out of the training cells of one held-out model; its held-out cells are then unseen, and
-the other held-out cells set the threshold. To keep training short, the expression view stands for both views
-(the embedding view where it is the only one), and at most `MAX_TRAINING_CELLS` cells are learned from.
+the other held-out cells set the threshold. To keep training short, at most `MAX_TRAINING_CELLS` cells are learned
+from.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from spikgpt.annotator import mixing
 from spikgpt.annotator.conformal import Calibration, p_values
+from spikgpt.annotator.expression import best_scale, log_softmax
 from spikgpt.annotator.fit import Codes
 from spikgpt.annotator.model import signs
 from spikgpt.annotator.reference import large_enough
@@ -34,8 +35,11 @@ def types_to_try(codes: Codes, train: Codes, test: Codes, classes: int) -> list[
     return sorted(largest)
 
 
-def try_without(training: Any, train: Codes, test: Codes, left_out: int, unknown_rate: float) -> dict[str, Any]:
-    """One row of the table; ``training`` is a `spikgpt.annotator.train.Training`, ``train`` and ``test`` rows of it.
+def try_without(
+    training: Any, train: Codes, test: Codes, left_out: int, unknown_rate: float, weight: float
+) -> dict[str, Any]:
+    """One row of the table; ``training`` is a `spikgpt.annotator.train.Training`, ``train`` and ``test`` rows of it;
+    ``weight`` that of the embedding view.
 
     ``caught`` is the share of the type's cells called Unknown where ``unknown_rate`` of the other held-out cells are;
     ``mistaken_for`` the type that most of its cells are called otherwise; ``auroc`` of the p-value against the others.
@@ -45,12 +49,12 @@ def try_without(training: Any, train: Codes, test: Codes, left_out: int, unknown
     if len(rows) > MAX_TRAINING_CELLS:
         chosen = np.random.default_rng(training.seed).permutation(len(rows))[:MAX_TRAINING_CELLS]
         rows = np.sort(rows[chosen])
-    views: Views = training.fit(rows, "embedding" if training.features == "embedding" else "expression")
+    views: Views = training.fit(rows)
     test = test[views.present[codes[test]] | (codes[test] == left_out)]
     cells = training.cells(test)
     unseen = codes[test] == left_out
-    log_p = mixing.blended(views.log_probabilities(cells), 0.5)
-    mixed = mixing.log_softmax(mixing.best_scale(log_p[~unseen], codes[test][~unseen]) * log_p)
+    log_p = mixing.blended(views.log_probabilities(cells), weight)
+    mixed = log_softmax(best_scale(log_p[~unseen], codes[test][~unseen]) * log_p)
     predicted = mixed.argmax(1)
     distances, doubt = signs(views, cells, mixed, predicted, views.neighbours(cells))
     seen = ~unseen
@@ -64,7 +68,7 @@ def try_without(training: Any, train: Codes, test: Codes, left_out: int, unknown
         np.zeros(int(counted.sum()), dtype=np.int64),
         classes,
     )
-    score = calibration.join(calibration.fit_of(distances, predicted)[0], doubt)[0]
+    score = calibration.join(calibration.fit_and_doubt(distances, doubt, predicted)[0])[0]
     p = p_values(score, calibration.score)
     names = training.reference.classes
     called = np.bincount(predicted[unseen], minlength=len(names))

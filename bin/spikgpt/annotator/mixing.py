@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
-from spikgpt.annotator.expression import log_softmax
+from spikgpt.annotator.expression import best_scale, log_softmax
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -34,17 +33,6 @@ def blended(views: dict[str, Floats], weight: float) -> Floats:
     if len(views) == 1:
         return next(iter(views.values()))
     return weight * views["embedding"] + (1 - weight) * views["expression"]
-
-
-def best_scale(logits: Floats, codes: Codes) -> float:
-    """Inverse temperature of least negative log-likelihood."""
-
-    def loss(log_scale: float) -> float:
-        log_p = log_softmax(np.exp(log_scale) * logits)
-        return -float(log_p[np.arange(len(codes)), codes].mean())
-
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
-    return round(float(np.exp(found.x)), 6)
 
 
 def learn(views: dict[str, Floats], codes: Codes, classes: int) -> Mixture:

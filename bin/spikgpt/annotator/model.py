@@ -51,7 +51,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "scgpt": dict,
     "architecture": (dict, type(None)),
     "recipe": dict,
-    "markers_per_type": int,
+    "markers_per_type": list,
     "mixture": dict,
     "calibration": dict,
     "depth": dict,
@@ -181,7 +181,7 @@ class Annotator:
         best, runner_up = np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.int64)
         confidence, p_value = np.zeros(number), np.zeros(number)
         by_fit = np.zeros(number, dtype=bool)
-        figures: dict[str, Any] = {"shift": {}, "firing_rates": {}, "dead_layers": [], "pooled": False}
+        figures: dict[str, Any] = {"shift": {}, "spread": {}, "firing_rates": {}, "dead_layers": [], "pooled": False}
 
         if len(usable):
             judged = cells.take(usable)
@@ -197,7 +197,8 @@ class Annotator:
             best[usable] = ranked[:, 0]
             runner_up[usable] = ranked[:, min(1, ranked.shape[1] - 1)]
             confidence[usable] = np.exp(mixed.max(1))
-            score, from_fit, figures["shift"], figures["pooled"] = self._score(judged, mixed)
+            score, from_fit, corrected, figures["pooled"] = self._score(judged, mixed)
+            figures |= corrected
             rank = p_values(score, self._calibration(figures["pooled"]).score)
             p_value[usable] = np.minimum(self.config["calibration"]["allowance"] * rank, 1.0)
             by_fit[usable] = from_fit
@@ -256,17 +257,20 @@ class Annotator:
     def _calibration(self, pooled: bool) -> Calibration:
         return self.calibrations["pooled" if pooled else "single"]
 
-    def _score(self, cells: Cells, mixed: Floats) -> tuple[Floats, NDArray[np.bool_], dict[str, float], bool]:
-        """Joined score, whether it comes from fit, the shift taken off, and whether cells were pooled."""
+    def _score(
+        self, cells: Cells, mixed: Floats
+    ) -> tuple[Floats, NDArray[np.bool_], dict[str, dict[str, float]], bool]:
+        """Joined score, whether it comes from fit, what was corrected, and whether cells were pooled."""
         predicted = mixed.argmax(1)
         neighbours = self.views.neighbours(cells) if "pooled" in self.calibrations else None
         calibration = self._calibration(neighbours is not None)
         distances, doubt = signs(self.views, cells, mixed, predicted, neighbours)
-        fit, moved = calibration.fit_of(distances, predicted)
-        score, from_fit = calibration.join(fit, doubt)
-        names = self.config["calibration"]["distances"]
+        pair, moved, wider = calibration.fit_and_doubt(distances, doubt, predicted)
+        score, from_fit = calibration.join(pair)
+        names = [*self.config["calibration"]["distances"], "doubt"]
         shift = {name: round(float(value), 6) for name, value in zip(names, moved, strict=True)}
-        return score, from_fit, shift, neighbours is not None
+        spread = {name: round(float(value), 6) for name, value in zip(("fit", "doubt"), wider, strict=True)}
+        return score, from_fit, {"shift": shift, "spread": spread}, neighbours is not None
 
     def _figures(self, table: pd.DataFrame, figures: dict[str, Any]) -> dict[str, Any]:
         unknown = table["spikgpt_cell_type"] == UNKNOWN

@@ -10,6 +10,7 @@ Two choices differ from [1], for measured reasons: the attention scale is 1 (wit
 stream is the membrane potential, so that every weight matrix behind the tokenizer sees binary spikes.
 
 [1] Zhou et al., Spikformer, ICLR 2023.  [2] Yao et al., Spike-driven Transformer, NeurIPS 2023.
+[3] Goyal et al., Accurate, Large Minibatch SGD, 2017.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ class Architecture:
     heads: int = 4
     depth: int = 1
     mlp_ratio: int = 2
-    time_steps: int = 4
+    time_steps: int = 2
     attention_scale: float = 1.0
 
     def as_dict(self) -> dict[str, int | float]:
@@ -107,6 +108,10 @@ class Block(nn.Module):
         self.mlp_up = LinearNorm(shape.width, hidden)
         self.mlp_lif = lif()
         self.mlp_down = LinearNorm(hidden, shape.width)
+        # Both branches start at zero [3]: the block earns its say. Started at one, it fits the reference as
+        # well and loses 4 points of macro-F1 on cells of another batch.
+        nn.init.zeros_(self.attention.project.norm.weight)
+        nn.init.zeros_(self.mlp_down.norm.weight)
 
     def forward(self, membrane: torch.Tensor) -> torch.Tensor:
         membrane = membrane + self.attention(self.attention_in(membrane))

@@ -14,13 +14,12 @@ from sklearn.metrics import f1_score
 from spikgpt import __version__
 from spikgpt.annotator import leave_out, mixing, spiking
 from spikgpt.annotator.conformal import ALLOWANCE, Calibration
+from spikgpt.annotator.expression import FEW, MANY
 from spikgpt.annotator.fit import Codes, Floats
 from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
 from spikgpt.annotator.reference import Reference, folds, large_enough, warnings
 from spikgpt.annotator.views import Cells, Views, distance_names
-
-MARKERS_PER_TYPE = 50
 
 
 @dataclass
@@ -51,14 +50,13 @@ class Training:
         counts = self.reference.counts[rows]
         return Cells(counts, np.ones(counts.shape[1], dtype=bool), self.reference.embedding[rows])
 
-    def fit(self, rows: Codes, features: str | None = None) -> Views:
+    def fit(self, rows: Codes) -> Views:
         return Views.fit(
             self.cells(rows),
             self.reference.codes[rows],
             self.reference.batch_codes[rows],
             classes=len(self.reference.classes),
-            features=features or self.features,
-            markers_per_type=MARKERS_PER_TYPE,
+            features=self.features,
             recipe=self.recipe,
             shape=self.shape,
             seed=self.seed,
@@ -119,7 +117,7 @@ def train_annotator(
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
     calibrations = _calibrate(training, held, mixture, fold_of, unknown_rate)
     largest = max(held, key=lambda part: len(part.rows))
-    missing = _leave_out(training, largest, fold_of, unknown_rate, threads)
+    missing = _leave_out(training, largest, fold_of, unknown_rate, mixture.weight, threads)
     mixed = mixture(log_p)
     counted = large_enough(reference.codes, len(reference.classes), unknown_rate)[codes]
 
@@ -137,7 +135,7 @@ def train_annotator(
         "scgpt": {**scgpt, "embedding_size": int(reference.embedding.shape[1])},
         "architecture": network.shape.as_dict() if network else None,
         "recipe": recipe.as_dict(),
-        "markers_per_type": MARKERS_PER_TYPE,
+        "markers_per_type": [FEW, MANY],
         "mixture": {"weight": mixture.weight, "scale": mixture.scale},
         "calibration": {
             "kinds": list(calibrations),
@@ -197,14 +195,14 @@ def _fit_all(
 
 
 def _leave_out(
-    training: Training, held: HeldOut, fold_of: Codes, unknown_rate: float, threads: int
+    training: Training, held: HeldOut, fold_of: Codes, unknown_rate: float, weight: float, threads: int
 ) -> list[dict[str, Any]]:
     """The leave-one-type-out table on the split of ``held``."""
     train = np.flatnonzero(fold_of != fold_of[held.rows[0]])
     codes = training.reference.codes
     types = leave_out.types_to_try(codes, train, held.rows, len(training.reference.classes))
     progress(f"leaving out {len(types)} types in turn")
-    jobs = [(training, train, held.rows, k, unknown_rate) for k in types]
+    jobs = [(training, train, held.rows, k, unknown_rate, weight) for k in types]
     if threads == 1 or len(jobs) < 2:
         return [leave_out.try_without(*job) for job in jobs]
     with _workers(min(threads, len(jobs))) as pool:

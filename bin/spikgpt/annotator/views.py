@@ -9,11 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from spikgpt.annotator import spiking
-from spikgpt.annotator.expression import ExpressionView, Scale, log_softmax
+from spikgpt.annotator.expression import (
+    ABSENT,
+    REGRESSIONS,
+    Correlation,
+    ExpressionView,
+    Scale,
+    batch_offset,
+    log_softmax,
+)
 from spikgpt.annotator.fit import (
     MIN_CELLS_TO_POOL,
     Codes,
     Floats,
+    MarkerDetection,
     TypeDistance,
     TypeProfiles,
     log_cp10k,
@@ -22,8 +31,8 @@ from spikgpt.annotator.fit import (
 )
 
 FEATURES = ("both", "embedding", "expression")
-ABSENT = -1e3
-"""Log-probability of a class that had no training cell."""
+
+EMBEDDING_ARRAYS = ("mean", "sd", "type_means", "class_cells")
 
 Arrays = dict[str, NDArray[Any]]
 Holder = TypeVar("Holder")
@@ -52,13 +61,28 @@ class Cells:
 class EmbeddingView:
     """Standardisation ``mean``, ``sd`` (embedding_size,), the spiking network, and distances to types.
 
+    ``type_means`` (classes, embedding_size) of the standardised reference, ``class_cells`` (classes,).
+
     A raw CLS embedding is very anisotropic (cosines of different cells above 0.99), hence the standardisation.
     """
 
     mean: NDArray[np.float32]
     sd: NDArray[np.float32]
+    type_means: Floats
+    class_cells: Floats
     network: spiking.SpikingTransformer
     distance: TypeDistance
+
+    def log_probabilities(self, embedding: NDArray[np.float32], predicted: Codes | None) -> Floats:
+        """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.
+
+        ``predicted`` (cells,) are the types that tell the offset; None: those of this view without it.
+        """
+        values = self.standardised(embedding)
+        if predicted is None:
+            predicted = spiking.log_probabilities(self.network, values).argmax(1)
+        offset = batch_offset(values.astype(np.float64), predicted, self.type_means, self.class_cells)
+        return spiking.log_probabilities(self.network, (values - offset).astype(np.float32))
 
     def standardised(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         return ((embedding - self.mean) / self.sd).astype(np.float32)
@@ -66,10 +90,11 @@ class EmbeddingView:
 
 @dataclass
 class ProfileView:
-    """Expression profiles of types: pooled residuals, and distances in principal components."""
+    """Expression of types: pooled residuals, distances in principal components, detection of markers."""
 
     profiles: TypeProfiles
     distance: TypeDistance
+    detection: MarkerDetection
 
 
 @dataclass
@@ -90,7 +115,6 @@ class Views:
         *,
         classes: int,
         features: str,
-        markers_per_type: int,
         recipe: spiking.Recipe,
         shape: dict[str, int | float],
         seed: int,
@@ -105,27 +129,35 @@ class Views:
             form = spiking.Architecture(standard.shape[1], classes, **shape)  # type: ignore[arg-type]
             network = spiking.train(standard, codes, form, recipe, seed)
             assert isinstance(network, spiking.SpikingTransformer)
-            embedding = EmbeddingView(mean, sd, network, TypeDistance.fit(standard, codes, classes))
+            type_means = np.zeros((classes, standard.shape[1]))
+            for k in np.unique(codes):
+                type_means[k] = standard[codes == k].mean(0, dtype=np.float64)
+            cells_of = np.bincount(codes, minlength=classes).astype(float)
+            distance = TypeDistance.fit(standard, codes, classes)
+            embedding = EmbeddingView(mean, sd, type_means, cells_of, network, distance)
         if features != "embedding":
-            expression = ExpressionView.fit(cells.counts, codes, classes, markers_per_type)
-            genes = np.union1d(variable_genes(cells.counts), expression.scales["length"].genes)
+            expression = ExpressionView.fit(cells.counts, codes, classes)
+            genes = np.union1d(variable_genes(cells.counts), expression.correlation.genes)
             values = log_cp10k(cells.counts, genes, cells.measured)
             near = nearest(values, batches) if len(cells) >= MIN_CELLS_TO_POOL else None
             profile = ProfileView(
                 TypeProfiles.fit(cells.counts, genes.astype(np.int64), codes, classes, near),
                 TypeDistance.fit(values, codes, classes),
+                MarkerDetection.fit(cells.counts, codes, classes),
             )
         return cls(np.bincount(codes, minlength=classes) > 0, embedding, expression, profile)
 
     def log_probabilities(self, cells: Cells) -> dict[str, Floats]:
         """Of each view, ``(cells, classes)``."""
         out = {}
-        if self.embedding is not None:
-            logits = spiking.log_probabilities(self.embedding.network, self.embedding.standardised(cells.embedding))
-            logits[:, ~self.present] = ABSENT
-            out["embedding"] = log_softmax(logits)
+        predicted = None
         if self.expression is not None:
             out["expression"] = self.expression.log_probabilities(cells.counts, cells.measured)
+            predicted = out["expression"].argmax(1)
+        if self.embedding is not None:
+            logits = self.embedding.log_probabilities(cells.embedding, predicted)
+            logits[:, ~self.present] = ABSENT
+            out["embedding"] = log_softmax(logits)
         return out
 
     def neighbours(self, cells: Cells) -> Codes | None:
@@ -147,6 +179,7 @@ class Views:
             out.append(self.profile.profiles.distances(cells.counts, cells.measured, predicted, neighbours))
             values = log_cp10k(cells.counts, genes, cells.measured)
             out.append(self.profile.distance.distances(values, seen, predicted, neighbours))
+            out.append(self.profile.detection.distances(cells.counts, cells.measured, predicted, neighbours))
         if self.embedding is not None:
             values = self.embedding.standardised(cells.embedding)
             everything = np.ones(values.shape[1], dtype=bool)
@@ -158,17 +191,19 @@ class Views:
         out: Arrays = {"present": self.present.astype(np.uint8)}
         if self.embedding is not None:
             view = self.embedding
-            out |= {"embedding.mean": view.mean, "embedding.sd": view.sd}
+            out |= {f"embedding.{name}": getattr(view, name) for name in EMBEDDING_ARRAYS}
             out |= named("embedding.distance", view.distance)
             for name, tensor in view.network.state_dict().items():
                 out[f"embedding.network.{name}"] = tensor.numpy()
         if self.expression is not None:
             out["expression.class_cells"] = self.expression.class_cells
+            out |= named("expression.correlation", self.expression.correlation)
             for name, scale in self.expression.scales.items():
                 out |= named(f"expression.{name}", scale)
         if self.profile is not None:
             out |= named("profile.profiles", self.profile.profiles)
             out |= named("profile.distance", self.profile.distance)
+            out |= named("profile.detection", self.profile.detection)
         return out
 
     @classmethod
@@ -182,24 +217,25 @@ class Views:
                 {n[len(prefix) :]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
             )
             embedding = EmbeddingView(
-                arrays["embedding.mean"],
-                arrays["embedding.sd"],
-                network.eval(),
-                unnamed("embedding.distance", TypeDistance, arrays),
+                network=network.eval(),
+                distance=unnamed("embedding.distance", TypeDistance, arrays),
+                **{name: arrays[f"embedding.{name}"] for name in EMBEDDING_ARRAYS},
             )
         if "expression.class_cells" in arrays:
-            scales = {name: unnamed(f"expression.{name}", Scale, arrays) for name in ("rank", "length")}
-            expression = ExpressionView(scales, arrays["expression.class_cells"])
+            scales = {name: unnamed(f"expression.{name}", Scale, arrays) for name in REGRESSIONS}
+            correlation = unnamed("expression.correlation", Correlation, arrays)
+            expression = ExpressionView(scales, correlation, arrays["expression.class_cells"])
             profile = ProfileView(
                 unnamed("profile.profiles", TypeProfiles, arrays),
                 unnamed("profile.distance", TypeDistance, arrays),
+                unnamed("profile.detection", MarkerDetection, arrays),
             )
         return cls(arrays["present"].astype(bool), embedding, expression, profile)
 
 
 def distance_names(features: str) -> list[str]:
     """Names of the columns of `Views.distances`."""
-    of_expression = ["expression_profile", "expression_distance"] if features != "embedding" else []
+    of_expression = ["expression_profile", "expression_distance", "marker_detection"] if features != "embedding" else []
     return of_expression + (["embedding_distance"] if features != "expression" else [])
 
 
