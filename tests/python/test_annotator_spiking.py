@@ -24,7 +24,7 @@ def test_logits_have_one_row_a_cell_and_neurons_speak_in_spikes() -> None:
     assert logits.shape == (5, 3)
     assert len(outputs) == 2 * 5
     for spikes in outputs:
-        assert spikes.shape[:2] == (2, 5)
+        assert spikes.shape[:2] == (1, 5)
         assert set(spikes.unique().tolist()) <= {0.0, 1.0}
 
 
@@ -89,7 +89,7 @@ def test_firing_rates_are_counted_and_dead_layers_found() -> None:
         "blocks.0.mlp_lif",
     }
     assert all(0 <= rate <= 1 for rate in rates.values())
-    assert counts["blocks.0.mlp_in"][1] == 2 * 2 * 50 * 8 * 64
+    assert counts["blocks.0.mlp_in"][1] == 2 * 1 * 50 * 8 * 64
     net.blocks[0].attention.qkv.norm.bias.data.fill_(-100.0)  # no query, key or value ever fires
     with spiking.counted_spikes(net) as counts, torch.no_grad():
         net(torch.randn(50, 16))

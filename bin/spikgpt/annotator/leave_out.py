@@ -2,9 +2,10 @@
 
 Each type in turn is taken out of the training cells of one held-out model; its held-out cells are then unseen, and
 the other held-out cells set the threshold. To keep training short, at most `MAX_TRAINING_CELLS` cells are learned
-from.
+from, and the network takes at most `MAX_STEPS` steps.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from spikgpt.annotator.views import Views
 MIN_CELLS = 15
 """Types with fewer cells on either side are left out of the table: a share of them would be noise."""
 MAX_TRAINING_CELLS = 2000
+MAX_STEPS = 120
 MAX_TYPES = 20
 """Only the largest types are tried."""
 
@@ -49,7 +51,9 @@ def try_without(
     if len(rows) > MAX_TRAINING_CELLS:
         chosen = np.random.default_rng(training.seed).permutation(len(rows))[:MAX_TRAINING_CELLS]
         rows = np.sort(rows[chosen])
-    views: Views = training.fit(rows)
+    steps = min(training.recipe.max_steps, MAX_STEPS)
+    short = replace(training.recipe, max_steps=steps, min_steps=min(training.recipe.min_steps, steps))
+    views: Views = replace(training, recipe=short).fit(rows)
     test = test[views.present[codes[test]] | (codes[test] == left_out)]
     cells = training.cells(test)
     unseen = codes[test] == left_out

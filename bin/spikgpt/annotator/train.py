@@ -113,7 +113,7 @@ def train_annotator(
     log_p = {
         name: np.concatenate([part.log_probabilities[name] for part in held]) for name in held[0].log_probabilities
     }
-    mixture = mixing.learn(log_p, codes, len(reference.classes))
+    mixture = mixing.learn(log_p, codes)
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
     calibrations = _calibrate(training, held, mixture, fold_of, unknown_rate)
     largest = max(held, key=lambda part: len(part.rows))
