@@ -62,21 +62,22 @@ workflow {
     if (!params.outdir) {
         error(mistake('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results'))
     }
-    if (!params.reference && !params.annotator) {
-        error(mistake('Neither --reference nor --annotator is given', 'no source of cell types', 'one of them', 'give a labelled reference (--reference ref.h5ad --label-key cell_type) or a trained annotator (--annotator DIR)'))
-    }
-
     def cohort = [id: 'cohort', code: codeVersion()]
     def options = params + [scgpt_model: existingPath('scgpt_model')]
 
     ch_reference = params.reference
         ? channel.of([[id: 'reference', code: cohort.code, reference: true], existingPath('reference')])
         : channel.empty()
-    ch_annotator = params.annotator ? channel.of(existingPath('annotator')) : channel.empty()
+    // without a reference: the annotator given, else the bundled one of human blood
+    def annotator = params.annotator ? existingPath('annotator') : file("${projectDir}/assets/annotators/pbmc")
+    ch_annotator = params.reference
+        ? channel.empty()
+        : channel.of([[id: 'annotator', code: cohort.code, annotator: true], annotator])
 
     READ_INPUT(
         channel.of([cohort, existingPath('input'), groovy.json.JsonOutput.toJson(params)]),
         ch_reference,
+        ch_annotator,
         options,
     )
     QUALITY_CONTROL(READ_INPUT.out.counts, options)
@@ -99,7 +100,7 @@ workflow {
         sample: true
     }
 
-    ANNOTATE_CELLS(ch_embedded.reference, ch_annotator, ch_embedded.sample, options)
+    ANNOTATE_CELLS(ch_embedded.reference, READ_INPUT.out.annotator, ch_embedded.sample, options)
     BUILD_COHORT(ANNOTATE_CELLS.out.annotated, QUALITY_CONTROL.out.removed, READ_INPUT.out.run, cohort, options)
 
     ch_versions = channel.topic('versions')

@@ -1,4 +1,5 @@
 include { CHECK_INPUT      } from '../../../modules/local/check_input'
+include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
 
@@ -29,6 +30,7 @@ workflow READ_INPUT {
     take:
     ch_input        // [meta, samplesheet, parameters as JSON]
     ch_reference    // [meta, h5ad], or empty
+    ch_annotator    // [meta, folder], or empty
     options         // map: label_key, batch_key, scgpt_model, min_gene_match
 
     main:
@@ -58,19 +60,24 @@ workflow READ_INPUT {
         options.min_gene_match,
     )
 
+    CHECK_ANNOTATOR(ch_annotator, options.scgpt_model)
+
     // Nothing goes on before every input was read: one bad sample ends the run here, not hours later.
     ch_read = IMPORT_COUNTS.out.h5ad
         .map { meta, h5ad -> [meta, h5ad, null] }
         .mix(IMPORT_REFERENCE.out.h5ad)
+        .mix(CHECK_ANNOTATOR.out.annotator.map { meta, folder -> [meta, folder, null] })
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .flatMap { entries -> entries }
-        .branch { meta, _h5ad, _stats ->
+        .branch { meta, _file, _stats ->
             reference: meta.reference
+            annotator: meta.annotator
             sample: true
         }
 
     counts = ch_read.sample.map { meta, h5ad, _stats -> [meta, h5ad] }
     reference = ch_read.reference
+    annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
     run = CHECK_INPUT.out.run
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
@@ -78,6 +85,7 @@ workflow READ_INPUT {
     emit:
     counts     // [meta, counts h5ad]
     reference  // [meta, normalised h5ad, stats]
+    annotator  // folder, when one was given
     samples    // [meta, json]
     run        // [meta, json]
     stats

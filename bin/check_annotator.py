@@ -1,0 +1,22 @@
+#!/usr/bin/env python3
+"""Check an annotator and the scGPT checkpoint it is to be used with, before anything is embedded."""
+
+from pathlib import Path
+
+from spikgpt.cli import launch, parser  # first: pins BLAS threads
+
+
+def main() -> None:
+    command = parser(__doc__)
+    command.add_argument("--annotator", type=Path, required=True, help="model folder")
+    command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
+    given = command.parse_args()
+
+    from spikgpt.annotator.model import Annotator
+    from spikgpt.scgpt.checkpoint import checkpoint_sha256
+
+    Annotator.load(given.annotator, checkpoint_sha256(given.scgpt_model))
+
+
+if __name__ == "__main__":
+    launch(main)

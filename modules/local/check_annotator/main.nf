@@ -1,0 +1,24 @@
+// An annotator that is damaged, or of another scGPT checkpoint, ends the run before anything is embedded
+process CHECK_ANNOTATOR {
+    tag "${meta.id}"
+    label 'process_single'
+
+    input:
+    tuple val(meta), path(annotator)
+    path scgpt_model
+
+    output:
+    tuple val(meta), path(annotator), emit: annotator
+    tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), emit: versions_torch, topic: versions
+
+    script:
+    """
+    check_annotator.py \\
+        --annotator ${annotator} \\
+        --scgpt-model ${scgpt_model}
+    """
+
+    stub:
+    """
+    """
+}
