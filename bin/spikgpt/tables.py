@@ -19,6 +19,7 @@ REMOVED_COLUMNS = ("sample", "barcode", "reason")
 
 FLOAT_FORMAT = "%.6g"
 
+
 def write_tsv(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table; `.gz` by the path's name, without time stamp or name inside."""
     text = {"sep": "\t", "index": False, "float_format": FLOAT_FORMAT, "lineterminator": "\n"}
