@@ -13,7 +13,7 @@ TERM = "cell_type_ontology_term_id"
 NO_TERM = "unknown"
 """What the schema asks for where no term is known, and so for a cell that is Unknown."""
 PREFIXES = {"CL": 7, "WBbt": 7, "ZFA": 7, "FBbt": 8}
-"""Ontologies of cell types that the schema takes (any organism, worm, zebrafish, fly), and the digits of their terms."""
+"""Ontologies of cell types that the schema takes (any organism, worm, zebrafish, fly), and their terms' digits."""
 FORBIDDEN = ("CL:0000255", "CL:0000257", "CL:0000548")
 """Terms that the schema does not take: eukaryotic cell, Eumycetozoan cell, animal cell."""
 

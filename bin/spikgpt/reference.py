@@ -52,10 +52,7 @@ def import_reference(
         given = matrix.obs[TERM]
         terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
         messages += more
-    if batch_key:
-        batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where)
-    else:
-        batches = None
+    batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where) if batch_key else None
     empty = int((np.diff(matrix.counts.indptr) == 0).sum())
     if empty:
         raise UserError(

@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ DEPTH_LEAKS = 0.4
 Types do differ in RNA content. Measured with `depth_leak` on real sets whose labels are sound: 0.11 (cell lines),
 0.12 (PBMC of three technologies), 0.13 (pancreas), 0.17 to 0.27 (four sets of PBMC).
 """
-CAUGHT = 0.5
-"""A missing type is called caught when at least this share of its cells is Unknown."""
 
 
 def depth_leak(depth: NDArray[np.float64], codes: Codes, seed: int) -> dict[str, float] | None:
@@ -121,17 +118,3 @@ def reference_warnings(
     if reference.without_known_gene:
         out.append(f"{reference.without_known_gene} cells were left out: they have no gene that scGPT knows.")
     return out
-
-
-def verdict(row: dict[str, Any]) -> str:
-    """What would become of a type that the reference lacks, from its row of the leave-one-type-out table."""
-    return "caught" if row["caught"] >= CAUGHT else f"mistaken for {row['mistaken_for']}"
-
-
-def leave_one_out_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """The leave-one-type-out table as lines of the training log."""
-    return [
-        f"without {row['cell_type']}: {verdict(row)} ({100 * row['caught']:.0f} % of {row['cells']} cells Unknown, "
-        f"AUROC {row['auroc']:.3f})"
-        for row in rows
-    ]

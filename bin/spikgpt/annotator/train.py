@@ -19,6 +19,7 @@ from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
 from spikgpt.annotator.reference import Reference, folds, large_enough
 from spikgpt.annotator.reference_markers import ReferenceMarkers
+from spikgpt.annotator.verdicts import leave_one_out_lines
 from spikgpt.annotator.views import Cells, Views, distance_names
 
 MARKERS_PER_TYPE = 50
@@ -121,7 +122,7 @@ def train_annotator(
     calibrations = _calibrate(training, held, mixture, fold_of, unknown_rate)
     largest = max(held, key=lambda part: len(part.rows))
     missing = _leave_out(training, largest, fold_of, unknown_rate, threads)
-    for line in checks.leave_one_out_lines(missing):
+    for line in leave_one_out_lines(missing):
         progress(line)
     leak = checks.depth_leak(reference.depth, reference.codes, seed)
     told = checks.reference_warnings(reference, kind, unknown_rate, leak)
