@@ -161,7 +161,9 @@ def test_the_withheld_type_is_a_population_with_its_known_markers(small_run, dem
 
 
 def test_evidence_finds_the_references_markers_in_labelled_clusters(small_run):
-    evidence = pd.read_csv(small_run / "tables" / "evidence.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str})
+    evidence = pd.read_csv(
+        small_run / "tables" / "evidence.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str}
+    )
     cells = read_table(small_run / "tables" / "cells.tsv.gz")
     assert evidence["cells"].sum() == (cells["spikgpt_cluster"] != "").sum()
     config = json.loads((small_run / "annotator" / "config.json").read_text())
@@ -204,8 +206,14 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
     assert run.returncode == 0, told(run)
     assert told(run).count("EMBED_SCGPT") >= 5 + 2 + 2
     other = tmp_path / "results"
-    for name in ("cells.tsv.gz", "removed_cells.tsv.gz", "composition.tsv", "markers.tsv", "unknown_populations.tsv",
-                 "evidence.tsv"):
+    for name in (
+        "cells.tsv.gz",
+        "removed_cells.tsv.gz",
+        "composition.tsv",
+        "markers.tsv",
+        "unknown_populations.tsv",
+        "evidence.tsv",
+    ):
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
     model = Path("annotator") / "model.safetensors"
     assert (other / model).read_bytes() == (small_run / model).read_bytes()
