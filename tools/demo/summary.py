@@ -39,7 +39,9 @@ def main() -> None:
             f"{(others['spikgpt_best_match'] == others['truth']).mean():.1%}"
         )
     print("\nPopulations outside of the reference")
-    populations = pd.read_csv(tables / "unknown_populations.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str})
+    populations = pd.read_csv(
+        tables / "unknown_populations.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str}
+    )
     for row in populations.itertuples():
         inside = cells[cells["spikgpt_cluster"].astype(str) == row.cluster]
         print(

@@ -12,7 +12,8 @@ from spikgpt.annotator.verdicts import CAUGHT, verdict
 def plain(value: Any) -> str:
     """A cell of a Markdown table: one line, and nothing in it is markup, whatever a label holds."""
     line = " ".join(("–" if value is None else str(value)).split())
-    return re.sub(r"([\\`*_{}\[\]<>|~$#&])", r"\\\1", line)
+    # an underscore between letters is no markup, and cell types have many
+    return re.sub(r"([\\`*{}\[\]<>|~$#&]|(?<!\w)_|_(?!\w))", r"\\\1", line)
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
