@@ -101,7 +101,14 @@ workflow {
     }
 
     ANNOTATE_CELLS(ch_embedded.reference, READ_INPUT.out.annotator, ch_embedded.sample, options)
-    BUILD_COHORT(ANNOTATE_CELLS.out.annotated, QUALITY_CONTROL.out.removed, READ_INPUT.out.run, cohort, options)
+    BUILD_COHORT(
+        ANNOTATE_CELLS.out.annotated,
+        QUALITY_CONTROL.out.removed,
+        READ_INPUT.out.run,
+        ANNOTATE_CELLS.out.annotator,
+        cohort,
+        options,
+    )
 
     ch_versions = channel.topic('versions')
         .map { process, tool, version -> [process.tokenize(':').last(), "    ${tool}: ${version}".toString()] }

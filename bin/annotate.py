@@ -18,9 +18,11 @@ def main() -> None:
 
     import anndata as ad
     import scipy.sparse as sp
+    from spikgpt.annotator import energy
     from spikgpt.annotator.model import Annotator
     from spikgpt.annotator.reference import read_embedding
-    from spikgpt.scgpt.checkpoint import checkpoint_sha256
+    from spikgpt.annotator.spiking import Architecture
+    from spikgpt.scgpt.checkpoint import checkpoint_files, checkpoint_sha256
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
     annotator = Annotator.load(given.annotator, scgpt_sha256)
@@ -32,6 +34,11 @@ def main() -> None:
         data.obs_names.astype(str).tolist(),
         given.unknown_rate,
     )
+    shape, rates = annotator.config["architecture"], figures["firing_rates"]
+    figures["energy"] = None  # without an embedding view, or a cell that it could read, no neuron fired
+    if rates:
+        checkpoint = energy.scgpt_shape(checkpoint_files(given.scgpt_model)[0])
+        figures["energy"] = energy.of_sample(Architecture(**shape), rates, checkpoint)
     with whole_file(f"{given.sample}.annotation.parquet") as partial:
         table.to_parquet(partial, index=False)
     write_json(

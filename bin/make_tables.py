@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, unknown populations and removed cells."""
+"""Tables of cells, composition, evidence, unknown populations and removed cells."""
 
 from spikgpt.cli import launch, parser, whole_file
 
@@ -8,24 +8,30 @@ def main() -> None:
     args = parser(__doc__)
     args.add_argument("--h5ad", required=True, help="cohort.h5ad")
     args.add_argument("--markers", required=True, help="markers.tsv")
+    args.add_argument("--annotator", required=True, help="folder of the annotator, for its reference's markers")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
     options = args.parse_args()
 
-    from spikgpt.tables import (
-        composition,
-        read_cohort,
-        read_tsv,
-        removed_cells,
-        unknown_populations,
-        write_tsv,
-    )
+    import json
+    from pathlib import Path
+
+    from spikgpt.annotator.reference_markers import ReferenceMarkers
+    from spikgpt.evidence import evidence_table, judge_markers, nearest_types
+    from spikgpt.populations import find_populations, pairs_to_judge, unknown_populations
+    from spikgpt.tables import composition, read_cohort, read_tsv, removed_cells, write_tsv
 
     cells, facts = read_cohort(options.h5ad)
     rate = float(facts["parameters"]["unknown_rate"])
+    config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
+    reference = ReferenceMarkers.from_dict(config["markers"])
+    populations = find_populations(cells, rate)
+    pairs = [(name, of) for name, (of, _) in nearest_types(cells).items()] + pairs_to_judge(populations, reference)
+    judged = judge_markers(options.h5ad, cells, reference, pairs)
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
-        ("unknown_populations.tsv", unknown_populations(cells, read_tsv(options.markers), rate)),
+        ("evidence.tsv", evidence_table(cells, judged, rate)),
+        ("unknown_populations.tsv", unknown_populations(cells, populations, read_tsv(options.markers), judged, rate)),
         ("removed_cells.tsv.gz", removed_cells(options.removed)),
     ):
         with whole_file(name) as partial:

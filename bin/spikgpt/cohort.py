@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from anndata.io import read_elem, sparse_dataset, write_elem
 
 from spikgpt import UNKNOWN
+from spikgpt.ontology import TERM
 from spikgpt.report.palette import cell_type_colours
 
 SAMPLE_COLUMNS = ("sample", "batch", "donor", "condition")
@@ -32,6 +33,7 @@ LABEL_COLUMNS = (
     "spikgpt_confidence",
     "spikgpt_p_value",
     "spikgpt_unknown_reason",
+    TERM,
 )
 CLUSTER_COLUMNS = ("spikgpt_cluster", "spikgpt_cluster_cell_type")
 OBS_COLUMNS = (*SAMPLE_COLUMNS, *QC_COLUMNS, *LABEL_COLUMNS, *CLUSTER_COLUMNS)
@@ -319,6 +321,7 @@ def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table,
         made[column] = annotation[column].astype(np.float32).to_numpy()
     reasons = ["", *UNKNOWN_REASONS]
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], reasons)
+    made[TERM] = _categorical(annotation[TERM], sorted(set(annotation[TERM])))
     made["spikgpt_cluster"] = _categorical(
         mine["spikgpt_cluster"], cluster_order(cohort["spikgpt_cluster"].to_pylist())
     )
@@ -527,13 +530,13 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
 
 
 def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of all frames; categories are the union in their order (samples' columns: sorted)."""
+    """Rows of all frames; categories are the union in their order (samples' columns and ontology terms: sorted)."""
     joined = pd.DataFrame(index=pd.Index(np.concatenate([f.index.to_numpy() for f in frames]), name="cell"))
     for column in OBS_COLUMNS:
         parts = [frame[column] for frame in frames]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
             union = list(dict.fromkeys(c for part in parts for c in part.cat.categories))
-            if column in SAMPLE_COLUMNS:
+            if column in (*SAMPLE_COLUMNS, TERM):
                 union = sorted(union)
             elif column == "spikgpt_cluster_cell_type" and "" in union:
                 union = [*(c for c in union if c != ""), ""]

@@ -12,6 +12,8 @@ QC_COLUMNS = (
     "pct_counts_in_top_20_genes",
 )  # fmt: skip
 SHEET_COLUMNS = ("sample", "batch", "donor", "condition")
+MESSAGES = "messages"
+"""Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
 
 
 def count_data(counts: sparse.csr_matrix, barcodes: np.ndarray, symbols: list[str], gene_ids: list[str]) -> ad.AnnData:

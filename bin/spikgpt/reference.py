@@ -1,7 +1,6 @@
 """The labelled reference: taken as its authors cleaned it, checked and never filtered."""
 
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,13 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.errors import UserError
 from spikgpt.importing import read_for_model
-from spikgpt.layout import constant, count_data
+from spikgpt.layout import MESSAGES, constant, count_data
 from spikgpt.matrices import Matrix
 from spikgpt.normalisation import normalise
+from spikgpt.ontology import NO_TERM, TERM, label_terms
 from spikgpt.qc import cell_metrics
 
 NAME = "reference"
-FEW_CELLS = 10
-"""Under so many cells a class is trained on little, and its held-out metrics say little."""
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
 
@@ -33,9 +31,11 @@ def import_reference(
     adata
         Layout of norm.h5ad (`spikgpt.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
-        `spikgpt.qc.cell_metrics`. All cells of the file, in its order.
+        `spikgpt.qc.cell_metrics`. All cells of the file, in its order. obs cell_type_ontology_term_id where the
+        reference has it for a label; uns messages.
     stats
-        Content of `reference.json`; `messages` tells what an author may want to mend.
+        Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
+        themselves give to think about is told by training (`spikgpt.annotator.checks`).
 
     Raises
     ------
@@ -46,20 +46,13 @@ def import_reference(
     matrix, shared = read_for_model(path, scgpt_model, min_gene_match)
     where = Path(path).name
     labels = _labels(_column(matrix, label_key, "label_key", where), label_key, where)
-    messages = [*matrix.messages, *_label_messages(labels)]
-    if batch_key:
-        batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where)
-        if len(set(batches)) == 1:
-            messages.append(
-                f"{batch_key} has one value only ({batches[0]!r}): the annotator is validated on cells of the same "
-                "batch as it learnt from, which flatters it."
-            )
-    else:
-        batches = None
-        messages.append(
-            "No --batch_key: the annotator is validated on cells of the same batches as it learnt from, "
-            "which flatters it."
-        )
+    messages = [*matrix.messages]
+    terms: dict[str, str] = {}
+    if TERM in matrix.obs:
+        given = matrix.obs[TERM]
+        terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
+        messages += more
+    batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where) if batch_key else None
     empty = int((np.diff(matrix.counts.indptr) == 0).sum())
     if empty:
         raise UserError(
@@ -74,6 +67,9 @@ def import_reference(
     adata = normalise(counted, NAME)
     adata.obs["batch"] = constant(NAME, adata.n_obs) if batches is None else _categorical(batches)
     adata.obs.insert(0, "cell_type", _categorical(labels))
+    if terms:
+        adata.obs[TERM] = _categorical([terms.get(label, NO_TERM) for label in labels])
+    adata.uns[MESSAGES] = np.array(messages, dtype=object)
     sizes = pd.Series(labels).value_counts()
     stats = {
         "sample": NAME,
@@ -83,6 +79,7 @@ def import_reference(
         "batch_key": batch_key or None,
         "classes": {label: int(sizes[label]) for label in sorted(sizes.index)},
         "batches": {str(b): int(n) for b, n in adata.obs["batch"].value_counts().sort_index().items()},
+        "ontology": terms,
         "messages": messages,
     }
     return adata, stats
@@ -167,27 +164,3 @@ def _batches(column: pd.Series, key: str, where: str) -> list[str]:
             fix="Fill the column, or leave --batch_key out.",
         )
     return column.astype(str).str.strip().tolist()
-
-
-def _bare(label: str) -> str:
-    """A label without what typing varies: case, punctuation, a plural s."""
-    return " ".join(word.removesuffix("s") for word in re.findall(r"[a-z0-9+]+", label.lower()))
-
-
-def _label_messages(labels: list[str]) -> list[str]:
-    """Labels that look like one type spelt twice, and types of few cells."""
-    sizes = pd.Series(labels).value_counts()
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for label in sorted(sizes.index):
-        spellings[_bare(label)].append(label)
-    messages = [
-        f"{' and '.join(repr(label) for label in same)} look like one cell type spelt in different ways; they are kept "
-        "apart."
-        for same in spellings.values()
-        if len(same) > 1
-    ]
-    few = {label: int(sizes[label]) for label in sorted(sizes.index) if sizes[label] < FEW_CELLS}
-    if few:
-        told = ", ".join(f"{label} ({number})" for label, number in few.items())
-        messages.append(f"Cell types of fewer than {FEW_CELLS} cells: {told}.")
-    return messages

@@ -9,40 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pandas as pd
 from anndata.io import read_elem
-from scipy.stats import binom
 
 from spikgpt import UNKNOWN
-from spikgpt.cohort import CELL_SEPARATOR, OBS_COLUMNS, cluster_order, name_before
+from spikgpt.cohort import CELL_SEPARATOR, OBS_COLUMNS, name_before
 
 REMOVED_COLUMNS = ("sample", "barcode", "reason")
 
 FLOAT_FORMAT = "%.6g"
-
-POPULATION_SHARE = 0.25
-"""A cluster is an unknown population when at least this share of it is Unknown ..."""
-
-POPULATION_ALPHA = 0.001
-"""... and so many are less likely than this when each is Unknown with the expected rate."""
-
-POPULATION_MARKERS = 10
-
-POPULATION_COLUMNS = (
-    "cluster",
-    "cells",
-    "unknown_cells",
-    "unknown_percent",
-    "expected_unknown",
-    "p_value",
-    "samples",
-    "cells_per_sample",
-    "nearest_type",
-    "nearest_percent",
-    "markers",
-    "qc_flags",
-)
 
 
 def write_tsv(path: str | Path, table: pd.DataFrame) -> None:
@@ -76,91 +51,6 @@ def composition(cells: pd.DataFrame) -> pd.DataFrame:
     long.columns = ["sample", "cell_type", "cells"]
     long["percent"] = 100 * long["cells"] / long.groupby("sample")["cells"].transform("sum")
     return long
-
-
-def unknown_populations(cells: pd.DataFrame, markers: pd.DataFrame, unknown_rate: float) -> pd.DataFrame:
-    """Clusters with far more rejected cells than the rate allows.
-
-    Where every cell belongs to a type of the reference, about `unknown_rate` of them are Unknown,
-    independently: the upper tail of the binomial distribution tests each cluster, by Bonferroni
-    over clusters. Cells that were rejected for their quality or their genes are no sign of a new
-    type and do not count.
-
-    Parameters
-    ----------
-    cells
-        See `read_cohort`.
-    markers
-        See `spikgpt.markers.find_markers`.
-    unknown_rate
-        Expected share of Unknown cells.
-
-    Returns
-    -------
-    `POPULATION_COLUMNS`, by falling number of Unknown cells; no rows when there is none.
-    samples is their number, cells_per_sample `name=cells` by falling count; nearest_type is the
-    commonest best match of the Unknown cells; qc_flags names what else could explain the cluster.
-    """
-    cluster = cells["spikgpt_cluster"].astype(str)
-    rejected = (cells["spikgpt_cell_type"].astype(str) == UNKNOWN) & ~cells["spikgpt_unknown_reason"].astype(str).isin(
-        ["low_gene_match", "low_quality"]
-    )
-    names = [name for name in cluster_order(cluster) if name]
-    rows = []
-    for name in names:
-        inside = (cluster == name).to_numpy()
-        size, unknown = int(inside.sum()), int(rejected[inside].sum())
-        p = float(binom.sf(unknown - 1, size, unknown_rate)) * len(names)
-        if unknown < POPULATION_SHARE * size or p >= POPULATION_ALPHA:
-            continue
-        nearest = _commonest(cells.loc[inside & rejected.to_numpy(), "spikgpt_best_match"])
-        per_sample = cells.loc[inside, "sample"].astype(str).value_counts()
-        per_sample = per_sample.sort_index().sort_values(ascending=False, kind="stable")
-        genes = markers.loc[markers["cluster"].astype(str) == name, "gene"].astype(str)
-        rows.append(
-            (
-                name,
-                size,
-                unknown,
-                100 * unknown / size,
-                unknown_rate * size,
-                min(p, 1.0),
-                int((per_sample > 0).sum()),
-                ", ".join(f"{s}={n}" for s, n in per_sample.items() if n),
-                nearest[0],
-                nearest[1],
-                ", ".join(genes[:POPULATION_MARKERS]),
-                "; ".join(quality_flags(cells, inside)),
-            )
-        )
-    rows.sort(key=lambda row: -row[2])
-    return pd.DataFrame(rows, columns=list(POPULATION_COLUMNS))
-
-
-def _commonest(values: pd.Series) -> tuple[str, float]:
-    """The commonest text and its percentage; ties to the first in the alphabet."""
-    counts = values.astype(str).value_counts().sort_index()
-    return str(counts.idxmax()), float(100 * counts.max() / counts.sum())
-
-
-def quality_flags(cells: pd.DataFrame, inside: np.ndarray) -> list[str]:
-    """What about a cluster's quality could pass for a new type, against all other cells."""
-    flags = []
-    mine, others = cells[inside], cells[~inside]
-    doublets = 100 * float(mine["predicted_doublet"].mean())
-    if doublets >= 20:
-        flags.append(f"{doublets:.0f} % predicted doublets")
-    if len(others):
-        depth, usual = float(mine["total_counts"].median()), float(others["total_counts"].median())
-        if depth < 0.5 * usual:
-            flags.append(f"low depth: median {depth:.0f} counts against {usual:.0f}")
-        mito, usual_mito = float(mine["pct_counts_mt"].median()), float(others["pct_counts_mt"].median())
-        if mito > max(2 * usual_mito, 10):
-            flags.append(f"high mitochondrial share: median {mito:.0f} % against {usual_mito:.0f} %")
-    per_sample = mine["sample"].astype(str).value_counts()
-    if cells["sample"].nunique() > 1 and per_sample.iloc[0] > 0.95 * len(mine):
-        flags.append("nearly all cells from one sample")
-    return flags
 
 
 def removed_cells(paths: Iterable[str | Path]) -> pd.DataFrame:

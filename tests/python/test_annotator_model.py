@@ -257,8 +257,19 @@ def test_benchmark_and_card(reference: Reference, trained: Trained) -> None:
     )
     assert table["accuracy"].between(0.8, 1).all()
     card = model_card(annotator.config, table)
-    for text in ("CellTypist", SHA, "platelet", "not a guarantee"):
+    for text in ("CellTypist", SHA, "platelet", "not a guarantee", "| caught |"):
         assert text in card
+
+
+def test_labels_are_text_in_the_card(trained: Trained) -> None:
+    name = '<script>alert(1)</script> | "B", *cell*\n# ' + "x" * 300
+    whole = json.dumps(trained[0].config).replace('"NK cell"', json.dumps(name))
+    config = json.loads(whole)
+    card = model_card(config, pd.DataFrame(columns=COLUMNS))
+    assert "<script>" not in card
+    assert '\\<script\\>alert(1)\\</script\\> \\| "B", \\*cell\\* \\# xxx' in card
+    rows = [line for line in card.splitlines() if "script" in line]
+    assert all(line.startswith(("| ", "- ")) for line in rows)
 
 
 def test_leave_one_out_table_names_what_a_missing_type_would_be_called(annotator: Annotator) -> None:

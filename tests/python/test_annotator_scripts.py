@@ -14,7 +14,10 @@ MINI = ROOT / "assets" / "scgpt-mini"
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="no bundled scGPT checkpoint")
 def test_train_then_annotate(script, tmp_path: Path) -> None:
-    reference, parts = written(tmp_path, *made_cells(dict.fromkeys(TYPES, 60), seed=3, name="r"), "reference")
+    data, embedding = made_cells(dict.fromkeys(TYPES, 60), seed=3, name="r")
+    data.obs["cell_type_ontology_term_id"] = np.where(data.obs["cell_type"] == "B cell", "CL:0000236", "unknown")
+    data.uns["messages"] = np.array(["Told by the import."], dtype=object)
+    reference, parts = written(tmp_path, data, embedding, "reference")
     run = script("train_annotator.py", "--reference", reference, "--embedding", *reversed(parts), "--scgpt-model", MINI)
     assert run.returncode == 0, run.stderr
     assert sorted(path.name for path in (tmp_path / "annotator").iterdir()) == [
@@ -23,6 +26,18 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
         "model.safetensors",
     ]
     assert "SpikGPT" in (tmp_path / "benchmark.tsv").read_text()
+    config = json.loads((tmp_path / "annotator" / "config.json").read_text())
+    assert config["ontology"] == {"B cell": "CL:0000236"}
+    assert config["warnings"][0] == "Told by the import."
+    assert set(config["markers"]["types"]) == set(TYPES)
+    assert config["depth"]["leak"]["leak"] < 0.4
+    # the log says what would become of each type, were it missing
+    for name in TYPES:
+        assert f"train_annotator: without {name}: caught (" in run.stderr
+    assert "warning: Told by the import." in run.stderr
+    card = (tmp_path / "annotator" / "README.md").read_text()
+    for part in ("Told by the import.", "| B cell | CL:0000236 | GENE", "| caught |", "Depth alone names the type"):
+        assert part in card, part
     sample, parts = written(tmp_path, *made_cells(dict.fromkeys(TYPES, 40), seed=4, name="q"), "s1")
     options = ["--sample", "s1", "--h5ad", sample, "--annotator", "annotator", "--scgpt-model", MINI]
     run = script("annotate.py", *options, "--embedding", *parts)
@@ -36,10 +51,17 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
         "spikgpt_p_value",
         "spikgpt_unknown_reason",
         "spikgpt_runner_up",
+        "cell_type_ontology_term_id",
     ]
+    called_b = table["spikgpt_cell_type"] == "B cell"
+    assert (table["cell_type_ontology_term_id"] == np.where(called_b, "CL:0000236", "unknown")).all()
     figures = json.loads((tmp_path / "s1.annotation.json").read_text())
     assert figures["sample"] == "s1"
     assert figures["cells"] == 120
+    energy = figures["energy"]
+    assert energy["basis"].startswith("theoretical")
+    assert 0 < energy["spiking"]["microjoules"] < energy["transformer"]["microjoules"]
+    assert energy["scgpt"]["layers"] == json.loads((MINI / "args.json").read_text())["nlayers"]
 
     np.save(tmp_path / "short.npy", np.zeros((3, 16), dtype=np.float32))
     run = script("annotate.py", *options, "--embedding", "short.npy")

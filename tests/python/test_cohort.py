@@ -123,6 +123,7 @@ def write_small(folder: Path, sizes: dict[str, int], seed: int = 0) -> Small:
                 "spikgpt_p_value": np.where(unknown, 0.01, rng.uniform(0.06, 1, cells)).astype(np.float32),
                 "spikgpt_unknown_reason": np.where(unknown, "outside_reference", ""),
                 "spikgpt_runner_up": "T cell",
+                "cell_type_ontology_term_id": np.where(kind == 0, "CL:0000084", "unknown"),
             }
         )
         annotation.to_parquet(folder / f"{sample}.annotation.parquet", index=False)

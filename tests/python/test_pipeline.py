@@ -18,7 +18,7 @@ CONTRACT = [
     "sample", "batch", "donor", "condition",
     "n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", "predicted_doublet",
     "spikgpt_cell_type", "spikgpt_best_match", "spikgpt_confidence", "spikgpt_p_value", "spikgpt_unknown_reason",
-    "spikgpt_cluster", "spikgpt_cluster_cell_type",
+    "cell_type_ontology_term_id", "spikgpt_cluster", "spikgpt_cluster_cell_type",
 ]  # fmt: skip
 REASONS = {"", "low_confidence", "outside_reference", "low_gene_match", "low_quality"}
 
@@ -67,6 +67,7 @@ def test_results_are_those_of_the_contract(small_run):
     wanted = [
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
+        "tables/evidence.tsv",
         "tables/removed_cells.tsv.gz", "tables/benchmark.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
@@ -142,6 +143,40 @@ def test_known_cells_get_their_label(small_run, demo_data):
     assert (alpha["spikgpt_cell_type"] == "Unknown").mean() > 0.8
 
 
+def test_the_withheld_type_is_a_population_with_its_known_markers(small_run, demo_data):
+    cells = read_table(small_run / "tables" / "cells.tsv.gz")
+    truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
+    alpha = cells[cells["barcode"].map(truth) == "alpha"]
+    home = alpha["spikgpt_cluster"].value_counts().idxmax()
+    found = pd.read_csv(small_run / "tables" / "unknown_populations.tsv", sep="\t", keep_default_na=False, dtype=str)
+    row = found.set_index("cluster").loc[home]
+    assert int(row["unknown_cells"]) > 0.8 * len(alpha)
+    assert row["samples"] == "2"
+    # glucagon and transthyretin make an alpha cell; no reference cell told the pipeline so
+    assert {"GCG", "TTR"} <= set(row["markers"].split(", ")[:3])
+    # the nearest type of the reference is not what they are: its own hormone is missing
+    assert row["nearest_type"] == "gamma"
+    assert "PPY" in row["nearest_markers_missing"].split(", ")
+    assert row["qc_flags"] == ""
+
+
+def test_evidence_finds_the_references_markers_in_labelled_clusters(small_run):
+    evidence = pd.read_csv(
+        small_run / "tables" / "evidence.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str}
+    )
+    cells = read_table(small_run / "tables" / "cells.tsv.gz")
+    assert evidence["cells"].sum() == (cells["spikgpt_cluster"] != "").sum()
+    config = json.loads((small_run / "annotator" / "config.json").read_text())
+    sure = evidence[(evidence["percent"] > 90) & (evidence["cells"] >= 25) & (evidence["cell_type"] != "Unknown")]
+    assert set(sure["cell_type"]) >= {"beta", "ductal"}
+    for row in sure.itertuples():
+        markers = [marker["gene"] for marker in config["markers"]["types"][row.cell_type]]
+        found, missing = row.markers_found.split(", "), row.markers_missing.split(", ")
+        assert set(found) <= set(markers)
+        assert len(found) > 0.8 * len(markers), row
+        assert not set(found) & set(missing)
+
+
 def test_cell_calling_finds_the_cells_among_the_droplets(small_run):
     cells = read_table(small_run / "tables" / "cells.tsv.gz")
     removed = read_table(small_run / "tables" / "removed_cells.tsv.gz")
@@ -171,7 +206,14 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
     assert run.returncode == 0, told(run)
     assert told(run).count("EMBED_SCGPT") >= 5 + 2 + 2
     other = tmp_path / "results"
-    for name in ("cells.tsv.gz", "removed_cells.tsv.gz", "composition.tsv", "markers.tsv", "unknown_populations.tsv"):
+    for name in (
+        "cells.tsv.gz",
+        "removed_cells.tsv.gz",
+        "composition.tsv",
+        "markers.tsv",
+        "unknown_populations.tsv",
+        "evidence.tsv",
+    ):
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
     model = Path("annotator") / "model.safetensors"
     assert (other / model).read_bytes() == (small_run / model).read_bytes()

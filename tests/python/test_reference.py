@@ -61,12 +61,11 @@ def test_all_cells_go_on_in_the_layout_of_norm(read, reference):
     assert stats["gene_match_counts"] == 1.0
 
 
-def test_without_batches_it_is_one_and_said(read):
+def test_without_batches_it_is_one(read):
     adata, stats = read()
     assert set(adata.obs["batch"]) == {"reference"}
-    assert "No --batch_key" in stats["messages"][0]
-    _, stats = read(batch_key="one", one="x")
-    assert "one has one value only ('x')" in stats["messages"][0]
+    assert stats["batches"] == {"reference": CELLS}
+    assert stats["batch_key"] is None
 
 
 def test_numbers_as_batches_are_names(read):
@@ -100,11 +99,22 @@ def test_a_missing_column_is_refused_with_those_there_are(read):
         read(batch_key="lane", lane=[None, "1"] * 30)
 
 
-def test_odd_labels_are_told(read):
-    _, stats = read(batch_key="donor", cell_type=["B cell", "B cells", "T cell"] * 19 + ["T-cell", "NK", "NK"])
-    assert "'B cell' and 'B cells' look like one cell type" in stats["messages"][0]
-    assert "'T cell' and 'T-cell'" in stats["messages"][1]
-    assert stats["messages"][2] == "Cell types of fewer than 10 cells: NK (2), T-cell (1)."
+def test_ontology_terms_go_on_and_odd_ones_are_told(read):
+    terms = ["CL:0000236", "CL:0000084", "CL:0000623"] * 20
+    adata, stats = read(batch_key="donor", cell_type_ontology_term_id=terms)
+    assert adata.obs["cell_type_ontology_term_id"].tolist() == terms
+    assert stats["ontology"] == {"B cell": "CL:0000236", "NK cell": "CL:0000623", "T cell": "CL:0000084"}
+    assert stats["messages"] == []
+    terms[0], terms[1] = "CL:0000787", "not one"
+    adata, stats = read(batch_key="donor", cell_type_ontology_term_id=pd.Categorical(terms))
+    assert set(adata.obs["cell_type_ontology_term_id"]) == {"unknown", "CL:0000623"}
+    assert stats["ontology"] == {"NK cell": "CL:0000623"}
+    assert "B cell (CL:0000236, CL:0000787); T cell (CL:0000084, not one)" in stats["messages"][0]
+    # training reads them there, for the model card
+    assert list(adata.uns["messages"]) == stats["messages"]
+    adata, stats = read(batch_key="donor", cell_type_ontology_term_id=[np.nan] * CELLS)
+    assert "cell_type_ontology_term_id" not in adata.obs
+    assert (stats["ontology"], stats["messages"]) == ({}, [])
 
 
 def test_scaled_and_empty_cells_are_refused(read, reference):

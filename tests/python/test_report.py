@@ -12,13 +12,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from spikgpt.cohort import write_cohort_cells
+from spikgpt.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.markers import find_markers
+from spikgpt.populations import find_populations, unknown_populations
 from spikgpt.report.content import labels, short, text
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.palette import cell_type_colours, series_colours
 from spikgpt.report.sections import benchmark_verdict, evenly, general_statistics, sections, summary, warnings
-from spikgpt.tables import composition, read_cohort, removed_cells, unknown_populations, write_tsv
+from spikgpt.tables import composition, read_cohort, removed_cells, write_tsv
 from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
+from test_evidence import NASTY, PLANTED
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOVED = {"min_genes": 3, "predicted_doublet": 2}
@@ -55,17 +58,33 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
             (stats / f"{sample}.{kind}.json").write_text(json.dumps({"sample": sample, **content}))
     cells, _ = read_cohort(joined)
     markers = find_markers(joined)
+    judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
+    populations = unknown_populations(cells, find_populations(cells, 0.05), markers, judged, 0.05)
     for name, table in {
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
-        "unknown_populations.tsv": unknown_populations(cells, markers, 0.05),
+        "evidence.tsv": evidence_table(cells, judged, 0.05),
+        "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": removed_cells(removed),
         "benchmark.tsv": pd.DataFrame(
             {"method": ["SpikGPT", "logistic regression"], "accuracy": [0.9, 0.95], "macro_f1": [0.8, 0.85]}
         ),
     }.items():
         write_tsv(tables / name, table)
+    for path in stats.glob("*.annotation.json"):
+        facts = json.loads(path.read_text())
+        path.write_text(json.dumps(facts | {
+            "firing_rates": {"blocks.0.attention_in": 0.05, "blocks.0.mlp_in": 0.0}, "dead_layers": ["blocks.0.mlp_in"],
+            "energy": {
+                "spiking": {"macs": 37376, "acs": 20000, "microjoules": 0.19},
+                "transformer": {"macs": 307712, "acs": 0, "microjoules": 1.4},
+                "linear": {"macs": 512, "acs": 0, "microjoules": 0.0024},
+                "scgpt": {"layers": 12, "width": 512, "hidden": 512},
+            },
+        }))  # fmt: skip
+    for path in stats.glob("*.embedding.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tokens_mean": 1200.0}))
     write_cohort_cells(tables / "cohort_cells.parquet", small_table)
     annotator = folder / "annotator"
     annotator.mkdir()
@@ -74,6 +93,11 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "training": {"cells": 120, "genes": 35, "batches": {"a": 120}}, "warnings": ["Few <b>cells</b>."],
         "held_out": {"accuracy": 0.9, "macro_f1": 0.8, "expected_calibration_error": 0.02,
                      "types": {t: {"cells": 40, "recall": 0.9, "most_often_mistaken_for": None} for t in TYPES}},
+        "depth": {"leak": {"balanced_accuracy": 0.4, "chance": 0.33, "leak": 0.1}},
+        "leave_one_out": [
+            {"cell_type": name, "cells": 40, "caught": 0.9 * (at % 2), "auroc": 0.9, "mistaken_for": NASTY[at - 1]}
+            for at, name in enumerate(NASTY)
+        ],
         "tensors_sha256": "ef" * 32,
     }  # fmt: skip
     (annotator / "config.json").write_text(json.dumps(config))
@@ -153,6 +177,30 @@ def test_summary_and_warnings_come_with_the_facts(inputs):
     assert "Left out &lt;i&gt;12&lt;/i&gt; features." in told
     assert "Few &lt;b&gt;cells&lt;/b&gt;." in told
     assert "logistic regression (macro_f1 0.850) does better than SpikGPT (0.800)" in told
+
+
+def test_evidence_and_leave_one_out_say_what_speaks_for_a_label(inputs):
+    made = {section.id: section.data for _, section in sections(inputs)}
+    rows = list(made["spikgpt_evidence"].values())
+    assert {html.unescape(row["label"]) for row in rows} == {*(name.replace("\t", " ") for name in TYPES), "Unknown"}
+    unknown = next(row for row in rows if row["label"] == "Unknown")
+    assert (unknown["score"], unknown["missing"], unknown["found"]) == ("0 of 1", "mark_1", "none")
+    assert unknown["nearest"] == "B cell (100 %)"
+    missing = made["spikgpt_leave_one_out"]
+    assert [html.unescape(name) for name in missing] == [name.replace("\t", " ") for name in NASTY]
+    verdicts = [html.unescape(row["verdict"]) for row in missing.values()]
+    assert verdicts[:3] == [f"mistaken for {NASTY[-1]}".replace("\t", " "), "caught", "mistaken for +1"]
+
+
+def test_energy_is_theoretical_and_beside_scgpts_own(inputs):
+    made = {section.id: section for _, section in sections(inputs)}
+    rows = made["spikgpt_energy"].data
+    assert rows["Spiking network, as measured"]["nanojoules"] == pytest.approx(190)
+    assert rows["scGPT itself, 1,200 tokens"]["nanojoules"] == pytest.approx(1.9e8, rel=0.1)
+    assert "Theoretical" in made["spikgpt_energy"].description
+    rates = made["spikgpt_firing_rates"].data
+    assert rates["blocks.0.attention_in"]["mean"] == pytest.approx(5)
+    assert rates["blocks.0.mlp_in"]["dead"] == "dead in 3 of 3"
 
 
 def test_an_unfamiliar_tissue_is_a_grave_warning(given):
@@ -245,6 +293,7 @@ def test_one_sample_alone(given, tmp_path):
     for name in ("cells.tsv.gz", "removed_cells.tsv.gz"):
         table = pd.read_csv(given["tables"] / name, sep="\t", dtype=str, keep_default_na=False)
         write_tsv(tables / name, table[table["sample"] == "s10"])
+    shutil.copy(given["tables"] / "evidence.tsv", tables)
     (tmp_path / "samples.json").write_text('[{"sample": "s10"}]')
     alone = read_inputs(
         **{**given, "samples": tmp_path / "samples.json", "tables": tables, "annotator": None,

@@ -8,14 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from spikgpt.cohort import OBS_COLUMNS
-from spikgpt.markers import find_markers
 from spikgpt.tables import (
-    POPULATION_COLUMNS,
     composition,
     read_cohort,
     read_tsv,
     removed_cells,
-    unknown_populations,
     write_tsv,
 )
 from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
@@ -66,43 +63,6 @@ def test_composition_adds_up(cells):
     assert table["cells"].sum() == len(cells)
     np.testing.assert_allclose(table.groupby("sample")["percent"].sum(), 100)
     assert list(table["cell_type"][:4]) == [*sorted(table["cell_type"][:3]), "Unknown"]
-
-
-def test_a_planted_population_is_found(cells, joined):  # noqa: F811
-    found = unknown_populations(cells, find_markers(joined), 0.05)
-    assert list(found.columns) == list(POPULATION_COLUMNS)
-    assert len(found) == 1
-    row = found.iloc[0]
-    assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
-    assert row["nearest_type"] == "B cell"
-    assert row["samples"] == 3
-    assert row["markers"].split(", ")[0] == "mark_3"
-    assert row["cells_per_sample"].startswith("s2=")
-
-
-def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, joined, tmp_path):  # noqa: F811
-    genes = find_markers(joined)
-    spread = cells.copy()
-    spread["spikgpt_cell_type"] = np.where(np.arange(len(cells)) % 20 == 0, "Unknown", "T cell")
-    assert unknown_populations(spread, genes, 0.05).empty
-    shallow = cells.copy()
-    unknown = shallow["spikgpt_cell_type"] == "Unknown"
-    shallow["spikgpt_unknown_reason"] = np.where(unknown, "low_quality", "")
-    empty = unknown_populations(shallow, genes, 0.05)
-    write_tsv(tmp_path / "u.tsv", empty)
-    assert (tmp_path / "u.tsv").read_text() == "\t".join(POPULATION_COLUMNS) + "\n"
-
-
-def test_quality_flags_name_doublets_and_a_single_sample(cells, joined):  # noqa: F811
-    odd = cells.copy()
-    unknown = (odd["spikgpt_cell_type"] == "Unknown").to_numpy()
-    odd["predicted_doublet"] = unknown
-    odd["total_counts"] = np.where(unknown, 10, 100)
-    odd = odd[(odd["sample"] == "s2") | ~unknown]
-    flags = unknown_populations(odd, find_markers(joined), 0.05).iloc[0]["qc_flags"]
-    assert "100 % predicted doublets" in flags
-    assert "low depth: median 10 counts against 100" in flags
-    assert "nearly all cells from one sample" in flags
 
 
 def test_removed_cells_are_joined_by_sample(tmp_path):

@@ -38,10 +38,25 @@ def main() -> None:
             f"({others['unknown'].mean():.1%}); accuracy of the other cells' best match "
             f"{(others['spikgpt_best_match'] == others['truth']).mean():.1%}"
         )
+    print("\nPopulations outside of the reference")
+    populations = pd.read_csv(
+        tables / "unknown_populations.tsv", sep="\t", keep_default_na=False, dtype={"cluster": str}
+    )
+    for row in populations.itertuples():
+        inside = cells[cells["spikgpt_cluster"].astype(str) == row.cluster]
+        print(
+            f"  cluster {row.cluster}: {row.unknown_cells} of {row.cells} cells Unknown, {row.expected_unknown:.1f} "
+            f"expected; markers {', '.join(row.markers.split(', ')[:5])}; nearest type {row.nearest_type}, whose "
+            f"{row.nearest_markers_missing or 'markers'} {'are missing' if row.nearest_markers_missing else 'it has'}; "
+            f"{(inside['truth'] == WITHHELD).mean():.1%} of it are withheld {WITHHELD} cells"
+        )
+    if populations.empty:
+        print("  none")
     print("\nResults")
     print(f"  report            {options.results / 'multiqc' / 'multiqc_report.html'}")
     print(f"  annotated cells   {options.results / 'annotated' / 'cohort.h5ad'}")
     print(f"  table of cells    {tables / 'cells.tsv.gz'}")
+    print(f"  evidence          {tables / 'evidence.tsv'}")
     print(f"  annotator         {options.results / 'annotator'}")
 
 

@@ -1,13 +1,24 @@
 """The model card of an annotator."""
 
+import re
 from typing import Any
 
 import pandas as pd
 
+from spikgpt.annotator.checks import DEPTH_LEAKS
+from spikgpt.annotator.verdicts import CAUGHT, verdict
+
+
+def plain(value: Any) -> str:
+    """A cell of a Markdown table: one line, and nothing in it is markup, whatever a label holds."""
+    line = " ".join(("–" if value is None else str(value)).split())
+    # an underscore between letters is no markup, and cell types have many
+    return re.sub(r"([\\`*{}\[\]<>|~$#&]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join("–" if c is None else str(c) for c in row) + " |" for row in rows])
+    return "\n".join(lines + ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows])
 
 
 def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
@@ -25,14 +36,32 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
         for name, row in held["types"].items()
     ]
     missing = [
-        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", row["mistaken_for"]]
+        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", verdict(row)]
         for row in config["leave_one_out"]
     ]
     compared = [
         [r.method, f"{r.accuracy:.3f}", f"{r.macro_f1:.3f}", None if pd.isna(r.seconds) else r.seconds]
         for r in benchmark.itertuples()
     ]
-    cautions = "\n".join(f"- {text}" for text in config["warnings"]) or "- None found."
+    markers = config["markers"]
+    marked = [
+        [
+            name,
+            config["ontology"].get(name),
+            ", ".join(f"{m['gene']} {m['inside'][0]:.2f}/{m['outside'][0]:.2f}" for m in markers["types"].get(name, []))
+            or None,
+        ]
+        for name in config["classes"]
+    ]
+    leak = config["depth"]["leak"]
+    depth = (
+        "Depth was not checked: fewer than two types are large enough."
+        if leak is None
+        else f"Depth alone names the type with a balanced accuracy of {leak['balanced_accuracy']:.2f} (chance "
+        f"{leak['chance']:.2f}); {leak['leak']:.0%} of the way from chance to perfect, warned of from "
+        f"{DEPTH_LEAKS:.0%}."
+    )
+    cautions = "\n".join(f"- {plain(text)}" for text in config["warnings"]) or "- Nothing else found."
     embedding = (
         f"scGPT checkpoint `{scgpt['name']}`, sha256 `{scgpt['sha256']}`. Cells embedded with another checkpoint "
         "are refused."
@@ -46,7 +75,7 @@ Use it with `--annotator <this folder>`.
 
 ## Trained on
 {training["cells"]} cells, {training["genes"]} genes, {len(config["classes"])} cell types, \
-{len(training["batches"])} batch(es): {", ".join(f"{name} ({n})" for name, n in training["batches"].items())}.
+{len(training["batches"])} batch(es): {", ".join(f"{plain(name)} ({n})" for name, n in training["batches"].items())}.
 
 ## How it judges a cell
 - Features: {config["features"]}. Share of the embedding view in the mixture: {mixture["weight"]:g} \
@@ -58,7 +87,14 @@ out were {by}{allowance}. The rate holds for cells like those held out; for a ne
 expectation, not a guarantee. The held-out cells were judged by models of the other folds, not by this one.
 
 ## Cautions about this reference
+- {depth}
 {cautions}
+
+## Markers of its types
+Genes seen in most cells of the type and in few others, all cells thinned to {markers["depths"][0]:,.0f} counts. The \
+annotator does not decide by them; the evidence table of a run looks for them in the query.
+
+{table(["cell type", "Cell Ontology", "markers: share of its cells, and of the other types', that show it"], marked)}
 
 ## Held-out cells
 Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calibration error \
@@ -68,10 +104,12 @@ Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calib
 
 ## Were a type missing
 Each type with enough cells taken out of the reference in turn, on the split of the largest fold: share of its cells
-called Unknown where {config["unknown_rate"]:g} of the other held-out cells are, and what it is called otherwise. A \
+called Unknown where {config["unknown_rate"]:g} of the other held-out cells are. At {CAUGHT:.0%} or more it is \
+caught; otherwise the verdict names the type that most of its cells are called. \
+A \
 type that is hardly caught here will be mistaken for the one named.
 
-{table(["cell type", "cells", "caught", "AUROC", "mistaken for"], missing)}
+{table(["cell type", "cells", "caught", "AUROC", "verdict"], missing)}
 
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside; seconds are training \

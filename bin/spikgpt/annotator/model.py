@@ -21,6 +21,7 @@ from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.views import FEATURES, Arrays, Cells, Views, named, unnamed
 from spikgpt.cli import whole_file, write_json
 from spikgpt.errors import UserError
+from spikgpt.ontology import TERM, labels_to_terms
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
@@ -59,6 +60,8 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "held_out": dict,
     "leave_one_out": list,
     "warnings": list,
+    "ontology": dict,
+    "markers": dict,
     "tensors_sha256": str,
     "digest": str,
 }
@@ -70,6 +73,7 @@ INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "allowance": float, "distances": list},
     "depth": {"low": float, "median": float},
     "training": {"cells": int, "genes": int, "batches": dict},
+    "markers": {"depths": list, "types": dict},
 }
 """The same for the fields of those that are objects and that annotation reads."""
 
@@ -223,6 +227,7 @@ class Annotator:
         table["spikgpt_p_value"] = p_value.astype(np.float32)
         table["spikgpt_unknown_reason"] = np.where(unknown, reason, "")
         table["spikgpt_runner_up"] = names[runner_up]
+        table[TERM] = labels_to_terms(table["spikgpt_cell_type"], self.config["ontology"])
         return table, self._figures(table, figures)
 
     def _aligned(self, counts: sp.csr_matrix, genes: list[str], embedding: NDArray[np.float32]) -> tuple[Cells, Floats]:

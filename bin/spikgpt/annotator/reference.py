@@ -1,7 +1,6 @@
 """The labelled reference: reading it, checking it, splitting it."""
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anndata as ad
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from spikgpt import UNKNOWN
 from spikgpt.annotator.fit import Codes
 from spikgpt.errors import UserError
+from spikgpt.layout import MESSAGES
+from spikgpt.ontology import terms_of
 
 MIN_CELLS_OF_GENE = 3
 """Genes seen in fewer reference cells are left out: they cannot tell types apart."""
@@ -29,6 +30,7 @@ class Reference:
 
     ``counts`` (cells, genes) raw counts of the kept ``genes``; ``embedding`` (cells, embedding_size);
     ``codes`` (cells,) into ``classes``; ``batch_codes`` (cells,) into ``batches``; ``depth`` (cells,) counts.
+    ``ontology``: Cell Ontology term of the classes that have one; ``messages``: what the import of the reference told.
     """
 
     counts: sp.csr_matrix
@@ -40,6 +42,8 @@ class Reference:
     batches: list[str]
     depth: NDArray[np.float64]
     without_known_gene: int
+    ontology: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
 
 
 def read_embedding(paths: list[Path], cells: int, where: str) -> NDArray[np.float32]:
@@ -86,6 +90,8 @@ def read_reference(path: Path, embeddings: list[Path], classes: list[str] | None
         found_batches,
         np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel(),
         int((~known).sum()),
+        terms_of(data.obs),
+        [str(message) for message in data.uns.get(MESSAGES, [])],
     )
 
 
@@ -180,38 +186,3 @@ def large_enough(codes: NDArray[np.int64], classes: int, unknown_rate: float) ->
     """
     enough = np.bincount(codes, minlength=classes) >= cells_needed(unknown_rate)
     return enough if enough.any() else np.ones(classes, dtype=bool)
-
-
-def warnings(reference: Reference, kind: str, unknown_rate: float) -> list[str]:
-    """What a user should know about this reference before trusting the annotator."""
-    out = []
-    cells = np.bincount(reference.codes, minlength=len(reference.classes))
-    needed = cells_needed(unknown_rate)
-    small = [f"{name} ({n})" for name, n in zip(reference.classes, cells, strict=True) if n < needed]
-    if small:
-        out.append(
-            f"Too few cells for an unknown rate of {unknown_rate:g} (at least {needed} needed to see it in a "
-            f"type): {', '.join(small)}. The rate does not speak for them: expect their cells to be called Unknown "
-            "more often."
-        )
-    if len(reference.batches) == 1:
-        out.append(
-            "The reference has one batch: the share of Unknown was calibrated on cells of the same batch, "
-            "with an allowance for a new one, and a new sample may exceed it. Give --batch_key where the "
-            "reference has batches."
-        )
-    elif kind == "stratified":
-        out.append(
-            "Types hardly recur across the batches of the reference, so calibration cells were held out at "
-            "random instead of by batch; a new sample may have more Unknown than the rate."
-        )
-    spellings: dict[str, list[str]] = {}
-    for name in reference.classes:
-        plain = re.sub(r"[^a-z0-9+]+", "", name.lower().replace("cells", "cell")).removesuffix("cell")
-        spellings.setdefault(plain.removesuffix("s"), []).append(name)
-    for same in spellings.values():
-        if len(same) > 1:
-            out.append(f"These labels look like one type spelt in several ways: {', '.join(same)}.")
-    if reference.without_known_gene:
-        out.append(f"{reference.without_known_gene} cells were left out: they have no gene that scGPT knows.")
-    return out

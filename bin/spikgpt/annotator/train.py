@@ -12,13 +12,15 @@ import torch
 from sklearn.metrics import f1_score
 
 from spikgpt import __version__
-from spikgpt.annotator import leave_out, mixing, spiking
+from spikgpt.annotator import checks, leave_out, mixing, spiking
 from spikgpt.annotator.conformal import ALLOWANCE, Calibration
 from spikgpt.annotator.expression import FEW, MANY
 from spikgpt.annotator.fit import Codes, Floats
 from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
-from spikgpt.annotator.reference import Reference, folds, large_enough, warnings
+from spikgpt.annotator.reference import Reference, folds, large_enough
+from spikgpt.annotator.reference_markers import ReferenceMarkers
+from spikgpt.annotator.verdicts import leave_one_out_lines
 from spikgpt.annotator.views import Cells, Views, distance_names
 
 
@@ -118,6 +120,12 @@ def train_annotator(
     calibrations = _calibrate(training, held, mixture, fold_of, unknown_rate)
     largest = max(held, key=lambda part: len(part.rows))
     missing = _leave_out(training, largest, fold_of, unknown_rate, mixture.weight, threads)
+    for line in leave_one_out_lines(missing):
+        progress(line)
+    leak = checks.depth_leak(reference.depth, reference.codes, seed)
+    told = checks.reference_warnings(reference, kind, unknown_rate, leak)
+    for line in told:
+        progress(f"warning: {line}")
     mixed = mixture(log_p)
     counted = large_enough(reference.codes, len(reference.classes), unknown_rate)[codes]
 
@@ -148,6 +156,7 @@ def train_annotator(
         "depth": {
             "low": float(np.quantile(reference.depth, DEPTH_QUANTILE)),
             "median": float(np.median(reference.depth)),
+            "leak": leak,
         },
         "training": {
             "cells": len(everything),
@@ -158,7 +167,11 @@ def train_annotator(
         },
         "leave_one_out": missing,
         "held_out": held_out_figures(reference, mixed, log_p, codes),
-        "warnings": warnings(reference, kind, unknown_rate),
+        "warnings": told,
+        "ontology": reference.ontology,
+        "markers": ReferenceMarkers.choose(
+            reference.counts, reference.genes, reference.codes, reference.classes, reference.depth
+        ).as_dict(),
         "tensors_sha256": "",
         "digest": "",
     }

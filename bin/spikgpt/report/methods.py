@@ -86,8 +86,11 @@ def methods_html(inputs: Inputs) -> str:
             f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour "
             f"graph of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a "
             "cluster than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown "
-            "cells, more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as populations "
-            "outside of the reference."
+            "cells (and twice the rate), more than the rate explains (binomial test, Bonferroni, p < 0.001), are "
+            "reported as populations outside of the reference. The reference's markers of a type (detection in its "
+            "cells against the other types', cells thinned to one depth) were looked for in its clusters; found ones "
+            "are detected nearer to the type's share than to the others', and in more cells than in the rest (z-test "
+            "of proportions, p < 0.01)."
         )
     parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")
     references = [text(_CITATIONS[key].format(version=inputs.run["version"])) for key in cited]

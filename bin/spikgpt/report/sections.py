@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 
 from spikgpt import UNKNOWN
+from spikgpt.annotator.energy import ScGPTShape
+from spikgpt.annotator.energy import scgpt as scgpt_operations
+from spikgpt.annotator.verdicts import CAUGHT, verdict
 from spikgpt.cohort import UNKNOWN_REASONS, cluster_order
 from spikgpt.report.content import Group, Section, html_facts, html_list, labels, number, short, text
 from spikgpt.report.inputs import Inputs
@@ -218,9 +221,10 @@ def warnings(inputs: Inputs) -> list[str]:
         for layer in stats["annotation"].get("dead_layers", []):
             kind = f"layer {text(layer)} of the annotator hardly fires on these cells"
             notes.setdefault(kind, []).append(_bold(sample))
-    for source in ((inputs.annotator or {}).get("warnings", []), (inputs.reference or {}).get("messages", [])):
-        for message in source:
-            notes.setdefault(text(message), []).append("<b>Reference</b>")
+    # an annotator trained in this run has the import's messages among its own
+    told_of_reference = [*(inputs.annotator or {}).get("warnings", []), *(inputs.reference or {}).get("messages", [])]
+    for message in dict.fromkeys(told_of_reference):
+        notes.setdefault(text(message), []).append("<b>Reference</b>")
     losing = benchmark_verdict(inputs)
     if losing and losing[0]:
         notes.setdefault(losing[1], []).append("<b>Benchmark</b>")
@@ -601,8 +605,9 @@ def populations(inputs: Inputs) -> Made:
             "unknown": int(row.unknown_cells),
             "expected": float(row.expected_unknown),
             "samples": int(row.samples),
-            "nearest": text(row.nearest_type),
+            "nearest": f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)",
             "markers": text(row.markers),
+            "missing": text(row.nearest_markers_missing) or "none",
             "flags": text(row.qc_flags) or "none",
         }
         for row in table.itertuples(index=False)
@@ -614,6 +619,7 @@ def populations(inputs: Inputs) -> Made:
         "samples": ("Samples", "Samples with cells in it; a population seen in one sample alone needs more proof"),
         "nearest": ("Nearest type", "Commonest best match of its rejected cells"),
         "markers": ("Markers", "Genes higher than in all other cells, best first"),
+        "missing": ("Nearest type's markers missing", "Markers of the nearest type that the cluster does not show"),
         "flags": ("Quality", "What else could explain the cluster"),
     }
     return Section("spikgpt_populations", name, how, "table", rows, _table(titles, "Cluster", decimals=0))
@@ -621,48 +627,56 @@ def populations(inputs: Inputs) -> Made:
 
 def evidence(inputs: Inputs) -> Made:
     """One row per cluster: its label and what speaks for it."""
-    cells = inputs.cells
-    if not len(cells):
+    table = inputs.tables.get("evidence.tsv")
+    if table is None or not len(table):
         return None
-    markers = inputs.tables.get("markers.tsv", pd.DataFrame(columns=["cluster", "gene"]))
     rows = {}
-    for name in cluster_order(cells["spikgpt_cluster"]):
-        if not name:
-            continue
-        mine = cells[cells["spikgpt_cluster"] == name]
-        matches = mine["spikgpt_best_match"].value_counts().sort_index()
-        matches = matches.sort_values(ascending=False, kind="stable")
-        second = matches.index[1] if len(matches) > 1 else None
-        label = str(mine["spikgpt_cluster_cell_type"].iloc[0])
-        genes = markers.loc[markers["cluster"] == name, "gene"].head(8)
-        rows[f"Cluster {name}"] = {
-            "cells": len(mine),
-            "label": text(label),
-            "share": 100 * float((mine["spikgpt_cell_type"] == label).mean()),
-            "confidence": number(mine["spikgpt_confidence"].median()),
-            "runner": f"{text(second)} ({100 * matches.iloc[1] / len(mine):.0f} %)" if second else "none",
-            "unknown": 100 * float((mine["spikgpt_cell_type"] == UNKNOWN).mean()),
-            "samples": int(mine["sample"].nunique()),
-            "markers": text(", ".join(genes)),
+    for row in table.itertuples(index=False):
+        second = f"{text(row.runner_up)} ({float(row.runner_up_percent):.0f} %)" if row.runner_up else "none"
+        nearest = f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)"
+        lists = (row.markers_found, row.markers_missing, row.markers_unclear)
+        found, missing, unclear = (markers.split(", ") if markers else [] for markers in lists)
+        tested = len(found) + len(missing) + len(unclear)
+        rows[f"Cluster {text(row.cluster)}"] = {
+            "cells": int(row.cells),
+            "label": text(row.cell_type),
+            "share": float(row.percent),
+            "confidence": float(row.median_confidence),
+            "runner": second,
+            "unknown": int(row.unknown_cells),
+            "expected": float(row.expected_unknown),
+            "reasons": text(row.reasons) or "none",
+            "nearest": nearest,
+            # a sentence of its own, so that nobody takes an untested cluster for one without markers
+            "score": f"{len(found)} of {tested}" if tested else "not judged",
+            "found": text(row.markers_found) or "none",
+            "missing": text(row.markers_missing) or "none",
+            "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
         }
     titles = {
         "cells": ("Cells", "Cells of the cluster"),
         "label": ("Label", "Majority label of its cells"),
         "share": ("Share %", "Cells that have this label"),
         "confidence": ("Confidence", "Median calibrated probability of the best match"),
-        "runner": ("Second match", "Second commonest best match of its cells"),
-        "unknown": (f"{UNKNOWN} %", f"Rejected cells; {100 * inputs.unknown_rate:.3g} % are expected"),
-        "samples": ("Samples", "Samples with cells in it"),
-        "markers": ("Markers", "Genes higher than in all other cells, best first"),
+        "runner": ("Runner-up", "Commonest best match other than the nearest type"),
+        "unknown": (UNKNOWN, "Rejected cells"),
+        "expected": ("Expected", f"Rejected cells that unknown_rate ({100 * inputs.unknown_rate:.3g} %) allows"),
+        "reasons": ("Reasons", "Why cells were rejected"),
+        "nearest": ("Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"),
+        "score": ("Markers found", "Markers of that type in the reference that the cluster shows, of those tested"),
+        "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
+        "missing": ("Missing", "Seen about as rarely as outside of the type"),
+        "unclear": ("Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all"),
     }
     return Section(
         "spikgpt_evidence",
         "Evidence per cluster",
-        "A trustworthy cluster has a high share of one label, high confidence, few Unknown cells, and markers that are "
-        "known for the label.",
+        "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
+        "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
+        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them.",
         "table",
         rows,
-        _table(titles, "Cluster", decimals=1, whole=("cells", "samples"), fine=("confidence",)),
+        _table(titles, "Cluster", decimals=1, whole=("cells", "unknown"), fine=("confidence",)),
     )
 
 
@@ -786,7 +800,7 @@ def annotator(inputs: Inputs) -> Made:
         ("Held-out accuracy", _percent(held.get("accuracy"))),
         ("Held-out macro-F1", _percent(held.get("macro_f1"))),
         ("Calibration error (ECE)", _percent(held.get("expected_calibration_error"))),
-        ("Mean firing rate by layer", _firing_rates(inputs)),
+        ("Types told by depth alone", _depth_leak(config)),
         ("Trained with SpikGPT", text(config.get("spikgpt_version", ""))),
         ("sha256 of its tensors", f"<code>{text(config.get('tensors_sha256', ''))}</code>"),
     ]  # fmt: skip
@@ -800,14 +814,125 @@ def annotator(inputs: Inputs) -> Made:
     )
 
 
-def _firing_rates(inputs: Inputs) -> str:
-    """Mean over samples, weighted alike; a rate near 0 is a dead layer, near 1 one that tells nothing apart."""
+def _depth_leak(config: dict[str, Any]) -> str:
+    leak = config.get("depth", {}).get("leak")
+    if not leak:
+        return "not measured"
+    accuracy, chance = _percent(leak["balanced_accuracy"]), _percent(leak["chance"])
+    return f"{accuracy} balanced accuracy, {chance} by chance"
+
+
+def firing_rates(inputs: Inputs) -> Made:
+    """Mean firing rate of each layer over the samples, weighted alike."""
     by_layer: dict[str, list[float]] = {}
+    dead: dict[str, int] = {}
     for stats in inputs.stats["annotation"].values():
         for layer, rate in stats.get("firing_rates", {}).items():
             by_layer.setdefault(layer, []).append(float(rate))
-    shown = (f"{text(layer)} {sum(rates) / len(rates):.3f}" for layer, rates in by_layer.items())
-    return ", ".join(shown) or "not measured"
+        for layer in stats.get("dead_layers", []):
+            dead[layer] = dead.get(layer, 0) + 1
+    if not by_layer:
+        return None
+    rows = {
+        text(layer): {
+            "mean": 100 * sum(rates) / len(rates),
+            "least": 100 * min(rates),
+            "most": 100 * max(rates),
+            "dead": f"dead in {dead[layer]} of {len(rates)}" if layer in dead else "alive",
+        }
+        for layer, rates in by_layer.items()
+    }
+    titles = {
+        "mean": ("Mean %", "Spikes per neuron and time step, mean over samples"),
+        "least": ("Least %", "The sample with the lowest rate"),
+        "most": ("Most %", "The sample with the highest rate"),
+        "dead": ("State", "Dead: fewer than one spike in a thousand neuron steps, so the layer passes nothing on"),
+    }
+    return Section(
+        "spikgpt_firing_rates",
+        "Firing rates",
+        "How often the neurons of each layer of the spiking network fired on these cells. A few per cent are usual; a "
+        "dead layer contributes nothing, one near 100 % tells nothing apart, and samples should not differ much.",
+        "table",
+        rows,
+        _table(titles, "Layer", decimals=2),
+    )
+
+
+def energy(inputs: Inputs) -> Made:
+    """Theoretical energy of a cell: the spiking network beside others, and scGPT itself."""
+    found = [stats["energy"] for stats in inputs.stats["annotation"].values() if stats.get("energy")]
+    if not found:
+        return None
+
+    def mean(kind: str, key: str) -> float:
+        return sum(entry[kind][key] for entry in found) / len(found)
+
+    names = {
+        "spiking": "Spiking network, as measured",
+        "transformer": "Transformer of the same shape, no spikes",
+        "linear": "Logistic regression on the embedding",
+    }
+    rows = {
+        name: {"macs": mean(kind, "macs"), "acs": mean(kind, "acs"), "nanojoules": 1e3 * mean(kind, "microjoules")}
+        for kind, name in names.items()
+    }
+    chunks = [chunk for chunk in inputs.sample_embeddings() if chunk.get("tokens_mean")]
+    if chunks:
+        sizes = [chunk["end"] - chunk["start"] for chunk in chunks]
+        tokens = float(np.average([chunk["tokens_mean"] for chunk in chunks], weights=sizes))
+        cost = scgpt_operations(ScGPTShape(**found[0]["scgpt"]), tokens)
+        rows[f"scGPT itself, {tokens:,.0f} tokens"] = {
+            "macs": cost.macs,
+            "acs": cost.acs,
+            "nanojoules": 1e3 * cost.microjoules,
+        }
+    titles = {
+        "macs": ("MAC", "Multiply-accumulates of layers with real-valued input"),
+        "acs": ("AC", "Accumulates behind spikes: firing rate x time steps x connections"),
+        "nanojoules": ("Energy, nJ", "Nanojoules: 4.6 pJ per MAC, 0.9 pJ per AC"),
+    }
+    return Section(
+        "spikgpt_energy",
+        "Theoretical energy per cell",
+        "Theoretical: operations times 4.6 pJ (MAC) or 0.9 pJ (AC) at 45 nm (Horowitz 2014), from the firing rates "
+        "above, without memory. It compares networks as papers on spiking networks do; no chip was measured, CPUs and "
+        "GPUs save nothing, and scGPT's own pass costs far more than any network behind it.",
+        "table",
+        rows,
+        _table(titles, "Network", decimals=1, whole=("macs", "acs")),
+    )
+
+
+def leave_one_out(inputs: Inputs) -> Made:
+    """Which types of the reference would be caught, were they missing from it."""
+    table = (inputs.annotator or {}).get("leave_one_out")
+    if not table:
+        return None
+    rows = {
+        text(row["cell_type"]): {
+            "cells": row["cells"],
+            "caught": 100 * row["caught"],
+            "auroc": number(row["auroc"]),
+            "verdict": text(verdict(row)),
+        }
+        for row in table
+    }
+    titles = {
+        "cells": ("Cells", "Held-out cells of the type"),
+        "caught": (f"{UNKNOWN} %", "Share of them that is rejected where the others are at the expected rate"),
+        "auroc": ("AUROC", "How well p-values part them from the other types: 1 perfect, 0.5 not at all"),
+        "verdict": ("Verdict", f"Caught where at least {100 * CAUGHT:.0f} % are {UNKNOWN}; else what most are called"),
+    }
+    return Section(
+        "spikgpt_leave_one_out",
+        "Were a type missing",
+        "Each type was taken out of the reference in turn. One that is caught would be seen in a sample although the "
+        "reference lacked it; relatives of one that is mistaken for another will be called that, with confidence.",
+        "table",
+        rows,
+        _table(titles, "Type left out", decimals=1, whole=("cells",), fine=("auroc",)),
+    )
 
 
 def reference_types(inputs: Inputs) -> Made:
@@ -921,7 +1046,7 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Made], ...]], ...] = (
     (CELLS, (cells_per_step, steps_table, knee, qc_box, qc_violin, doublets)),
     (TYPES, (composition, cell_map, confidence, evidence)),
     (UNKNOWNS, (unknown_reasons, populations, p_values)),
-    (MODELS, (checkpoint, annotator, reference_types, benchmark)),
+    (MODELS, (checkpoint, annotator, reference_types, leave_one_out, benchmark, firing_rates, energy)),
     (RECORD, (methods, parameters)),
 )
 

@@ -6,21 +6,26 @@ process MAKE_TABLES {
     input:
     tuple val(meta), path(h5ad), path(markers)
     path removed
+    path annotator
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,unknown_populations}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,unknown_populations}.tsv'), emit: tables
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    make_tables.py --h5ad ${h5ad} --markers ${markers} --removed ${removed} ${args}
+    make_tables.py \\
+        --h5ad ${h5ad} \\
+        --markers ${markers} \\
+        --annotator ${annotator} \\
+        --removed ${removed} ${args}
     """
 
     stub:
     """
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
-    touch composition.tsv unknown_populations.tsv
+    touch composition.tsv evidence.tsv unknown_populations.tsv
     """
 }

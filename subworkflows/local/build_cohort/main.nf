@@ -10,6 +10,7 @@ workflow BUILD_COHORT {
     ch_annotated    // [meta, h5ad, [npy], parquet, json]
     ch_removed      // [meta, tsv.gz]
     ch_run          // [meta, run.json]
+    ch_annotator    // folder of the annotator
     cohort_meta     // map: id, code
     options         // map: cluster_resolution, seed
 
@@ -43,6 +44,7 @@ workflow BUILD_COHORT {
     MAKE_TABLES(
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
+        ch_annotator,
     )
 
     samples = WRITE_SAMPLE.out.h5ad

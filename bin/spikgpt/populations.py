@@ -1,0 +1,198 @@
+"""Clusters of the cohort that the reference seems to lack."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from spikgpt import UNKNOWN
+from spikgpt.annotator.reference_markers import ReferenceMarkers
+from spikgpt.evidence import Judged, MarkerEvidence, cluster_names, commonest
+
+POPULATION_SHARE = 0.25
+"""A cluster is an unknown population when at least this share of it is Unknown, and twice the expected rate, ..."""
+POPULATION_ALPHA = 0.001
+"""... and so many are less likely than this when each is Unknown with the expected rate."""
+POPULATION_MARKERS = 10
+
+DOUBLET_TOP = 0.1
+"""Cells with the highest doublet scores of each sample: a cluster should hold about its share of them ..."""
+DOUBLET_SHARE = 0.3
+"""... and is pointed out when this share of its own cells is among them."""
+BOTH_TYPES = 0.7
+"""A cluster that shows this share of the markers of two types, of at least `BOTH_MARKERS` each, may be doublets."""
+BOTH_MARKERS = 5
+OWN_MARKERS = 3
+"""A cluster with fewer markers of its own (twice the expression elsewhere, p_adj below 0.01) may be ambient RNA."""
+
+POPULATION_COLUMNS = (
+    "cluster",
+    "cells",
+    "unknown_cells",
+    "unknown_percent",
+    "expected_unknown",
+    "p_value",
+    "samples",
+    "cells_per_sample",
+    "nearest_type",
+    "nearest_percent",
+    "nearest_markers_found",
+    "nearest_markers_missing",
+    "markers",
+    "qc_flags",
+)
+
+
+def rejected(cells: pd.DataFrame) -> np.ndarray:
+    """Cells that are Unknown for what they are, bool (cells,): poor quality or genes are no sign of a new type."""
+    reasons = cells["spikgpt_unknown_reason"].astype(str)
+    unknown = cells["spikgpt_cell_type"].astype(str) == UNKNOWN
+    return (unknown & ~reasons.isin(["low_gene_match", "low_quality"])).to_numpy()
+
+
+def find_populations(cells: pd.DataFrame, unknown_rate: float) -> dict[str, float]:
+    """Clusters with far more rejected cells than the rate allows, and the p-value of each.
+
+    Where every cell belongs to a type of the reference, about ``unknown_rate`` of them are rejected, independently: the
+    upper tail of the binomial distribution tests each cluster, by Bonferroni over clusters. Cells of a batch are not
+    independent, and any shift makes the excess significant in a large cluster; hence the share that is asked for too.
+
+    Parameters
+    ----------
+    cells
+        See `spikgpt.tables.read_cohort`.
+    unknown_rate
+        Expected share of Unknown cells.
+    """
+    cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
+    rejects = rejected(cells)
+    names = cluster_names(cells)
+    found = {}
+    for name in names:
+        inside = cluster == name
+        size, unknown = int(inside.sum()), int(rejects[inside].sum())
+        p = float(binom.sf(unknown - 1, size, unknown_rate)) * len(names)
+        if unknown >= max(POPULATION_SHARE, 2 * unknown_rate) * size and p < POPULATION_ALPHA:
+            found[name] = p
+    return found
+
+
+def pairs_to_judge(populations: Mapping[str, float], reference: ReferenceMarkers) -> list[tuple[str, str]]:
+    """Every population with every type that has markers: it may show those of two at once."""
+    return [(name, of) for name in populations for of in reference.types]
+
+
+def unknown_populations(
+    cells: pd.DataFrame, populations: Mapping[str, float], markers: pd.DataFrame, judged: Judged, unknown_rate: float
+) -> pd.DataFrame:
+    """The table of the clusters that `find_populations` found.
+
+    Parameters
+    ----------
+    cells
+        See `spikgpt.tables.read_cohort`.
+    markers
+        See `spikgpt.markers.find_markers`.
+    judged
+        `spikgpt.evidence.judge_markers` of the pairs of `pairs_to_judge`; a pair may be missing.
+    unknown_rate
+        Expected share of Unknown cells.
+
+    Returns
+    -------
+    `POPULATION_COLUMNS`, by falling number of Unknown cells; no rows when there is none. samples is their number,
+    cells_per_sample `name=cells` by falling count; nearest_type is the commonest best match of the rejected cells;
+    qc_flags names what else could explain the cluster.
+    """
+    cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
+    rejects = rejected(cells)
+    doublet_like = _highest_doublet_scores(cells)
+    rows = []
+    for name, p in populations.items():
+        inside = cluster == name
+        size, unknown = int(inside.sum()), int(rejects[inside].sum())
+        nearest = commonest(cells.loc[inside & rejects, "spikgpt_best_match"])
+        per_sample = cells.loc[inside, "sample"].astype(str).value_counts()
+        per_sample = per_sample.sort_index().sort_values(ascending=False, kind="stable")
+        own = markers[markers["cluster"].astype(str) == name]
+        near = judged.get((name, nearest[0]))
+        flags = quality_flags(cells, inside, doublet_like)
+        flags += marker_flags(own, {of: found for (at, of), found in judged.items() if at == name})
+        rows.append(
+            (
+                name,
+                size,
+                unknown,
+                100 * unknown / size,
+                unknown_rate * size,
+                p,
+                int((per_sample > 0).sum()),
+                ", ".join(f"{s}={n}" for s, n in per_sample.items() if n),
+                *nearest,
+                ", ".join(near.found) if near else "",
+                ", ".join(near.missing) if near else "",
+                ", ".join(own["gene"].astype(str)[:POPULATION_MARKERS]),
+                "; ".join(flags),
+            )
+        )
+    rows.sort(key=lambda row: -row[2])
+    return pd.DataFrame(rows, columns=list(POPULATION_COLUMNS))
+
+
+def _highest_doublet_scores(cells: pd.DataFrame) -> pd.Series:
+    """1 for cells among the `DOUBLET_TOP` with the highest scores of their sample, 0 for others, NaN without a score.
+
+    By rank within the sample: Scrublet's scores of different samples are not on one scale. Predicted doublets are
+    gone by now; what is left of a cluster of doublets still scores high.
+    """
+    ranks = cells.groupby(cells["sample"].astype(str))["doublet_score"].rank(pct=True)
+    return (ranks > 1 - DOUBLET_TOP).astype(float).where(ranks.notna())
+
+
+def quality_flags(cells: pd.DataFrame, inside: np.ndarray, doublet_like: pd.Series) -> list[str]:
+    """What about a cluster's quality could pass for a new type, against all other cells."""
+    flags = []
+    mine, others = cells[inside], cells[~inside]
+    doublets = float(doublet_like[inside].mean())
+    if doublets >= DOUBLET_SHARE:
+        flags.append(
+            f"doublets: {100 * doublets:.0f} % of its cells are among the {100 * DOUBLET_TOP:.0f} % with the highest "
+            "doublet scores"
+        )
+    if len(others):
+        depth, usual = float(mine["total_counts"].median()), float(others["total_counts"].median())
+        if depth < 0.5 * usual:
+            flags.append(f"low depth: median {depth:.0f} counts against {usual:.0f}")
+        mito, usual_mito = float(mine["pct_counts_mt"].median()), float(others["pct_counts_mt"].median())
+        if mito > max(2 * usual_mito, 10):
+            flags.append(f"high mitochondrial share: median {mito:.0f} % against {usual_mito:.0f} %")
+    per_sample = mine["sample"].astype(str).value_counts()
+    if cells["sample"].nunique() > 1 and per_sample.iloc[0] > 0.95 * len(mine):
+        flags.append("nearly all cells from one sample")
+    return flags
+
+
+def marker_flags(own: pd.DataFrame, judged: Mapping[str, MarkerEvidence]) -> list[str]:
+    """What a cluster's genes say against a new type: none of its own, or those of two known types at once.
+
+    Parameters
+    ----------
+    own
+        The cluster's rows of markers.tsv.
+    judged
+        Type to `spikgpt.evidence.MarkerEvidence` in this cluster.
+    """
+    flags = []
+    strong = (own["log2fc"].astype(float) >= 1) & (own["p_adj"].astype(float) < 0.01)
+    if strong.sum() < OWN_MARKERS:
+        flags.append("hardly a marker of its own: ambient RNA or damaged cells")
+    both = [
+        (len(found.found) / found.tested, of)
+        for of, found in judged.items()
+        if found.tested >= BOTH_MARKERS and len(found.found) >= BOTH_TYPES * found.tested
+    ]
+    if len(both) > 1:
+        first, second = (of for _, of in sorted(both, key=lambda entry: (-entry[0], entry[1]))[:2])
+        flags.append(f"doublets: most markers of {first} and of {second} at once")
+    return flags
