@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bin"), str(Path(__file__).resolve().parent)]
 
-from spikgpt.cli import launch, parser, whole_file, write_json  # noqa: E402  (pins BLAS threads)
+from spikgpt.cli import launch, parser, whole_file  # noqa: E402  (pins BLAS threads)
 
 SEEDS = 3
 ABLATION_SPLITS = ("pbmc3k to pbmc4k", "Kang control to stimulated", "Baron libraries 1 and 2 to 3")
@@ -113,6 +113,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def write_figures(path: Path, figures: dict) -> None:
+    """As JSON, each of its ``rows`` on a line of its own."""
+    import json
+
+    head = json.dumps({name: value for name, value in figures.items() if name != "rows"}, indent=2, ensure_ascii=False)
+    rows = ",\n".join("    " + json.dumps(row, ensure_ascii=False, allow_nan=False) for row in figures["rows"])
+    with whole_file(path) as partial:
+        partial.write_text(f'{head[:-2]},\n  "rows": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+
+
 def rounded(value: object) -> object:
     return round(value, 5) if isinstance(value, float) else value
 
@@ -193,7 +203,7 @@ def main() -> None:
         if row["kind"] == "own" and row["left_out"] is None and row["seed"] == 0 and row["firing_rates"]
     ]
     columns = [name for name in rows[0] if name != "firing_rates"]
-    write_json(
+    write_figures(
         given.out / "annotator.json",
         {
             "scgpt": {"name": checkpoint.name, "sha256": checkpoint.sha256},

@@ -33,10 +33,10 @@ def render(figures: dict[str, Any]) -> str:
     return (
         "## Speed\n\n"
         f"`make bench-speed`: Baron's cells drawn with replacement ({figures['genes']:,} genes, "
-        f"{figures['types']} types), each count thinned ({100 * figures['kept']:.0f} % kept, binomial) and the embedding "
-        f"given noise ({number(figures['noise'], 1)} of each dimension's standard deviation), so that no two cells are equal. "
-        f"Seconds on the clock with {figures['cores']} cores, one method after the other; the embedding, which comes "
-        "before, is not in them.\n\n"
+        f"{figures['types']} types), each count thinned (binomial, {100 * figures['kept']:.0f} % kept) and noise "
+        f"added to the embedding ({number(figures['noise'], 1)} of each dimension's standard deviation), so that no "
+        f"two cells are equal. Seconds on the clock with {figures['cores']} cores, one method after the other; the "
+        "embedding, which comes before, is not in them.\n\n"
         + table(["method", "training, s", "annotating, s", "cells/s"], rows)
         + "\n"
         + table(["goal", "asked", "reached", "met"], aims)
