@@ -187,7 +187,7 @@ def small_figures():
         "minutes": 1.0,
         "not_run": ["SingleR: needs Rscript"],
         "failed": [],
-        "firing_rates": [{"split": section.BARON, "layers": {"mlp_lif": 0.125}}],
+        "firing_rates": [{"split": section.BARON, "layers": {"mlp_lif": 0.125}, "energy": {"linear": 0.5}}],
         "columns": list(rows[0]),
         "rows": [list(row.values()) for row in rows],
     }
@@ -226,6 +226,7 @@ def test_page_has_every_section_that_has_figures(small_figures, tmp_path):
     page = write_docs.page(tmp_path)
     assert "Not run here: SingleR: needs Rscript." in page
     assert "12.5 %" in page
+    assert "| Baron libraries 1 and 2 to 3 | 0.5 |" in page
     assert "## Speed" not in page
     seconds = {"train_seconds": 100.0, "annotate_seconds": 10.0, "cells_per_second": 2000.0}
     speed = {"cores": 2, "train_cells": 10, "annotate_cells": 20, "genes": 5, "types": 2, "kept": 0.8, "noise": 0.1}

@@ -60,7 +60,7 @@ def run(job: Job) -> dict:
     if left_out is not None:
         reference = reference[split.reference.labels != left_out]
         split = split.without(left_out)
-    answer = METHODS[method].run(Task(split, reference, query, seed))
+    answer = METHODS[method].run(Task(split, reference, query, seed, left_out is None))
     known = set(split.reference.labels)
     row = {
         "family": family(name),
@@ -76,6 +76,7 @@ def run(job: Job) -> dict:
         "cells_per_second": len(answer.best) / max(answer.predict_seconds, 1e-9),
         "embedding_weight": None,
         "firing_rates": None,
+        "architecture": None,
     }
     return row | answer.notes
 
@@ -98,6 +99,25 @@ def plan(splits: list, seeds: int, methods: list[str], whole: bool, left_out: bo
     cells = {split.name: len(split.reference.labels) for split in splits}
     slow = {"own": 2, "part": 2}
     return sorted(jobs, key=lambda job: -slow.get(METHODS[job[2]].kind, 1) * cells[job[0]])
+
+
+def energy(architecture: dict, rates: dict[str, float]) -> dict[str, float] | None:
+    """Theoretical microjoules of one cell: the head, others like it, and scGPT as published; None where not told."""
+    from importlib.util import find_spec
+
+    if find_spec("spikgpt.annotator.energy") is None:
+        return None
+    from spikgpt.annotator import energy as costs
+    from spikgpt.annotator.spiking import Architecture
+
+    shape = Architecture(**architecture)
+    operations = {
+        "spiking Transformer": costs.spiking(shape, rates),
+        "non-spiking Transformer": costs.transformer(shape),
+        "linear": costs.linear(shape),
+        "scGPT, 12 layers of 512, 1200 tokens": costs.scgpt(costs.ScGPTShape(12, 512, 512), 1200),
+    }
+    return {name: one.microjoules for name, one in operations.items()}
 
 
 def versions() -> dict[str, str]:
@@ -198,11 +218,15 @@ def main() -> None:
     order = {name: number for number, name in enumerate(METHODS)}
     rows.sort(key=lambda row: (row["family"], row["split"], row["left_out"] or "", order[row["method"]], row["seed"]))
     rates = [
-        {"split": row["split"], "layers": row["firing_rates"]}
+        {
+            "split": row["split"],
+            "layers": row["firing_rates"],
+            "energy": energy(row["architecture"], row["firing_rates"]),
+        }
         for row in rows
         if row["kind"] == "own" and row["left_out"] is None and row["seed"] == 0 and row["firing_rates"]
     ]
-    columns = [name for name in rows[0] if name != "firing_rates"]
+    columns = [name for name in rows[0] if name not in ("firing_rates", "architecture")]
     write_figures(
         given.out / "annotator.json",
         {

@@ -82,10 +82,14 @@ def train(
         )[0]
 
 
-def spikgpt(task: Task, **how: bool | str | int | float) -> Answer:
-    """Train on the reference and annotate the query; ``how`` as in `train`."""
+def spikgpt(task: Task, table: bool = True, **how: bool | str | int | float) -> Answer:
+    """Train on the reference and annotate the query; ``how`` as in `train`.
+
+    Seconds are told of whole references alone, and there training is complete, its table included.
+    """
     start = time.process_time()
-    annotator = train(reference_of(task.split.reference, task.reference_embedding), task.seed, **how)
+    reference = reference_of(task.split.reference, task.reference_embedding)
+    annotator = train(reference, task.seed, table=table and task.whole, **how)
     trained = time.process_time()
     query = task.split.query
     table, said = annotator.annotate(query.counts, query.genes, task.query_embedding, list(query.barcodes), RATE)
@@ -100,5 +104,6 @@ def spikgpt(task: Task, **how: bool | str | int | float) -> Answer:
         {
             "embedding_weight": annotator.mixture.weight,
             "firing_rates": said["firing_rates"],
+            "architecture": annotator.config["architecture"],
         },
     )

@@ -16,12 +16,16 @@ RATE = 0.05
 
 @dataclass
 class Task:
-    """A split with the scGPT embeddings of both sides ``(cells, embedding_size)``, and a seed."""
+    """A split with the scGPT embeddings of both sides ``(cells, embedding_size)``, and a seed.
+
+    ``whole``: no type was left out of the reference.
+    """
 
     split: Split
     reference_embedding: Floats32
     query_embedding: Floats32
     seed: int
+    whole: bool
 
 
 @dataclass

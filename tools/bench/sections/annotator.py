@@ -349,14 +349,23 @@ def types_left_out(frame: pd.DataFrame) -> str:
 
 
 def rates(figures: dict[str, Any]) -> str:
-    """Mean firing rate of each layer."""
+    """Mean firing rate of each layer, and the energy that follows from it."""
     if not figures["firing_rates"]:
         return ""
     layers = list(dict.fromkeys(layer for one in figures["firing_rates"] for layer in one["layers"]))
     rows = [[one["split"], *(percent(one["layers"].get(layer)) for layer in layers)] for one in figures["firing_rates"]]
-    return "### Firing rates\n\nSpikes per neuron and time step while annotating the query, first seed.\n\n" + table(
-        ["split", *(f"`{layer}`" for layer in layers)], rows
-    )
+    text = "### Firing rates\n\nSpikes per neuron and time step while annotating the query, first seed.\n\n"
+    text += table(["split", *(f"`{layer}`" for layer in layers)], rows)
+    costs = [(one["split"], one["energy"]) for one in figures["firing_rates"] if one["energy"]]
+    if costs:
+        heads = list(costs[0][1])
+        text += (
+            "\n### Energy\n\nTheoretical microjoules for one cell: 4.6 pJ a multiply-accumulate and 0.9 pJ an "
+            "accumulate (45 nm), with the firing rates above and without memory. The head runs on scGPT's embedding, "
+            "whose own cost stands in the last column. No claim about a CPU or GPU follows from it.\n\n"
+            + table(["split", *heads], [[split, *(f"{cost[head]:,.3g}" for head in heads)] for split, cost in costs])
+        )
+    return text
 
 
 def render(figures: dict[str, Any]) -> str:
