@@ -17,6 +17,7 @@ from scipy import sparse
 from torch import Tensor
 
 from spikgpt.errors import UserError
+from spikgpt.genes import Spelling
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
 from spikgpt.scgpt.tokens import CellTokens, cell_generator, check_counts, tokenise
@@ -126,7 +127,9 @@ class Embedder:
         self.model = model.to(self.device)
         if self.precision == "bf16":
             checkpoint.model.to_bfloat16()
-        self.gene_tokens = np.array([checkpoint.vocabulary.get(symbol, -1) for symbol in symbols], dtype=np.int64)
+        spelling = Spelling(checkpoint.vocabulary)
+        names = [spelling.of(symbol) for symbol in symbols]
+        self.gene_tokens = np.array([checkpoint.vocabulary.get(name or "", -1) for name in names], dtype=np.int64)
         special = [checkpoint.cls_token, checkpoint.pad_token]
         self.gene_tokens[np.isin(self.gene_tokens, special)] = -1
         self.sample, self.max_tokens, self.seed = sample, max_tokens, seed

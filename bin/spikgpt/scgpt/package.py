@@ -93,9 +93,9 @@ def import_scgpt() -> types.ModuleType:
 class PackageModel(nn.Module):
     """scgpt's ``TransformerModel`` with the arguments and the result of `spikgpt.scgpt.model.ScGPT`."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, tokens: Tensor, values: Tensor, padding: Tensor | None = None) -> Tensor:
         if padding is None:
