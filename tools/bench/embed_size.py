@@ -31,7 +31,7 @@ def main() -> None:
         script = [sys.executable, ROOT / "bin" / "embed_scgpt.py", "--sample", sample, "--h5ad", file.resolve()]
         span = ["--scgpt-model", CHECKPOINT, "--start", 0, "--end", cells]
         cost = measured([*script, *span], cwd=args.work)
-        del cost["log"]
+        del cost["output"]
         stats = json.loads((args.work / f"{sample}.000000000.embedding.json").read_text())
         return {"cells": cells, "tokens_mean": stats["tokens_mean"], **cost}
 

@@ -3,12 +3,14 @@
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def machine() -> dict[str, Any]:
@@ -27,7 +29,7 @@ def machine() -> dict[str, Any]:
 
 
 def measured(command: list[str | Path], **settings: Any) -> dict[str, Any]:
-    """Run a command; its standard error, wall and CPU seconds, and the peak memory of the largest of its processes.
+    """Run a command; its standard output, wall and CPU seconds, and the peak memory of the largest of its processes.
 
     Raises
     ------
@@ -35,17 +37,28 @@ def measured(command: list[str | Path], **settings: Any) -> dict[str, Any]:
         It failed; its messages go to standard error.
     """
     started = time.monotonic()
-    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True, **settings)
-    assert process.stderr is not None
-    lines = list(process.stderr)
-    _pid, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.PIPE, stderr=messages, text=True, **settings
+        )
+        assert process.stdout is not None
+        output = process.stdout.read()
+        usage = _ended(process, messages)
     wall = time.monotonic() - started
-    if status:
-        sys.stderr.writelines(lines)
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
     return {
-        "log": lines,
+        "output": output,
         "wall_s": round(wall, 2),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_rss_mib": round(usage.ru_maxrss / 1024),
     }
+
+
+def _ended(process: "subprocess.Popen[str]", messages: IO[str]) -> resource.struct_rusage:
+    """What a process and those it waited for used, when it has ended well."""
+    _pid, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if status:
+        messages.seek(0)
+        sys.stderr.write(messages.read())
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return usage
