@@ -19,7 +19,7 @@ import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is
 # isort: split
 import numpy as np  # noqa: E402
 from evaluate_mini import read_cells, transfer  # noqa: E402
-from measure import machine  # noqa: E402
+from measure import machine, store  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import sparse  # noqa: E402
 from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
@@ -96,7 +96,7 @@ def main() -> None:
             results.append(result)
             print(json.dumps(result), file=sys.stderr)
     content = {"machine": machine(), "checkpoint_sha256": checkpoint.sha256, "averaged": AVERAGED, "results": results}
-    args.out.write_text(json.dumps(content, indent=2) + "\n")
+    store(args.out, "bins", content)
 
 
 if __name__ == "__main__":

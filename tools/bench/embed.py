@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "bin"))
 import anndata  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from measure import machine, measured  # noqa: E402
+from measure import machine, measured, store  # noqa: E402
 from spikgpt.scgpt.model import ScGPT  # noqa: E402
 
 TOKENS = 60_697
@@ -99,8 +99,7 @@ def main() -> None:
             result["memory_ratio"] = round(result["peak_rss_mib"] / theirs["peak_rss_mib"], 2)
             print(f"{size}, {way}: {result['speed_ratio']} x embed_data's speed, {result['memory_ratio']} x its memory")
     content = {"machine": machine(), "cores_used": args.cores, "results": results}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(content, indent=2) + "\n")
+    store(args.out, "package", content)
 
 
 if __name__ == "__main__":

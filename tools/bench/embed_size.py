@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from measure import machine, measured
+from measure import machine, measured, store
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "assets" / "scgpt-mini"
@@ -20,7 +20,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--cells", type=Path, required=True, help="h5ad with raw counts in X")
     made.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    made.add_argument("--depth", type=int, default=1000, help="counts per cell")
+    made.add_argument("--depth", type=int, default=500, help="counts per cell")
     made.add_argument("--work", type=Path, required=True, help="folder for files of up to 1 GB")
     made.add_argument("--out", type=Path, required=True, help="JSON; sizes that it holds already are not run again")
     args = made.parse_args()
@@ -35,7 +35,8 @@ def main() -> None:
         stats = json.loads((args.work / f"{sample}.000000000.embedding.json").read_text())
         return {"cells": cells, "tokens_mean": stats["tokens_mean"], **cost}
 
-    runs = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
+    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    runs = before.get("size", {}).get("runs", [])
     for size in args.sizes:
         if any(run["cells"] == size for run in runs):
             continue
@@ -51,7 +52,7 @@ def main() -> None:
         print(json.dumps(run), file=sys.stderr)
         runs = sorted([*runs, run], key=lambda run: run["cells"])
         result = {"machine": machine(), "depth": args.depth, "threads": 1, "runs": runs}
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+        store(args.out, "size", result)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""What every benchmark here tells beside its numbers: the machine, and what a command cost."""
+"""What benchmarks of single steps share: the machine in words, what a command cost, and where results go."""
 
+import json
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 
 def machine() -> dict[str, Any]:
@@ -28,7 +27,28 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measured(command: list[str | Path], **settings: Any) -> dict[str, Any]:
+def store(path: Path, part: str, content: dict[str, Any]) -> None:
+    """Put a part of the results into a JSON file, beside the other parts that it holds."""
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures[part] = content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+# run between this process and the command: Linux counts the memory of the process that forks as the child's own
+BETWEEN = """
+import json, resource, subprocess, sys, time
+started = time.monotonic()
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+cost = {"wall_s": round(time.monotonic() - started, 2), "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+        "peak_rss_mib": round(used.ru_maxrss / 1024)}
+json.dump(cost, open(sys.argv[1], "w"))
+sys.exit(code)
+"""
+
+
+def measured(command: list[Any], **settings: Any) -> dict[str, Any]:
     """Run a command; its standard output, wall and CPU seconds, and the peak memory of the largest of its processes.
 
     Raises
@@ -36,29 +56,10 @@ def measured(command: list[str | Path], **settings: Any) -> dict[str, Any]:
     subprocess.CalledProcessError
         It failed; its messages go to standard error.
     """
-    started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=messages, text=True, **settings
-        )
-        assert process.stdout is not None
-        output = process.stdout.read()
-        usage = _ended(process, messages)
-    wall = time.monotonic() - started
-    return {
-        "output": output,
-        "wall_s": round(wall, 2),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_rss_mib": round(usage.ru_maxrss / 1024),
-    }
-
-
-def _ended(process: "subprocess.Popen[str]", messages: IO[str]) -> resource.struct_rusage:
-    """What a process and those it waited for used, when it has ended well."""
-    _pid, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if status:
-        messages.seek(0)
-        sys.stderr.write(messages.read())
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return usage
+    with tempfile.NamedTemporaryFile("r") as cost:
+        words = [sys.executable, "-I", "-S", "-c", BETWEEN, cost.name, *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, **settings)
+        if done.returncode:
+            sys.stderr.write(done.stderr)
+            raise subprocess.CalledProcessError(done.returncode, command)
+        return {"output": done.stdout, **json.load(cost)}
