@@ -223,6 +223,19 @@ def test_command_line(tmp_path: Path, checkpoint, cells: ad.AnnData) -> None:
     }  # fmt: skip
 
 
+def test_a_run_that_fails_leaves_nothing(script, tmp_path: Path, cells: ad.AnnData) -> None:
+    counts = cells.layers["counts"].astype(np.float32)
+    counts.data[counts.indptr[40]] = -1
+    broken = ad.AnnData(obs=cells.obs, var=cells.var, layers={"counts": counts})
+    broken.write_h5ad(tmp_path / "s.h5ad")
+    done = script("embed_scgpt.py", "--sample", "s", "--h5ad", "s.h5ad", "--scgpt-model", MINI,
+                  "--start", "0", "--end", "60", "--max-genes", "16")  # fmt: skip
+    assert done.returncode == 65
+    assert "SpikGPT stopped: The counts hold a value that no count can have." in done.stderr
+    assert "cell cell40" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5ad"]
+
+
 def test_ranges_and_blocks(tmp_path: Path, checkpoint, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     cells.write_h5ad(tmp_path / "s.h5ad")
     counts = CountsFile(tmp_path / "s.h5ad")

@@ -111,6 +111,12 @@ def test_mini_equals_the_package(package_python: Path, cells: ad.AnnData, tmp_pa
 def test_full_size_equals_the_package(package_python: Path, full_size: Path, cells: ad.AnnData, tmp_path: Path) -> None:
     checkpoint = check_against_package(package_python, full_size, cells[::3].copy(), tmp_path)
     assert len(checkpoint.model.transformer_encoder.layers) == 12
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return
+    counts, barcodes = sparse.csr_matrix(cells[:2].X), list(cells.obs_names[:2])
+    wanted = Embedder(checkpoint, list(cells.var_names), sample="s", precision="fp32").embed(counts, barcodes)
+    made = Embedder(checkpoint, list(cells.var_names), sample="s", precision="bf16").embed(counts, barcodes)
+    assert 0 < np.abs(made - wanted).max() <= 5e-3
 
 
 def test_backend_package(package_python: Path, cells: ad.AnnData, tmp_path: Path) -> None:
