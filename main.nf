@@ -24,10 +24,10 @@ def helpText() {
     return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
 }
 
-// Content of the Python package behind bin/. Nextflow hashes the scripts that a task calls, not the
+// Content of the Python package behind bin/, its tables too. Nextflow hashes the scripts that a task calls, not the
 // package they import: with this in every task's meta, -resume runs again what changed code would do.
 def codeVersion() {
-    def sources = files("${projectDir}/bin/spikgpt/**.py").sort { source -> source.toString() }
+    def sources = files("${projectDir}/bin/spikgpt/**.{py,tsv}").sort { source -> source.toString() }
     return sources.collect { source -> source.text }.join('\n').digest('SHA-256')
 }
 
@@ -110,7 +110,9 @@ workflow {
         options,
     )
 
+    // a tool that a task did not use has no version
     ch_versions = channel.topic('versions')
+        .filter { _process, _tool, version -> version }
         .map { process, tool, version -> [process.tokenize(':').last(), "    ${tool}: ${version}".toString()] }
         .unique()
         .groupTuple()

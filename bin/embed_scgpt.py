@@ -15,46 +15,55 @@ def main() -> None:
         "--max-genes", type=int, default=1200, help="longest sequence, <cls> included (max_length of embed_data)"
     )
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--backend", choices=("spikgpt", "package"), default="spikgpt", help="whose forward pass")
+    made.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     made.add_argument("--threads", type=int, default=1, help="cells worked on at a time, on a CPU")
     args = made.parse_args()
 
-    import numpy as np
+    from numpy.lib import format as npy
     from spikgpt.scgpt.checkpoint import read_checkpoint
-    from spikgpt.scgpt.embed import embed_file
-    from spikgpt.scgpt.tissue import looks_unfamiliar, read_profile
+    from spikgpt.scgpt.embed import CountsFile, Embedder, embed_rows
+    from spikgpt.scgpt.tissue import outside_cells, read_profile
 
     checkpoint = read_checkpoint(args.scgpt_model)
-    embedding = embed_file(
-        checkpoint, args.h5ad, sample=args.sample, start=args.start, end=args.end, max_tokens=args.max_genes,
-        seed=args.seed, device=args.device, threads=args.threads,
-    )  # fmt: skip
     profile = read_profile(args.scgpt_model)
-    outside = None if profile is None else looks_unfamiliar(embedding.cells, profile)[1]
-
+    counts = CountsFile(args.h5ad)
+    embedder = Embedder(
+        checkpoint, counts.symbols, sample=args.sample, max_tokens=args.max_genes, seed=args.seed,
+        device=args.device, precision=args.precision, backend=args.backend, threads=args.threads,
+    )  # fmt: skip
+    cells, outside = args.end - args.start, 0
     part = f"{args.sample}.{args.start:09d}.embedding"
     with whole_file(f"{part}.npy") as partial, partial.open("wb") as file:
-        np.save(file, embedding.cells, allow_pickle=False)
+        # what np.save writes, a block of cells in memory at a time
+        header = {"descr": "<f4", "fortran_order": False, "shape": (cells, checkpoint.width)}
+        npy.write_array_header_1_0(file, header)
+        for block in embed_rows(embedder, counts, args.start, args.end):
+            file.write(block.astype("<f4", copy=False).tobytes())
+            outside += 0 if profile is None else int(outside_cells(block, profile).sum())
     write_json(
         f"{part}.json",
         {
             "sample": args.sample,
             "start": args.start,
             "end": args.end,
-            "cells": args.end - args.start,
+            "cells": cells,
             "scgpt_sha256": checkpoint.sha256,
             "scgpt_name": checkpoint.name,
             "bundled": checkpoint.bundled,
             "width": checkpoint.width,
             "max_genes": args.max_genes,
             "seed": args.seed,
+            "backend": args.backend,
+            "precision": embedder.precision,
             "device": args.device,
-            "genes": embedding.genes,
-            "genes_known": embedding.genes_known,
-            "tokens_mean": round(embedding.tokens_mean, 3),
-            "truncated_cells": embedding.truncated_cells,
-            "cells_without_genes": embedding.cells_without_genes,
-            "unfamiliar_fraction": None if outside is None else round(outside, 6),
+            "genes": counts.genes,
+            "genes_known": embedder.genes_known,
+            "tokens_mean": round(embedder.tokens_mean, 3),
+            "truncated_cells": embedder.truncated_cells,
+            "cells_without_genes": embedder.cells_without_genes,
+            "unfamiliar_fraction": None if profile is None else round(outside / cells, 6) if cells else 0.0,
         },
     )
 

@@ -1,13 +1,14 @@
-"""Gene names: Ensembl ids and symbols into one set of symbols, and how well they fit a vocabulary.
+"""Gene names: Ensembl ids, old and new symbols into one set of symbols, and how well they fit a vocabulary.
 
-Ids are turned into symbols by the GENCODE v44 table that the CellTypist package carries; nothing is
+Current symbols, previous ones and aliases come from HGNC (`gene_names.tsv` beside this file); ids that HGNC
+does not name get their symbol from the GENCODE v44 table that the CellTypist package carries. Nothing is
 looked up over the network. Case is never changed: `Cd3d` is mouse, and stays unknown to a human model.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import distribution
@@ -19,10 +20,14 @@ from scipy import sparse
 
 from spikgpt.errors import UserError
 
-TABLE = "GENCODE v44"
+TABLE = "HGNC and GENCODE v44"
+HGNC = Path(__file__).with_name("gene_names.tsv")
+"""Made by tools/genes/make_table.py; its first lines tell source, date and licence."""
 ENSEMBL_GENE = re.compile(r"^ENS[A-Z]{0,4}G\d{11}(?:\.\d+)?(?:_PAR_Y)?$")
 """An Ensembl gene id of any vertebrate, with or without a version."""
 TRANSCRIPT = re.compile(r"^(?:ENS[A-Z]{0,4}T\d{11}|[NX][MR]_\d+)(?:\.\d+)?$")
+PROBE = re.compile(r"^(?:\d+(?:_[a-z])?_at|\d+_[sx]_at|AFFX-.*|ILMN_\d+|A_\d+_P\d+|cg\d{8})$")
+"""Probe ids of Affymetrix, Illumina and Agilent arrays."""
 BOTH_IN_ONE = re.compile(r"^(?:(?P<symbol>.+)[_|])?(?P<id>ENS[A-Z]{0,4}G\d{11})(?:\.\d+)?(?:[_|](?P<after>.+))?$")
 """`CD3D_ENSG00000167286` and `ENSG00000167286.1|CD3D`, as some exporters join the two names."""
 MITOCHONDRIAL = re.compile(r"^MT-", re.IGNORECASE)
@@ -36,6 +41,59 @@ SPECIES = {
     "ENSMFAG": "cynomolgus macaque", "ENSSSCG": "pig", "ENSGALG": "chicken", "ENSBTAG": "cow",
     "ENSPTRG": "chimpanzee", "ENSCAFG": "dog", "ENSOCUG": "rabbit", "ENSXETG": "frog", "ENSCJAG": "marmoset",
 }  # fmt: skip
+
+
+@dataclass
+class HumanGene:
+    """A gene as HGNC names it now, and the older names that mean no other gene."""
+
+    symbol: str
+    gene_id: str
+    previous: list[str]
+    aliases: list[str]
+
+
+@lru_cache(maxsize=1)
+def human_genes() -> dict[str, HumanGene]:
+    """The genes with an Ensembl id that HGNC names, by current symbol."""
+    with HGNC.open(encoding="utf-8") as file:
+        lines = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+    return {
+        symbol: HumanGene(
+            symbol, gene_id, previous.split("|") if previous else [], aliases.split("|") if aliases else []
+        )
+        for symbol, gene_id, previous, aliases in lines[1:]
+    }
+
+
+@lru_cache(maxsize=1)
+def _by_name() -> tuple[dict[str, HumanGene], dict[str, HumanGene], dict[str, HumanGene]]:
+    """HGNC's genes by Ensembl id, by previous symbol and by alias."""
+    genes = human_genes().values()
+    return (
+        {gene.gene_id: gene for gene in genes},
+        {name: gene for gene in genes for name in gene.previous},
+        {name: gene for gene in genes for name in gene.aliases},
+    )
+
+
+class Spelling:
+    """How a model's vocabulary spells the genes: some by symbols that are no longer current (IL8, SEPT4)."""
+
+    def __init__(self, vocab: Collection[str]) -> None:
+        self.vocab = vocab
+
+    def of(self, symbol: str) -> str | None:
+        """The vocabulary's name for a gene, given by its current symbol; None when it has none.
+
+        Where it lacks the symbol itself: the first of the gene's previous symbols that it has, else the
+        first alias.
+        """
+        if symbol in self.vocab:
+            return symbol
+        gene = human_genes().get(symbol)
+        older = () if gene is None else (*gene.previous, *gene.aliases)
+        return next((name for name in older if name in self.vocab), None)
 
 
 @lru_cache(maxsize=1)
@@ -111,6 +169,17 @@ def plain_id(name: str) -> str:
     return name.split(".")[0].removesuffix("_PAR_Y") if ENSEMBL_GENE.match(name) else ""
 
 
+def current_symbol(gene_id: str, name: str, vocab: Collection[str]) -> str:
+    """The current symbol of a gene by its id, "" when no table has that; without an id by its name (see `unify`)."""
+    by_id, by_previous, by_alias = _by_name()
+    if gene_id:
+        gene = by_id.get(gene_id)
+        return gene.symbol if gene else symbol_of_id().get(gene_id, "")
+    gene = by_previous.get(name) or (None if name in vocab else by_alias.get(name))
+    # GENCODE may still give another gene this name, and then it says nothing
+    return gene.symbol if gene and id_of_symbol().get(name, gene.gene_id) == gene.gene_id else name
+
+
 @dataclass
 class GeneNames:
     """One symbol and one id (or "") for every row of names, and what was done to get there."""
@@ -140,12 +209,14 @@ def unify(
 
     Notes
     -----
-    A gene with a known id takes the table's symbol if the model knows that one, else the file's symbol
-    if the model knows it, else the table's: so the same gene gets the same symbol whether a sample
-    brings ids, old symbols or new ones. A gene without an id keeps the file's symbol. An id that is
-    not in the table stays as it is when the file has no symbol for it.
+    A gene with a known id takes the current symbol of that id. It keeps the file's symbol where the model
+    knows only that one, by none of the gene's names. A name without an id is replaced by the current symbol
+    when it is a previous symbol of one gene; when it is an alias of one gene, only if the model does not know
+    it as it is, for aliases are looser. Otherwise it stays. So the same gene gets the same symbol whether a
+    sample brings ids, old symbols or new ones. An id that no table has stays as it is when the file has no
+    symbol for it.
     """
-    table, ids_by_symbol = symbol_of_id(), id_of_symbol()
+    ids_by_symbol, spelling = id_of_symbol(), Spelling(vocab)
     symbols: list[str] = []
     ids: list[str] = []
     from_ids = renamed = 0
@@ -157,11 +228,11 @@ def unify(
             gene_id, name = gene_id or plain_id(name), ""
         elif joined := BOTH_IN_ONE.match(name):
             gene_id, name = gene_id or joined["id"], joined["symbol"] or joined["after"] or ""
-        current = table.get(gene_id, "")
+        current = current_symbol(gene_id, name, vocab)
         if not name:
             symbol = current or gene_id
             from_ids += bool(current)
-        elif current and current != name and (current in vocab or name not in vocab):
+        elif current and current != name and (spelling.of(current) or name not in vocab):
             symbol = current
             renamed += 1
         else:
@@ -169,7 +240,8 @@ def unify(
         if not symbol:
             blank.append(row)
         symbols.append(symbol)
-        ids.append(gene_id or ids_by_symbol.get(symbol, ""))
+        known = human_genes().get(symbol)
+        ids.append(gene_id or ids_by_symbol.get(symbol, "") or (known.gene_id if known else ""))
     if blank:
         raise UserError(
             f"{len(blank)} genes have no name.",
@@ -182,7 +254,7 @@ def unify(
     if from_ids:
         messages.append(f"{from_ids} of {len(symbols)} genes were named by Ensembl id; symbols from {TABLE}.")
     if renamed:
-        messages.append(f"{renamed} genes took the symbol that {TABLE} has for their Ensembl id.")
+        messages.append(f"{renamed} genes had an older symbol and took the current one ({TABLE}).")
     return GeneNames(symbols, ids, f"Ensembl ids by {TABLE}" if from_ids > len(symbols) / 2 else "file", messages)
 
 
@@ -249,13 +321,15 @@ def match(symbols: Sequence[str], gene_totals: np.ndarray, vocab: frozenset[str]
     gene_totals
         Counts per gene, summed over cells; shape (genes,).
     """
-    known = np.fromiter((s in vocab for s in symbols), dtype=bool, count=len(symbols))
+    spelling = Spelling(vocab)
+    names = [spelling.of(symbol) for symbol in symbols]
+    known = np.fromiter((name is not None for name in names), dtype=bool, count=len(symbols))
     seen = gene_totals > 0
     total = float(gene_totals.sum())
     return GeneMatch(
         genes=float(known[seen].mean()) if seen.any() else 0.0,
         counts=float(gene_totals[known].sum()) / total if total else 0.0,
-        vocabulary=float(known.sum()) / len(vocab) if vocab else 0.0,
+        vocabulary=len({name for name in names if name}) / len(vocab) if vocab else 0.0,
     )
 
 
@@ -272,7 +346,8 @@ def check_match(
     if found.best >= at_least:
         return found
     order = np.argsort(-gene_totals, kind="stable")
-    unmatched = [symbols[i] for i in order if symbols[i] not in vocab]
+    spelling = Spelling(vocab)
+    unmatched = [symbols[i] for i in order if spelling.of(symbols[i]) is None]
     raise UserError(
         "The genes of this matrix are not those the scGPT checkpoint knows.",
         where=where,
@@ -307,6 +382,8 @@ def guess_why(unmatched: Sequence[str], gene_ids: Sequence[str], vocab: frozense
     title = [n for n in unmatched if re.match(r"^(mt-)?[A-Z][a-z0-9]", n) and n.upper() in upper]
     if len(title) > 0.3 * len(unmatched):
         return "These look like mouse (or rat) gene symbols: this pipeline annotates human cells."
+    if most(PROBE, unmatched):
+        return "These are ids of array probes: this pipeline reads single-cell counts by gene."
     if most(re.compile(r"^[0-9]+$"), unmatched):
         return "These are numbers: Entrez ids, or row numbers where gene names should be."
     if most(re.compile(r"^[ACGT]{8,}(-\d+)?$"), unmatched):

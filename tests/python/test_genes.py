@@ -7,10 +7,13 @@ import pytest
 from scipy import sparse
 from spikgpt.errors import UserError
 from spikgpt.genes import (
+    HGNC,
     GeneNames,
+    Spelling,
     check_match,
     guess_why,
     haemoglobin_genes,
+    human_genes,
     match,
     mitochondrial_genes,
     ribosomal_genes,
@@ -47,12 +50,66 @@ def test_any_naming_gives_the_same_genes(names, ids):
     assert genes.gene_ids == [CD3D, MS4A1]
 
 
+def test_hgnc_names():
+    genes = human_genes()
+    assert len(genes) > 39_000
+    assert genes["CXCL8"].gene_id == "ENSG00000169429"
+    assert "IL8" in genes["CXCL8"].previous
+    # a name says nothing when it is a gene's current symbol, or meant several
+    older = [name for gene in genes.values() for name in (*gene.previous, *gene.aliases)]
+    assert len(older) == len(set(older))
+    assert not set(older) & genes.keys()
+    head = HGNC.read_text(encoding="utf-8").splitlines()[:3]
+    assert "licence CC0" in head[1]
+    assert "sha256 " in head[2]
+
+
+@pytest.mark.parametrize("vocab", [{"TENT5C"}, {"FAM46C"}, {"FAM46C", "TENT5C"}, set()])
+@pytest.mark.parametrize("ids", [[TENT5C], None])
+@pytest.mark.parametrize("name", ["FAM46C", "TENT5C", TENT5C])
+def test_a_gene_has_one_symbol_whatever_the_file_calls_it(vocab, ids, name):
+    genes = unify([name], frozenset(vocab), ids)
+    assert (genes.symbols, genes.gene_ids) == (["TENT5C"], [TENT5C])
+    spelled = Spelling(frozenset(vocab)).of("TENT5C")
+    assert spelled == ("TENT5C" if "TENT5C" in vocab else "FAM46C" if vocab else None)
+
+
 @pytest.mark.parametrize(
-    ("vocab", "symbol"),
-    [({"TENT5C"}, "TENT5C"), ({"FAM46C"}, "FAM46C"), ({"FAM46C", "TENT5C"}, "TENT5C"), (set(), "TENT5C")],
+    ("name", "vocab", "symbol"),
+    [
+        ("IL8", {"CXCL8"}, "CXCL8"),
+        ("IL8", {"IL8"}, "CXCL8"),
+        ("SEPT4", {"SEPT4"}, "SEPTIN4"),
+        # an alias is followed where the model does not know it as it is
+        ("GCP1", {"CXCL8"}, "CXCL8"),
+        ("GCP1", {"GCP1"}, "GCP1"),
+        ("MARC1", set(), "MTARC1"),
+        # a current symbol is not touched
+        ("CD3D", set(), "CD3D"),
+        # names that several genes had
+        ("NAP1", {"CXCL8"}, "NAP1"),
+        ("il8", {"IL8"}, "il8"),
+    ],
 )
-def test_an_old_symbol_stays_only_where_the_model_knows_no_other(vocab, symbol):
-    assert unify(["FAM46C"], frozenset(vocab), [TENT5C]).symbols == [symbol]
+def test_previous_symbols_and_aliases(name, vocab, symbol):
+    assert unify([name], frozenset(vocab)).symbols == [symbol]
+
+
+def test_a_symbol_that_only_the_model_and_the_file_know_stays():
+    clone = "RP11-34P13.7"
+    assert unify([clone], frozenset({clone}), ["ENSG00000238009"]).symbols == [clone]
+    assert unify([clone], frozenset(), ["ENSG00000238009"]).symbols == ["ENSG00000238009"]
+
+
+def test_old_spellings_of_the_model_count_as_matched():
+    found = match(["CXCL8", "SEPTIN4", "MADEUP"], np.array([6, 3, 1]), frozenset({"IL8", "SEPT4", "CD3D", "CD4"}))
+    assert (found.genes, found.counts, found.vocabulary) == (pytest.approx(2 / 3), 0.9, 0.5)
+
+
+def test_duplicates_of_one_gene_are_summed():
+    genes = unify(["IL8", "CXCL8", "ENSG00000169429.13"], frozenset({"IL8"}))
+    summed, symbols, ids, _messages = sum_duplicates(sparse.csr_matrix(np.int32([[1, 2, 4]])), genes)
+    assert (symbols, ids, summed.toarray().tolist()) == (["CXCL8"], ["ENSG00000169429"], [[7]])
 
 
 def test_unknown_ids_and_symbols_stay():
@@ -120,6 +177,8 @@ def test_human_matrices_pass_with_any_model(vocab, symbols):
         ([f"ENSABCG{i:011d}" for i in range(5000)], "Ensembl ids of another species"),
         ([f"ENST{i:011d}.1" for i in range(5000)], "transcripts"),
         ([f"NM_{i:06d}" for i in range(5000)], "transcripts"),
+        ([f"{200_000 + i}_s_at" for i in range(5000)], "array probes"),
+        ([f"ILMN_{i:07d}" for i in range(5000)], "array probes"),
         ([str(i) for i in range(5000)], "numbers"),
         (["".join(np.random.default_rng(i).choice(list("ACGT"), 16)) + "-1" for i in range(2000)], "swapped"),
         ([f"ENSG9{i:010d}" for i in range(5000)], "outdated or newer"),

@@ -14,13 +14,13 @@ import torch
 from scipy import sparse
 from spikgpt.errors import UserError
 from spikgpt.scgpt.checkpoint import read_checkpoint
-from spikgpt.scgpt.embed import Embedder, batches, embed_file
+from spikgpt.scgpt.embed import BLOCK, CountsFile, Embedder, Progress, batches, embed_rows, select_precision
 from spikgpt.scgpt.model import ScGPT
-from spikgpt.scgpt.tokens import cell_generator, drawn_bins, expected_bins, tokenise
+from spikgpt.scgpt.tokens import CellTokens, bin_bounds, cell_generator, expected_bins, tokenise
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "assets" / "scgpt-mini"
-TOKENISE = {"cls_token": 1, "pad_value": -2.0, "n_bins": 51}
+TOKENISE = {"cls_token": 1, "pad_value": -2.0, "n_bins": 51, "random": lambda: cell_generator("s", "b", 0)}
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +68,16 @@ def test_bins_follow_scgpt(genes: int, rate: float) -> None:
     counts = (random.poisson(rate, genes) + 1).astype(np.float32)
     draws = random.random((2000 if genes < 1000 else 20, genes))
     bins = np.array([scgpt_bins(counts, uniform) for uniform in draws])
-    for uniform, wanted in zip(draws[:20], bins, strict=False):
-        assert np.array_equal(drawn_bins(counts, 51, uniform), wanted)
-    assert bins.min() >= 1
-    assert bins.max() <= 50
+    lowest, highest = bin_bounds(counts, 51)
+    assert lowest.min() >= 1
+    assert highest.max() <= 50
+    assert (lowest <= bins).all()
+    assert (bins <= highest).all()
     expected = expected_bins(counts, 51)
     if len(draws) == 2000:
+        # every bin between the bounds is drawn, and all as often
+        assert np.array_equal(bins.min(axis=0), lowest)
+        assert np.array_equal(bins.max(axis=0), highest)
         assert np.abs(bins.mean(axis=0) - expected).max() < 1.5
     for count in np.unique(counts):
         assert np.unique(expected[counts == count]).size == 1
@@ -83,16 +87,16 @@ def test_bins_follow_scgpt(genes: int, rate: float) -> None:
 def test_tokens_ignore_order_unknown_genes_and_sum_duplicates() -> None:
     counts = np.float32([3, 1, 4, 9, 0, 2])
     tokens = np.array([8, 5, 8, -1, 6, 9])
-    cell = tokenise(tokens, counts, max_tokens=10, random=cell_generator("s", "b", 0), **TOKENISE)
+    cell = tokenise(tokens, counts, max_tokens=10, **TOKENISE)
     assert cell is not None
     assert cell.tokens.tolist() == [1, 5, 8, 9]
     assert cell.values[0] == -2
     assert np.array_equal(cell.values[1:], expected_bins(np.float32([1, 7, 2]), 51))
     order = np.random.default_rng(0).permutation(6)
-    again = tokenise(tokens[order], counts[order], max_tokens=10, random=cell_generator("s", "b", 0), **TOKENISE)
+    again = tokenise(tokens[order], counts[order], max_tokens=10, **TOKENISE)
     assert again is not None
     assert np.array_equal(cell.values, again.values)
-    unknown = tokenise(np.array([-1]), np.float32([3]), max_tokens=10, random=cell_generator("s", "b", 0), **TOKENISE)
+    unknown = tokenise(np.array([-1]), np.float32([3]), max_tokens=10, **TOKENISE)
     assert unknown is None
 
 
@@ -100,7 +104,9 @@ def test_truncation_is_the_cells_own() -> None:
     counts, tokens = np.arange(1, 101, dtype=np.float32), np.arange(100)
 
     def cut(sample: str, barcode: str, seed: int):
-        return tokenise(tokens, counts, max_tokens=31, random=cell_generator(sample, barcode, seed), **TOKENISE)
+        return tokenise(
+            tokens, counts, max_tokens=31, **TOKENISE | {"random": lambda: cell_generator(sample, barcode, seed)}
+        )
 
     cell = cut("s", "b", 0)
     assert cell.truncated
@@ -110,7 +116,7 @@ def test_truncation_is_the_cells_own() -> None:
     assert np.array_equal(cell.tokens, cut("s", "b", 0).tokens)
     for other in (cut("t", "b", 0), cut("s", "c", 0), cut("s", "b", 1)):
         assert not np.array_equal(cell.tokens, other.tokens)
-    fits = tokenise(tokens[:30], counts[:30], max_tokens=31, random=cell_generator("s", "b", 0), **TOKENISE)
+    fits = tokenise(tokens[:30], counts[:30], max_tokens=31, **TOKENISE)
     assert not fits.truncated
 
 
@@ -161,18 +167,22 @@ def test_padded_batches_agree_with_cells_alone(checkpoint, cells: ad.AnnData) ->
     """The way of the GPU, run on the CPU."""
     embedder = Embedder(checkpoint, list(cells.var_names), sample="s", max_tokens=300)
     counts, barcodes = sparse.csr_matrix(cells.layers["counts"]), list(cells.obs_names)
-    alone = embedder.embed(counts, barcodes)
+    read = [embedder.tokens_of(counts, row, barcode) for row, barcode in enumerate(barcodes)]
+    alone = embedder.embed_tokens(read)
     batched = np.full_like(alone, np.nan)
-    embedder._in_batches(counts, barcodes, batched)
+    told: list[int] = []
+    embedder._in_batches([(row, cell) for row, cell in enumerate(read) if cell], batched, told.append, 1000)
+    assert told[-1] == 58
     assert np.array_equal(np.isnan(alone), np.isnan(batched))
     assert np.nanmax(np.abs(alone - batched)) <= 1e-5
 
 
 def test_batches_stay_within_the_budget() -> None:
-    lengths = {row: int(length) for row, length in enumerate(np.random.default_rng(0).integers(1, 400, 200))}
-    made = list(batches(lengths, 1000))
-    assert sorted(row for batch in made for row in batch) == sorted(lengths)
-    assert all(len(batch) * max(lengths[row] for row in batch) <= 1000 for batch in made)
+    lengths = np.random.default_rng(0).integers(1, 400, 200)
+    cells = [(row, CellTokens(np.zeros(n, np.int64), np.zeros(n, np.float32), False)) for row, n in enumerate(lengths)]
+    made = [[row for row, _cell in batch] for batch in batches(cells, 1000)]
+    assert sorted(row for batch in made for row in batch) == list(range(200))
+    assert all(len(batch) * lengths[batch].max() <= 1000 for batch in made)
 
 
 def test_no_gpu_is_an_error_and_never_the_cpu(checkpoint, symbols: list[str]) -> None:
@@ -213,13 +223,130 @@ def test_command_line(tmp_path: Path, checkpoint, cells: ad.AnnData) -> None:
     }  # fmt: skip
 
 
-def test_ranges(tmp_path: Path, checkpoint, cells: ad.AnnData) -> None:
+def test_a_run_that_fails_leaves_nothing(script, tmp_path: Path, cells: ad.AnnData) -> None:
+    counts = cells.layers["counts"].astype(np.float32)
+    counts.data[counts.indptr[40]] = -1
+    broken = ad.AnnData(obs=cells.obs, var=cells.var, layers={"counts": counts})
+    broken.write_h5ad(tmp_path / "s.h5ad")
+    done = script("embed_scgpt.py", "--sample", "s", "--h5ad", "s.h5ad", "--scgpt-model", MINI,
+                  "--start", "0", "--end", "60", "--max-genes", "16")  # fmt: skip
+    assert done.returncode == 65
+    assert "SpikGPT stopped: The counts hold a value that no count can have." in done.stderr
+    assert "cell cell40" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5ad"]
+
+
+def test_ranges_and_blocks(tmp_path: Path, checkpoint, cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     cells.write_h5ad(tmp_path / "s.h5ad")
-    settings = {"sample": "s", "max_tokens": 300, "seed": 0, "device": "cpu", "threads": 1}
-    none = embed_file(checkpoint, tmp_path / "s.h5ad", start=0, end=0, **settings)
-    assert none.cells.shape == (0, checkpoint.width)
+    counts = CountsFile(tmp_path / "s.h5ad")
+    assert (counts.cells, counts.genes) == (60, 1502)
+    embedder = Embedder(checkpoint, counts.symbols, sample="s", max_tokens=300)
+    assert list(embed_rows(embedder, counts, 0, 0)) == []
     with pytest.raises(UserError, match="60 cells, and the range 0 to 61"):
-        embed_file(checkpoint, tmp_path / "s.h5ad", start=0, end=61, **settings)
+        list(embed_rows(embedder, counts, 0, 61))
+    monkeypatch.setattr("spikgpt.scgpt.embed.BLOCK", 7)
+    blocks = list(embed_rows(embedder, counts, 3, 60))
+    assert [len(block) for block in blocks] == [7] * 8 + [1]
+    assert np.concatenate(blocks).tobytes() == embed(checkpoint, cells)[3:].tobytes()
+
+
+def test_only_the_rows_of_the_range_are_read(tmp_path: Path, checkpoint, cells: ad.AnnData) -> None:
+    """A value that cannot be, outside of the range, is never seen; inside, it is an error with the cell's name."""
+    broken = cells.copy()
+    counts = broken.layers["counts"].astype(np.float32)
+    counts.data[counts.indptr[50]] = np.nan
+    broken.layers["counts"] = counts
+    broken.write_h5ad(tmp_path / "s.h5ad")
+    file = CountsFile(tmp_path / "s.h5ad")
+    embedder = Embedder(checkpoint, file.symbols, sample="s", max_tokens=300)
+    rows = np.concatenate(list(embed_rows(embedder, file, 20, 50)))
+    assert rows.tobytes() == embed(checkpoint, cells)[20:50].tobytes()
+    with pytest.raises(UserError, match=r"nan(.|\n)*expected|cell50"):
+        list(embed_rows(embedder, file, 20, 51))
+
+
+def test_memory_does_not_grow_with_cells(tmp_path: Path, checkpoint, cells: ad.AnnData) -> None:
+    """At most two blocks of cells are held: what is read ahead of the model is one block, never the file."""
+    held: list[int] = []
+    many = ad.concat([cells] * (4 * BLOCK // 60 + 1), index_unique="-")
+    many.write_h5ad(tmp_path / "s.h5ad")
+    file = CountsFile(tmp_path / "s.h5ad")
+    rows, read = file.rows, []
+
+    def counted(first: int, last: int):
+        read.append(last)
+        return rows(first, last)
+
+    file.rows = counted  # type: ignore[method-assign]
+    embedder = Embedder(checkpoint, file.symbols, sample="s", max_tokens=16)
+    done = 0
+    for block in embed_rows(embedder, file, 0, file.cells):
+        done += len(block)
+        held.append(read[-1] - done + len(block))
+    assert done == file.cells
+    assert max(held) <= 2 * BLOCK
+
+
+def test_progress_tells_cells_rate_and_time_left(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress("s", 40_000)
+    for second, done in ((5, 400), (10, 1000), (19, 1900), (20, 2000), (400, 40_000), (401, 40_000)):
+        now[0] = second
+        progress.show(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "s: 1,000 of 40,000 cells embedded, 100.0 cells/s, 0:06:30 left",
+        "s: 2,000 of 40,000 cells embedded, 100.0 cells/s, 0:06:20 left",
+        "s: 40,000 of 40,000 cells embedded, 100.0 cells/s, 0:00:00 left",
+    ]
+
+
+def bf16_here() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@pytest.mark.skipif(not bf16_here(), reason="this CPU has no bfloat16 arithmetic")
+def test_bfloat16_agrees_with_float32(cells: ad.AnnData) -> None:
+    wanted = embed(read_checkpoint(MINI), cells)
+    made = embed(read_checkpoint(MINI), cells, precision="bf16")
+    known = np.isfinite(wanted).all(axis=1)
+    assert made.dtype == np.float32
+    assert np.array_equal(np.isfinite(made).all(axis=1), known)
+    assert 0 < np.abs(made[known] - wanted[known]).max() <= 5e-3
+    assert (made[known] * wanted[known]).sum(axis=1).min() >= 0.9999
+    assert embed(read_checkpoint(MINI), cells[::-1], precision="bf16", threads=2)[::-1].tobytes() == made.tobytes()
+
+
+def test_precision_is_what_was_asked_for_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert select_precision("auto", cpu, "spikgpt") == "fp32"
+    for able, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, able=able: able)
+        assert select_precision("auto", gpu, "spikgpt") == wanted
+        assert select_precision("auto", gpu, "package") == "fp32"
+    with pytest.raises(UserError, match="GPU without bfloat16"):
+        select_precision("bf16", gpu, "spikgpt")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert select_precision("fp32", cpu, "spikgpt") == "fp32"
+    with pytest.raises(UserError, match="CPU without bfloat16"):
+        select_precision("bf16", cpu, "spikgpt")
+    with pytest.raises(UserError, match="backend package"):
+        select_precision("bf16", cpu, "package")
+
+
+def test_no_genes_and_no_cells(checkpoint, symbols: list[str]) -> None:
+    none = Embedder(checkpoint, [], sample="s").embed(sparse.csr_matrix((2, 0)), ["a", "b"])
+    assert none.shape == (2, checkpoint.width)
+    assert np.isnan(none).all()
+    nobody = Embedder(checkpoint, symbols, sample="s").embed(sparse.csr_matrix((0, len(symbols))), [])
+    assert nobody.shape == (0, checkpoint.width)
+
+
+def test_cells_of_one_barcode_are_embedded_each_by_its_counts(checkpoint, cells: ad.AnnData) -> None:
+    embedder = Embedder(checkpoint, list(cells.var_names), sample="s", max_tokens=300)
+    twins = embedder.embed(sparse.csr_matrix(cells.layers["counts"][[0, 1, 0]]), ["b", "b", "b"])
+    assert twins[0].tobytes() == twins[2].tobytes() != twins[1].tobytes()
 
 
 def test_one_gene_is_enough(checkpoint, symbols: list[str]) -> None:

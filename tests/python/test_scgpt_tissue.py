@@ -9,7 +9,15 @@ from scipy import sparse
 from spikgpt.errors import UserError
 from spikgpt.scgpt.checkpoint import read_checkpoint
 from spikgpt.scgpt.embed import Embedder
-from spikgpt.scgpt.tissue import PROFILE, Profile, looks_unfamiliar, make_profile, read_profile, save_profile
+from spikgpt.scgpt.tissue import (
+    PROFILE,
+    UNFAMILIAR_SHARE,
+    Profile,
+    make_profile,
+    outside_cells,
+    read_profile,
+    save_profile,
+)
 
 MINI = Path(__file__).resolve().parents[2] / "assets" / "scgpt-mini"
 
@@ -28,20 +36,17 @@ def profile() -> Profile:
 
 def test_new_cells_of_known_and_of_unknown_kinds(profile: Profile) -> None:
     random = np.random.default_rng(1)
-    unfamiliar, outside = looks_unfamiliar(clusters(random, [0.0, 20.0], 300), profile)
-    assert not unfamiliar
-    assert outside < 0.12
+    assert outside_cells(clusters(random, [0.0, 20.0], 300), profile).mean() < 0.12
     # between the known kinds is outside of both
-    assert looks_unfamiliar(clusters(random, [10.0], 300), profile) == (True, 1.0)
-    mixed = np.concatenate([clusters(random, [0.0], 75), clusters(random, [10.0], 25)])
-    unfamiliar, outside = looks_unfamiliar(mixed, profile)
-    assert not unfamiliar
-    assert 0.25 <= outside < 0.4
+    assert outside_cells(clusters(random, [10.0], 300), profile).all()
+    mixed = outside_cells(np.concatenate([clusters(random, [0.0], 75), clusters(random, [10.0], 25)]), profile)
+    assert mixed[75:].all()
+    assert mixed[:75].mean() < 0.2
 
 
 def test_cells_without_embedding_count_as_outside(profile: Profile) -> None:
-    assert looks_unfamiliar(np.empty((0, 8), np.float32), profile) == (False, 0.0)
-    assert looks_unfamiliar(np.full((3, 8), np.nan, np.float32), profile) == (True, 1.0)
+    assert outside_cells(np.empty((0, 8), np.float32), profile).tolist() == []
+    assert outside_cells(np.full((3, 8), np.nan, np.float32), profile).tolist() == [True, True, True]
 
 
 def test_saved_and_read_again(tmp_path: Path, profile: Profile) -> None:
@@ -67,13 +72,10 @@ def test_pancreas_is_known_and_scrambled_genes_are_not(demo_data: Path) -> None:
     scrambled = names.copy()
     scrambled[known] = np.random.default_rng(0).permutation(names[known])
 
-    def judged(symbols: np.ndarray) -> tuple[bool, float]:
+    def outside(symbols: np.ndarray) -> float:
         embedder = Embedder(checkpoint, list(symbols), sample="lib3", threads=2)
-        return looks_unfamiliar(embedder.embed(sparse.csr_matrix(cells.X), list(cells.obs_names)), profile)
+        embedding = embedder.embed(sparse.csr_matrix(cells.X), list(cells.obs_names))
+        return float(outside_cells(embedding, profile).mean())
 
-    unfamiliar, outside = judged(names)
-    assert not unfamiliar
-    assert outside < 0.25
-    unfamiliar, outside = judged(scrambled)
-    assert unfamiliar
-    assert outside > 0.7
+    assert outside(names) < 0.25 < UNFAMILIAR_SHARE
+    assert outside(scrambled) > 0.7 > UNFAMILIAR_SHARE

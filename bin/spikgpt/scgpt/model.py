@@ -13,6 +13,13 @@ MAX_VALUE = 512
 """Larger expression values are clipped to this, as scGPT's value encoder does."""
 
 
+class Linear(nn.Linear):
+    """A linear layer that computes, and answers, in the type of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
 class GeneEncoder(nn.Module):
     """Token id to vector: embedding, then layer norm."""
 
@@ -36,7 +43,7 @@ class ValueEncoder(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         values = values.unsqueeze(-1).clamp(max=MAX_VALUE)
-        return self.norm(self.linear2(F.relu(self.linear1(values))))
+        return self.norm(self.linear2(F.relu(self.linear1(values), inplace=True)))
 
 
 class SelfAttention(nn.Module):
@@ -47,12 +54,13 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, queries: Tensor, attend: Tensor | None) -> Tensor:
-        width = x.shape[-1]
+        width, dtype = x.shape[-1], self.in_proj_weight.dtype
+        x, queries = x.to(dtype), queries.to(dtype)
         q = F.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
         k, v = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
@@ -66,15 +74,15 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.self_attn = SelfAttention(width, heads)
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.linear1 = Linear(width, hidden)
+        self.linear2 = Linear(hidden, width)
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, attend: Tensor | None, cls_only: bool) -> Tensor:
         queries = x[:, :1] if cls_only else x
         y = self.norm1(queries + self.self_attn(x, queries, attend))
-        return self.norm2(y + self.linear2(F.relu(self.linear1(y))))
+        return self.norm2(y + self.linear2(F.relu(self.linear1(y), inplace=True)))
 
 
 class TransformerEncoder(nn.Module):
@@ -102,6 +110,18 @@ class ScGPT(nn.Module):
         self.encoder = GeneEncoder(n_tokens, width)
         self.value_encoder = ValueEncoder(width)
         self.transformer_encoder = TransformerEncoder(layers, width, heads, hidden)
+
+    def to_bfloat16(self) -> "ScGPT":
+        """Let the transformer's matrix products run in bfloat16, in place.
+
+        Embeddings, layer norms and the sums between layers stay float32, as under torch's autocast, but
+        weights are converted once and not in every call.
+        """
+        for layer in self.transformer_encoder.layers:
+            for part in layer.children():
+                if not isinstance(part, nn.LayerNorm):
+                    part.to(torch.bfloat16)
+        return self
 
     def forward(self, tokens: Tensor, values: Tensor, padding: Tensor | None = None) -> Tensor:
         """CLS output of the last layer, not normalised.

@@ -104,8 +104,8 @@ def read_profile(folder: str | Path) -> Profile | None:
         ) from error
 
 
-def looks_unfamiliar(embedding: NDArray[np.float32], profile: Profile) -> tuple[bool, float]:
-    """Whether a sample looks like none of the pretraining tissues, and the share of its cells outside them.
+def outside_cells(embedding: NDArray[np.float32], profile: Profile) -> NDArray[np.bool_]:
+    """Which cells lie outside the pretraining tissues.
 
     Parameters
     ----------
@@ -114,14 +114,10 @@ def looks_unfamiliar(embedding: NDArray[np.float32], profile: Profile) -> tuple[
 
     Returns
     -------
-    unfamiliar, fraction_outside
-        False and 0 for no cells.
+    bool (cells,).
     """
-    if not len(embedding):
-        return False, 0.0
     outside = np.ones(len(embedding), dtype=bool)
     known = np.isfinite(embedding).all(axis=1)
     if known.any():
         outside[known] = profile.isolation(embedding[known]) > profile.limit
-    fraction = float(outside.mean())
-    return fraction > UNFAMILIAR_SHARE, fraction
+    return outside

@@ -1,6 +1,7 @@
 """A cell's counts as scGPT reads them: gene tokens and expression bins, nothing drawn from neighbours."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,21 +43,11 @@ def bin_bounds(counts: NDArray[np.float32], n_bins: int) -> tuple[NDArray[np.int
 def expected_bins(counts: NDArray[np.float32], n_bins: int) -> NDArray[np.float32]:
     """The mean of the bins that scGPT would draw from, so that equal counts get equal values.
 
+    scGPT draws anew for each tied count; tools/bench/bins.py measures that annotation loses by it.
     Parameters and errors as `bin_bounds`; float32 (genes,).
     """
     lowest, highest = bin_bounds(counts, n_bins)
     return ((lowest + highest) / 2).astype(np.float32)
-
-
-def drawn_bins(counts: NDArray[np.float32], n_bins: int, uniform: NDArray[np.float64]) -> NDArray[np.float32]:
-    """scGPT's own bins for the given uniform random numbers, one per gene in [0, 1).
-
-    Equal to ``scgpt.preprocess.binning`` when it draws the same numbers.
-    """
-    lowest, highest = bin_bounds(counts, n_bins)
-    edges_below = np.where(lowest < highest, lowest - 1, highest)
-    # the orientation matters: scGPT walks from the highest bin down
-    return np.ceil(uniform * (edges_below - highest) + highest).astype(np.float32)
 
 
 @dataclass
@@ -76,8 +67,7 @@ def tokenise(
     pad_value: float,
     n_bins: int,
     max_tokens: int,
-    random: np.random.Generator,
-    draw_bins: bool = False,
+    random: Callable[[], np.random.Generator],
 ) -> CellTokens | None:
     """Tokens and bins of one cell, as scGPT's ``embed_data`` makes them, but the same every time.
 
@@ -94,9 +84,7 @@ def tokenise(
     max_tokens
         Longest sequence with ``<cls>``, the ``max_length`` of ``embed_data``.
     random
-        The cell's own generator, see `cell_generator`.
-    draw_bins
-        Draw a bin for each tied count, as scGPT does, in place of the mean of the possible ones.
+        Makes the cell's own generator (`cell_generator`) when it is needed.
 
     Returns
     -------
@@ -107,10 +95,10 @@ def tokenise(
     if not len(tokens):
         return None
     summed = np.bincount(gene, weights=counts[known]).astype(np.float32)
-    values = drawn_bins(summed, n_bins, random.random(len(summed))) if draw_bins else expected_bins(summed, n_bins)
+    values = expected_bins(summed, n_bins)
     truncated = len(tokens) > max_tokens - 1
     if truncated:
-        kept = np.sort(random.permutation(len(tokens))[: max_tokens - 1])
+        kept = np.sort(random().permutation(len(tokens))[: max_tokens - 1])
         tokens, values = tokens[kept], values[kept]
     return CellTokens(
         np.concatenate([[cls_token], tokens]),

@@ -9,10 +9,14 @@ process EMBED_SCGPT {
     path scgpt_model
     val max_genes
     val seed
+    val backend
+    val precision
 
     output:
     tuple val(meta), path("${meta.id}.*.embedding.npy"), path("${meta.id}.*.embedding.json"), emit: embedding
     tuple val("${task.process}"), val('torch'), eval('package_version.py torch'), emit: versions_torch, topic: versions
+    // empty unless the scgpt package embeds
+    tuple val("${task.process}"), val('scgpt'), eval("[ ${backend} = spikgpt ] || package_version.py scgpt"), emit: versions_scgpt, topic: versions
 
     script:
     def args = task.ext.args ?: ''
@@ -25,6 +29,8 @@ process EMBED_SCGPT {
         --end ${end} \\
         --max-genes ${max_genes} \\
         --seed ${seed} \\
+        --backend ${backend} \\
+        --precision ${precision} \\
         --device ${task.accelerator ? 'cuda' : 'cpu'} \\
         --threads ${task.cpus} ${args}
     """

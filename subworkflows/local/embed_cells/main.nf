@@ -4,7 +4,7 @@ include { EMBED_SCGPT } from '../../../modules/local/embed_scgpt'
 workflow EMBED_CELLS {
     take:
     ch_normalised   // [meta, h5ad, stats with the number of cells]
-    options         // map: scgpt_model, max_genes, chunk_cells, seed
+    options         // map: scgpt_model, scgpt_backend, scgpt_precision, max_genes, chunk_cells, seed
 
     main:
     ch_chunks = ch_normalised.flatMap { meta, h5ad, stats ->
@@ -16,7 +16,7 @@ workflow EMBED_CELLS {
             [groupKey(meta, chunks), h5ad, start, Math.min(start + options.chunk_cells, cells)]
         }
     }
-    EMBED_SCGPT(ch_chunks, options.scgpt_model, options.max_genes, options.seed)
+    EMBED_SCGPT(ch_chunks, options.scgpt_model, options.max_genes, options.seed, options.scgpt_backend, options.scgpt_precision)
 
     ch_gathered = EMBED_SCGPT.out.embedding
         .groupTuple()
