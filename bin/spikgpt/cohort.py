@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-from anndata.io import read_elem, sparse_dataset, write_elem
+from anndata.io import read_elem, write_elem
 
 from spikgpt import UNKNOWN
+from spikgpt.layout import BLOCK, COMPRESSION, csr_blocks, gene_frame, new_h5ad, stored, write_csr, write_frame
 from spikgpt.report.palette import cell_type_colours
+from spikgpt.variable_genes import Moments, highly_variable
 
 SAMPLE_COLUMNS = ("sample", "batch", "donor", "condition")
 QC_COLUMNS = ("n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", "predicted_doublet")
@@ -51,10 +53,6 @@ SMALLEST_MAP = 10
 
 CELL_TYPES_KEY = b"spikgpt_cell_types"
 """Metadata of `cohort_cells.parquet`: the cohort's cell types, so that each sample has the same colours."""
-
-_COMPRESSION = {"compression": "gzip", "compression_opts": 1}
-# level 1: higher levels take up to ten times as long on counts and save a few per cent
-_JOIN_ELEMENTS = 4_000_000
 
 
 def name_before(path: str | Path, ending: str) -> str:
@@ -373,23 +371,22 @@ def write_sample(
     facts
         See `run_facts`.
     """
-    data = ad.read_h5ad(h5ad)
-    obs = annotated_obs(data.obs, annotation, cohort, sample)
-    if len(embedding) != len(obs):
-        raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
-    mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
-    made = ad.AnnData(
-        X=sp.csr_matrix(data.X, dtype=np.float32),
-        layers={"counts": sp.csr_matrix(data.layers["counts"])},
-        obs=obs,
-        var=_gene_frame(data.var_names, data.var["gene_id"]),
-        obsm={
-            "X_scGPT": embedding.astype(np.float32),
-            "X_umap": mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32),
-        },
-        uns={"spikgpt": dict(facts), **category_colours(obs)},
-    )
-    made.write_h5ad(path, **_COMPRESSION)
+    with stored(h5ad) as cells:
+        obs = annotated_obs(cells.obs, annotation, cohort, sample)
+        if len(embedding) != len(obs):
+            raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
+        mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
+        with new_h5ad(path) as out:
+            write_frame(out, "obs", obs)
+            write_frame(out, "var", gene_frame(cells.symbols, cells.var["gene_id"].astype(str)))
+            # copied as they are compressed
+            cells.file.copy("X", out)
+            for key in cells.layers:
+                cells.file.copy(key, out["layers"])
+            write_elem(out, "obsm/X_scGPT", embedding.astype(np.float32), dataset_kwargs=COMPRESSION)
+            places = mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32)
+            write_elem(out, "obsm/X_umap", places, dataset_kwargs=COMPRESSION)
+            write_elem(out, "uns", {"spikgpt": dict(facts), **category_colours(obs)})
 
 
 def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -402,13 +399,6 @@ def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
     return made
 
 
-def _gene_frame(symbols: Sequence[str], gene_ids: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"gene_id": np.asarray(gene_ids, dtype=object).astype(str)},
-        index=pd.Index(np.asarray(symbols, dtype=object), name="gene"),
-    )
-
-
 def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
     """The union of the samples' genes, by symbol; an Ensembl id from the first sample that has one."""
     ids: dict[str, str] = {}
@@ -418,67 +408,17 @@ def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
             if not ids.get(symbol):
                 ids[symbol] = gene_id
     symbols = sorted(ids)
-    return _gene_frame(symbols, [ids[s] for s in symbols])
-
-
-def csr_blocks(matrix: h5py.Group, elements: int) -> Iterator[tuple[int, sp.csr_matrix]]:
-    """Rows of a CSR matrix in an h5ad, a block at a time.
-
-    Read with h5py: anndata 0.12.2's own backed slices fail with scipy 1.17.
-
-    Parameters
-    ----------
-    matrix
-        Group in AnnData's `csr_matrix` encoding.
-    elements
-        Values per block at most; a row with more comes alone.
-
-    Yields
-    ------
-    First row of the block, and the block.
-    """
-    if matrix.attrs["encoding-type"] != "csr_matrix":
-        raise ValueError(f"{matrix.name} is a {matrix.attrs['encoding-type']}, not a csr_matrix")
-    indptr, width = matrix["indptr"][:], int(matrix.attrs["shape"][1])
-    start = 0
-    while start < len(indptr) - 1:
-        stop = int(np.searchsorted(indptr, indptr[start] + elements, side="right")) - 1
-        stop = max(stop, start + 1)
-        first, last = int(indptr[start]), int(indptr[stop])
-        block = (matrix["data"][first:last], matrix["indices"][first:last], indptr[start : stop + 1] - first)
-        yield start, sp.csr_matrix(block, shape=(stop - start, width))
-        start = stop
-
-
-def _join_sparse(
-    files: Sequence[h5py.File], out: h5py.File, key: str, columns: Sequence[np.ndarray], genes: int
-) -> None:
-    """Append the CSR matrix `key` of each file to `out`, its columns moved to the cohort's."""
-    # scipy refuses indices and indptr of different widths, so both grow together
-    values = sum(len(file[key]["indices"]) for file in files)
-    width = np.int32 if values < np.iinfo(np.int32).max else np.int64
-    joined = None
-    for file, column in zip(files, columns, strict=True):
-        for _, block in csr_blocks(file[key], _JOIN_ELEMENTS):
-            moved = sp.csr_matrix((block.data, column[block.indices], block.indptr), shape=(block.shape[0], genes))
-            moved.sort_indices()
-            moved.indices = moved.indices.astype(width)
-            if joined is None:
-                # chunks made for a whole matrix, not for its first block
-                options = {**_COMPRESSION, "chunks": (1 << 18,), "indptr_dtype": width}
-                write_elem(out, key, moved, dataset_kwargs=options)
-                joined = sparse_dataset(out[key])
-            else:
-                joined.append(moved)
+    return gene_frame(symbols, [ids[s] for s in symbols])
 
 
 def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     """Join annotated samples to one h5ad, a block of cells at a time.
 
     Cells are named `<barcode>:<sample>`; samples follow each other by name, genes are the
-    union by symbol, by name; a gene that a sample does not have counts zero there. Peak memory
-    is `obs` and one block, whatever the size of the matrices. anndata's `concat_on_disk` does
-    not do: in 0.12.2 it writes uncompressed, and copies a single file without renaming its cells.
+    union by symbol, by name; a gene that a sample does not have counts zero there. `var` says which genes are
+    highly variable within batches (`spikgpt.variable_genes`). Peak memory is `obs`, one block and two numbers per
+    batch and gene, whatever the size of the matrices. anndata's `concat_on_disk` does not do: in 0.12.2 it writes
+    uncompressed, and copies a single file without renaming its cells.
 
     Parameters
     ----------
@@ -491,29 +431,38 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     files = [h5py.File(file) for file in samples.values()]
     try:
         genes = _cohort_genes(files)
-        columns = []
-        for file in files:
-            columns.append(genes.index.get_indexer(read_elem(file["var"]).index).astype(np.int32))
-        frames = []
+        columns, frames = [], []
         for sample, file in zip(samples, files, strict=True):
+            columns.append(genes.index.get_indexer(read_elem(file["var"]).index).astype(np.int32))
             frame = read_elem(file["obs"])
             frame.index = pd.Index([f"{barcode}{CELL_SEPARATOR}{sample}" for barcode in frame.index], name="cell")
             frames.append(frame)
         obs = join_obs(frames)
-        with h5py.File(path, "w") as out:
-            out.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-            write_elem(out, "obs", obs, dataset_kwargs=_COMPRESSION)
-            write_elem(out, "var", genes, dataset_kwargs=_COMPRESSION)
-            uns = {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)}
-            write_elem(out, "uns", uns)
-            for group in ("obsm", "layers", "varm", "obsp", "varp"):
-                write_elem(out, group, {})
-            for key in ("X", "layers/counts"):
+        batches = [str(frame["batch"].iloc[0]) for frame in frames]
+        moments = Moments(sorted(set(batches)), len(genes))
+
+        def moved(key: str) -> Iterator[sp.csr_matrix]:
+            """The blocks of all files, their columns moved to the cohort's."""
+            for file, column, batch in zip(files, columns, batches, strict=True):
+                for _, block in csr_blocks(file[key], BLOCK):
+                    parts = (block.data, column[block.indices], block.indptr)
+                    block = sp.csr_matrix(parts, shape=(block.shape[0], len(genes)))
+                    if key == "X":
+                        # back to CP10k
+                        moments.add(block.expm1(), batch)
+                    yield block
+
+        with new_h5ad(path) as out:
+            write_frame(out, "obs", obs)
+            for key in ("X", *(f"layers/{name}" for name in sorted(files[0]["layers"]))):
                 print(f"joining {key} of {len(obs)} cells", file=sys.stderr)
-                _join_sparse(files, out, key, columns, len(genes))
+                values = sum(len(file[key]["indices"]) for file in files)
+                write_csr(out, key, moved(key), len(genes), files[0][key]["data"].dtype, values)
+            write_frame(out, "var", genes.join(highly_variable(moments, list(genes.index)).set_axis(genes.index)))
+            write_elem(out, "uns", {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)})
             for key in ("obsm/X_scGPT", "obsm/X_umap"):
                 shape = (len(obs), files[0][key].shape[1])
-                joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **_COMPRESSION)
+                joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **COMPRESSION)
                 joined.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
                 start = 0
                 for file in files:

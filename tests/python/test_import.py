@@ -17,7 +17,7 @@ from spikgpt.errors import UserError
 from spikgpt.genes import symbol_of_id
 from spikgpt.importing import import_counts
 from spikgpt.matrices import read_matrix
-from spikgpt.raw_counts import fault, restore_log1p, to_counts
+from spikgpt.raw_counts import CountCheck, fault, restore_log1p
 
 CELLS, GENES = 40, 120
 HUMAN = [
@@ -383,7 +383,9 @@ def test_raw_values_have_no_fault(values):
 
 def test_binarised_data_is_refused():
     with pytest.raises(UserError, match="binarised"):
-        to_counts(sparse.csr_matrix(np.ones((10, 300))), "m")
+        check = CountCheck("m")
+        check.counts(sparse.csr_matrix(np.ones((10, 300))))
+        check.finish()
 
 
 def test_all_zero_is_refused(tmp_path, barcodes):
@@ -493,17 +495,19 @@ def test_one_cell_and_one_gene(tmp_path, model, counts, barcodes, cells, genes):
     adata = ad.read_h5ad(tmp_path / "m.h5ad")
     adata.X = small
     adata.write_h5ad(tmp_path / "m.h5ad")
-    imported, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=True)
-    assert imported.shape == (cells, genes) == (stats["barcodes"], stats["genes"])
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=True)
+    assert ad.read_h5ad(tmp_path / "out.h5ad").shape == (cells, genes) == (stats["barcodes"], stats["genes"])
 
 
 def test_barcodes_without_counts_leave_unfiltered_matrices_only(tmp_path, model, counts, barcodes):
     holes = counts.toarray()
     holes[5:9] = 0
     as_anndata(sparse.csr_matrix(holes), barcodes).write_h5ad(tmp_path / "m.h5ad")
-    kept, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=True)
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=True)
+    kept = ad.read_h5ad(tmp_path / "out.h5ad")
     assert kept.n_obs == CELLS
-    kept, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=False)
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=False)
+    kept = ad.read_h5ad(tmp_path / "out.h5ad")
     assert kept.n_obs == CELLS - 4
     assert (stats["barcodes"], stats["barcodes_without_counts"]) == (CELLS, 4)
 
