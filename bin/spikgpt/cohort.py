@@ -48,6 +48,11 @@ CELL_SEPARATOR = ":"
 NEIGHBOURS = 15
 """Neighbours per cell in the graph of the cohort (scanpy's default)."""
 
+LARGEST_GRAPH = 100_000
+"""Cells in that graph at most: time and memory of graph, clusters and map grow faster than the cells."""
+
+_ROWS = 50_000
+
 SMALLEST_MAP = 10
 """Fewer cells than this have no UMAP: its spectral start needs a graph that is larger than it is wide."""
 
@@ -69,18 +74,14 @@ def by_sample(paths: Iterable[str | Path], ending: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
-    """Embeddings of whole samples from the files of their chunks.
+def embedding_chunks(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """The chunks of each sample's embedding in the order of their cells, samples in the order of names.
 
     Parameters
     ----------
     paths
         Files `<sample>.<first cell>.embedding.npy` in any order, each float32 of shape
         (cells of the chunk, dimensions).
-
-    Returns
-    -------
-    Sample name to float32 array (cells, dimensions), in the order of names.
 
     Raises
     ------
@@ -93,20 +94,61 @@ def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
         if match is None:
             raise ValueError(f"{path.name} is not named <sample>.<first cell>.embedding.npy")
         chunks.setdefault(match[1], {})[int(match[2])] = path
-    embeddings = {}
-    for sample in sorted(chunks):
-        parts, expected = [], 0
-        for start, path in sorted(chunks[sample].items()):
+    for parts in chunks.values():
+        expected = 0
+        for start, path in sorted(parts.items()):
             if start != expected:
                 raise ValueError(f"{path.name} begins at cell {start}, expected {expected}")
-            parts.append(np.load(path))
-            expected += len(parts[-1])
-        embeddings[sample] = np.concatenate(parts)
-    return embeddings
+            expected += len(np.load(path, mmap_mode="r"))
+    return {sample: [path for _, path in sorted(chunks[sample].items())] for sample in sorted(chunks)}
 
 
-def standardise(embedding: np.ndarray) -> np.ndarray:
-    """Each dimension to mean 0 and standard deviation 1 over the cells; constant ones to 0.
+def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
+    """Embeddings of whole samples from the files of their chunks, see `embedding_chunks`.
+
+    Returns
+    -------
+    Sample name to float32 array (cells, dimensions), in the order of names.
+    """
+    chunks = embedding_chunks(paths)
+    return {sample: np.concatenate([np.load(path) for path in parts]) for sample, parts in chunks.items()}
+
+
+def joined_embeddings(paths: Iterable[str | Path], cells: Mapping[str, int]) -> np.ndarray:
+    """The embeddings of all samples in the order of `cells`, one chunk in memory beside them.
+
+    Parameters
+    ----------
+    cells
+        Number of cells of each sample.
+
+    Returns
+    -------
+    float32 (all cells, dimensions).
+
+    Raises
+    ------
+    ValueError
+        A sample has no embedding, or one for another number of cells.
+    """
+    chunks = embedding_chunks(paths)
+    if set(chunks) != set(cells):
+        raise ValueError("h5ad, embedding and annotation are not of the same samples")
+    width = np.load(next(iter(chunks.values()))[0], mmap_mode="r").shape[1]
+    joined, at = np.empty((sum(cells.values()), width), dtype=np.float32), 0
+    for sample, number in cells.items():
+        found = sum(len(np.load(path, mmap_mode="r")) for path in chunks[sample])
+        if found != number:
+            raise ValueError(f"{sample}: {number} cells, {found} embeddings")
+        for path in chunks[sample]:
+            part = np.load(path)
+            joined[at : at + len(part)] = part
+            at += len(part)
+    return joined
+
+
+def standardise(embedding: np.ndarray) -> None:
+    """Each dimension to mean 0 and standard deviation 1 over the cells, in place; constant ones to 0.
 
     scGPT's CLS embeddings of all cells point nearly the same way (cosine about 0.999): what
     tells cells apart is the small spread around their mean.
@@ -116,10 +158,13 @@ def standardise(embedding: np.ndarray) -> np.ndarray:
     embedding
         float32 (cells, dimensions), finite.
     """
-    mean = embedding.mean(axis=0, dtype=np.float64)
-    spread = embedding.std(axis=0, dtype=np.float64)
+    blocks = [slice(start, start + _ROWS) for start in range(0, len(embedding), _ROWS)]
+    mean = sum(embedding[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(embedding)
+    squares = sum(np.square(embedding[rows] - mean).sum(axis=0) for rows in blocks)
+    spread = np.sqrt(squares / len(embedding))
     spread[spread < 1e-12] = np.inf
-    return ((embedding - mean.astype(np.float32)) / spread.astype(np.float32)).astype(np.float32)
+    for rows in blocks:
+        embedding[rows] = (embedding[rows] - mean) / spread
 
 
 def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,6 +174,9 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     (Traag et al. 2019, https://doi.org/10.1038/s41598-019-41695-z), modularity; UMAP
     (McInnes et al. 2018, https://doi.org/10.48550/arXiv.1802.03426).
 
+    Of more than `LARGEST_GRAPH` cells that many are drawn; the graph, its clusters and the map are theirs, and
+    each other cell is put where its nearest ones among them are (`place_by_neighbours`).
+
     Parameters
     ----------
     embedding
@@ -136,7 +184,7 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     resolution
         Of Leiden: more gives more clusters.
     seed
-        Of Leiden and UMAP.
+        Of the draw, Leiden and UMAP.
 
     Returns
     -------
@@ -151,28 +199,83 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     present = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     if len(present) == 0:
         return clusters, umap
-    data = ad.AnnData(obsm={"z": standardise(embedding[present])}, shape=(len(present), 0))
-    if len(present) < 3:
-        # no graph worth the name: one cluster
-        membership = np.zeros(len(present), dtype=np.int64)
+    z = embedding[present]
+    standardise(z)
+    if len(z) <= LARGEST_GRAPH:
+        membership, umap[present] = _graph_clusters(z, resolution=resolution, seed=seed)
     else:
-        import scanpy as sc
-
-        sc.pp.neighbors(data, n_neighbors=min(NEIGHBOURS, len(present) - 1), use_rep="z", random_state=seed)
-        sc.tl.leiden(data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False)
-        membership = data.obs["leiden"].astype(int).to_numpy()
-    if len(present) < SMALLEST_MAP:
-        width = min(2, embedding.shape[1])
-        umap[present] = 0
-        umap[present, :width] = data.obsm["z"][:, :width]
-    else:
-        sc.tl.umap(data, random_state=seed)
-        umap[present] = data.obsm["X_umap"]
+        drawn = np.sort(np.random.default_rng(seed).choice(len(z), LARGEST_GRAPH, replace=False))
+        print(f"clusters and map of {len(drawn)} cells drawn from {len(z)}", file=sys.stderr)
+        found = _graph_clusters(z[drawn], resolution=resolution, seed=seed)
+        membership, umap[present] = place_by_neighbours(z, drawn, *found, seed=seed)
     # numbered by size; equal sizes by their first cell
     names, first, sizes = np.unique(membership, return_index=True, return_counts=True)
     ranks = {int(names[at]): rank for rank, at in enumerate(np.lexsort((first, -sizes)))}
     clusters[present] = [str(ranks[int(member)]) for member in membership]
     return clusters, umap
+
+
+def _graph_clusters(z: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leiden membership (int) and map (float32, two columns) of cells by their standardised embedding."""
+    data = ad.AnnData(obsm={"z": z}, shape=(len(z), 0))
+    if len(z) < 3:
+        # no graph worth the name: one cluster
+        membership = np.zeros(len(z), dtype=np.int64)
+    else:
+        import scanpy as sc
+
+        sc.pp.neighbors(data, n_neighbors=min(NEIGHBOURS, len(z) - 1), use_rep="z", random_state=seed)
+        sc.tl.leiden(data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False)
+        membership = data.obs["leiden"].astype(int).to_numpy()
+    if len(z) < SMALLEST_MAP:
+        places = np.zeros((len(z), 2), dtype=np.float32)
+        width = min(2, z.shape[1])
+        places[:, :width] = z[:, :width]
+        return membership, places
+    sc.tl.umap(data, random_state=seed)
+    return membership, data.obsm["X_umap"].astype(np.float32)
+
+
+def place_by_neighbours(
+    z: np.ndarray, drawn: np.ndarray, membership: np.ndarray, places: np.ndarray, *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters and places for all cells from those of some.
+
+    A cell gets the commonest cluster of its 15 nearest drawn cells, ties to the nearest of them, and the mean
+    place of those of the 15 that are in it. Nearest ones by nearest-neighbour descent (pynndescent), as in
+    scanpy's graph.
+
+    Parameters
+    ----------
+    z
+        float32 (cells, dimensions), standardised.
+    drawn
+        int (drawn cells,): rows of `z`.
+    membership, places
+        Of the drawn cells: int (drawn cells,) and float32 (drawn cells, 2).
+
+    Returns
+    -------
+    The same for all cells.
+    """
+    from pynndescent import NNDescent
+
+    index = NNDescent(z[drawn], n_neighbors=2 * NEIGHBOURS, random_state=seed, n_jobs=1)
+    index.prepare()
+    all_clusters = np.empty(len(z), dtype=np.int64)
+    all_places = np.empty((len(z), 2), dtype=np.float32)
+    for start in range(0, len(z), _ROWS):
+        rows = slice(start, start + _ROWS)
+        nearest, _ = index.query(z[rows], k=NEIGHBOURS)
+        of = membership[nearest]
+        # how many of the 15 are of the same cluster as each: the first with most is the nearest
+        times = np.stack([(of == of[:, [at]]).sum(axis=1) for at in range(NEIGHBOURS)], axis=1)
+        chosen = of[np.arange(len(of)), times.argmax(axis=1)]
+        same = (of == chosen[:, None]).astype(np.float64)
+        mean = (places[nearest] * same[:, :, None]).sum(axis=1) / same.sum(axis=1, keepdims=True)
+        all_clusters[rows], all_places[rows] = chosen, mean
+    all_clusters[drawn], all_places[drawn] = membership, places
+    return all_clusters, all_places
 
 
 def majority_labels(clusters: np.ndarray, labels: np.ndarray) -> dict[str, str]:
@@ -231,19 +334,16 @@ def cluster_cohort(
         The files do not belong together.
     """
     cells_by_sample = {sample: read_barcodes(p) for sample, p in by_sample(h5ads, ".norm.h5ad").items()}
-    vectors = read_embeddings(embeddings)
     labels_by_sample = {
         sample: pd.read_parquet(path, columns=["barcode", "spikgpt_cell_type", "spikgpt_best_match"])
         for sample, path in by_sample(annotations, ".annotation.parquet").items()
     }
-    if not set(cells_by_sample) == set(vectors) == set(labels_by_sample):
+    if set(cells_by_sample) != set(labels_by_sample):
         raise ValueError("h5ad, embedding and annotation are not of the same samples")
     for sample, barcodes in cells_by_sample.items():
-        if len(vectors[sample]) != len(barcodes):
-            raise ValueError(f"{sample}: {len(barcodes)} cells, {len(vectors[sample])} embeddings")
         if not np.array_equal(labels_by_sample[sample]["barcode"].to_numpy(dtype=object), barcodes):
             raise ValueError(f"{sample}: the annotation's barcodes are not those of the h5ad")
-    joined = np.concatenate([vectors.pop(sample) for sample in cells_by_sample])
+    joined = joined_embeddings(embeddings, {sample: len(cells) for sample, cells in cells_by_sample.items()})
     print(f"clustering {len(joined)} cells of {len(cells_by_sample)} samples", file=sys.stderr)
     clusters, umap = cluster_embedding(joined, resolution=resolution, seed=seed)
     labels = pd.concat(labels_by_sample.values(), ignore_index=True).astype(str)

@@ -94,14 +94,15 @@ def cell_metrics(
     top = min(20, len(symbols))
     whole = ["n_genes_by_counts", "total_counts"]
     kinds = {name: np.int64 if name in whole else np.float32 for name in QC_COLUMNS}
-    tables = []
+    # a sample without cells has no block
+    tables = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})]
     for _, block in blocks:
         # float64: totals of float32 lose whole counts above 2^24
         measured = ad.AnnData(X=block.astype(np.float64), var=var)
         metrics, _ = sc.pp.calculate_qc_metrics(measured, qc_vars=["mt", "ribo", "hb"], percent_top=[top], log1p=False)
         metrics = metrics.rename(columns={f"pct_counts_in_top_{top}_genes": "pct_counts_in_top_20_genes"})
         tables.append(metrics[list(QC_COLUMNS)].fillna(0.0).astype(kinds))
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
     table.insert(0, "barcode", np.asarray(barcodes, dtype=object))
     return table
 
