@@ -100,7 +100,19 @@ workflow {
     }
 
     ANNOTATE_CELLS(ch_embedded.reference, ch_annotator, ch_embedded.sample, options)
-    BUILD_COHORT(ANNOTATE_CELLS.out.annotated, QUALITY_CONTROL.out.removed, READ_INPUT.out.run, cohort, options)
+
+    ch_stats = READ_INPUT.out.stats
+        .mix(QUALITY_CONTROL.out.stats, EMBED_CELLS.out.stats, ANNOTATE_CELLS.out.stats)
+        .map { _meta, stats -> stats }
+    BUILD_COHORT(
+        ANNOTATE_CELLS.out.annotated,
+        QUALITY_CONTROL.out.removed,
+        READ_INPUT.out.samples,
+        READ_INPUT.out.run,
+        ch_stats,
+        cohort,
+        options,
+    )
 
     ch_versions = channel.topic('versions')
         .map { process, tool, version -> [process.tokenize(':').last(), "    ${tool}: ${version}".toString()] }
@@ -113,9 +125,7 @@ workflow {
     REPORT(
         READ_INPUT.out.samples,
         READ_INPUT.out.run,
-        READ_INPUT.out.stats
-            .mix(QUALITY_CONTROL.out.stats, EMBED_CELLS.out.stats, ANNOTATE_CELLS.out.stats)
-            .map { _meta, stats -> stats },
+        ch_stats,
         QUALITY_CONTROL.out.qc.map { _meta, qc -> qc },
         BUILD_COHORT.out.tables.mix(ANNOTATE_CELLS.out.benchmark.map { _meta, benchmark -> benchmark }),
         ANNOTATE_CELLS.out.annotator,

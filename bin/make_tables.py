@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, unknown populations and removed cells."""
+"""Tables of cells, composition, unknown populations, removed cells and cells per step."""
 
 from spikgpt.cli import launch, parser, whole_file
 
@@ -9,11 +9,18 @@ def main() -> None:
     args.add_argument("--h5ad", required=True, help="cohort.h5ad")
     args.add_argument("--markers", required=True, help="markers.tsv")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
+    args.add_argument("--samples", required=True, help="samples.json")
+    args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
     options = args.parse_args()
 
+    import json
+    from pathlib import Path
+
     from spikgpt.tables import (
+        cells_per_step,
         composition,
         read_cohort,
+        read_statistics,
         read_tsv,
         removed_cells,
         unknown_populations,
@@ -21,12 +28,15 @@ def main() -> None:
     )
 
     cells, facts = read_cohort(options.h5ad)
+    removed = removed_cells(options.removed)
+    samples = [row["sample"] for row in json.loads(Path(options.samples).read_text(encoding="utf-8"))]
     rate = float(facts["parameters"]["unknown_rate"])
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
         ("unknown_populations.tsv", unknown_populations(cells, read_tsv(options.markers), rate)),
-        ("removed_cells.tsv.gz", removed_cells(options.removed)),
+        ("removed_cells.tsv.gz", removed),
+        ("cells_per_step.tsv", cells_per_step(samples, read_statistics(options.stats), removed, cells)),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

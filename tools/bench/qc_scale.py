@@ -69,7 +69,7 @@ def write_counts(path: Path, source: ad.AnnData, number: int, seed: int, depth: 
 
 
 def step(results: list[dict], work: Path, name: str, *args: object) -> None:
-    """Run a script; add its seconds and its peak resident memory."""
+    """Run a script; add its seconds on the clock and of the processor, and its peak resident memory."""
     started = time.monotonic()
     process = subprocess.Popen([ROOT / "bin" / name, *map(str, args)], cwd=work)
     _, status, usage = os.wait4(process.pid, 0)
@@ -79,6 +79,7 @@ def step(results: list[dict], work: Path, name: str, *args: object) -> None:
     row = {
         "step": name.removesuffix(".py"),
         "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "peak_gb": round(usage.ru_maxrss / 1e6, 2),
     }
     print(row, file=sys.stderr)
@@ -151,8 +152,9 @@ def cohort(source: ad.AnnData, given: argparse.Namespace) -> dict:
              f"{name}.000000000.embedding.npy", "--annotation", f"{name}.annotation.parquet", "--annotation-stats",
              "annotation.json", "--cohort", "cohort_cells.parquet", "--run", "run.json")  # fmt: skip
         (work / f"{name}.norm.h5ad").unlink()
-    rows.append({"step": f"write_sample, all {given.samples}", "seconds": round(sum(r["seconds"] for r in written), 1),
-                 "peak_gb": max(r["peak_gb"] for r in written)})  # fmt: skip
+    summed = {name: round(sum(row[name] for row in written), 1) for name in ("seconds", "cpu_seconds")}
+    peak = max(row["peak_gb"] for row in written)
+    rows.append({"step": f"write_sample, all {given.samples}", **summed, "peak_gb": peak})
     step(rows, work, "join_cohort.py", "--h5ad", *files(".h5ad"))
     step(rows, work, "find_markers.py", "--h5ad", "cohort.h5ad")
     return {"cells": each * given.samples, "samples": given.samples, "dimensions": DIMENSIONS, "steps": rows}

@@ -6,21 +6,28 @@ process MAKE_TABLES {
     input:
     tuple val(meta), path(h5ad), path(markers)
     path removed
+    path samples
+    path stats, stageAs: 'stats/*'
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,unknown_populations}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,unknown_populations,cells_per_step}.tsv'), emit: tables
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
     def args = task.ext.args ?: ''
     """
-    make_tables.py --h5ad ${h5ad} --markers ${markers} --removed ${removed} ${args}
+    make_tables.py \\
+        --h5ad ${h5ad} \\
+        --markers ${markers} \\
+        --removed ${removed} \\
+        --samples ${samples} \\
+        --stats stats/*.json ${args}
     """
 
     stub:
     """
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
-    touch composition.tsv unknown_populations.tsv
+    touch composition.tsv unknown_populations.tsv cells_per_step.tsv
     """
 }
