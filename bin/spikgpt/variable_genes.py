@@ -66,6 +66,8 @@ def highly_variable(moments: Moments, symbols: list[str], most: int = HIGHLY_VAR
     by_gene = pd.concat(frames).groupby(level=0)
     found = by_gene[["means", "dispersions_norm"]].mean().reindex(range(len(symbols)))
     found["highly_variable_nbatches"] = by_gene["among"].sum().reindex(found.index, fill_value=0).astype(np.int64)
+    # sums over blocks end in other digits than sums over cells
+    found = found.round(6)
     norm = found["dispersions_norm"].fillna(-np.inf).to_numpy()
     order = np.lexsort((np.asarray(symbols, dtype=str), -norm, -found["highly_variable_nbatches"].to_numpy()))
     found["highly_variable"] = False
