@@ -51,21 +51,22 @@ def highly_variable(moments: Moments, symbols: list[str], most: int = HIGHLY_VAR
     Returns
     -------
     One row per gene: highly_variable (bool), highly_variable_nbatches (int64), means and dispersions_norm
-    (float64, over the batches that have the gene; NaN where none has).
+    (float64, means over batches; NaN where no batch has cells enough).
     """
     frames = []
     for cells, total, squares in zip(moments.cells, moments.total, moments.squares, strict=True):
         if cells >= FEWEST_CELLS and (total > 0).any():
             table = dispersions(int(cells), total, squares)
             ranked = np.sort(table["dispersions_norm"].dropna().to_numpy())[::-1]
-            table["among"] = table["dispersions_norm"] >= (ranked[:most][-1] if ranked.size else np.inf)
-            frames.append(table)
+            table["among"] = (table["dispersions_norm"] >= (ranked[:most][-1] if ranked.size else np.inf)).astype(int)
+            # a gene that the batch lacks does not vary in it
+            frames.append(table.reindex(range(len(symbols)), fill_value=0))
     if not frames:
         empty = {"highly_variable": False, "highly_variable_nbatches": 0, "means": np.nan, "dispersions_norm": np.nan}
         return pd.DataFrame(empty, index=range(len(symbols)))
     by_gene = pd.concat(frames).groupby(level=0)
-    found = by_gene[["means", "dispersions_norm"]].mean().reindex(range(len(symbols)))
-    found["highly_variable_nbatches"] = by_gene["among"].sum().reindex(found.index, fill_value=0).astype(np.int64)
+    found = by_gene[["means", "dispersions_norm"]].mean()
+    found["highly_variable_nbatches"] = by_gene["among"].sum().astype(np.int64)
     # sums over blocks end in other digits than sums over cells
     found = found.round(6)
     norm = found["dispersions_norm"].fillna(-np.inf).to_numpy()

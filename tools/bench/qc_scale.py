@@ -157,7 +157,13 @@ def cohort(source: ad.AnnData, given: argparse.Namespace) -> dict:
     rows.append({"step": f"write_sample, all {given.samples}", **summed, "peak_gb": peak})
     step(rows, work, "join_cohort.py", "--h5ad", *files(".h5ad"))
     step(rows, work, "find_markers.py", "--h5ad", "cohort.h5ad")
-    return {"cells": each * given.samples, "samples": given.samples, "dimensions": DIMENSIONS, "steps": rows}
+    return {
+        "cells": each * given.samples,
+        "samples": given.samples,
+        "dimensions": DIMENSIONS,
+        "thinned_to": given.thin,
+        "steps": rows,
+    }
 
 
 def main() -> None:
@@ -167,6 +173,8 @@ def main() -> None:
     made.add_argument("--number", type=int, required=True, help="cells to draw")
     made.add_argument("--samples", type=int, default=200)
     made.add_argument("--depth", type=int, default=1, help="cells that are added up to one (sample)")
+    made.add_argument("--thin", type=float, default=1.0, help="share of the source's counts that is kept beforehand: "
+                      "small files where the number of cells is what counts")  # fmt: skip
     made.add_argument("--ambient", action="store_true", help="with DecontX (sample)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--work", required=True, help="empty folder for the files; several GB")
@@ -174,6 +182,9 @@ def main() -> None:
     given = made.parse_args()
     Path(given.work).mkdir(parents=True, exist_ok=True)
     source = ad.read_h5ad(given.cells)
+    source.X = sparse.csr_matrix(source.X).astype(np.int32)
+    source.X.data = np.random.default_rng(given.seed).binomial(source.X.data, given.thin).astype(np.int32)
+    source.X.eliminate_zeros()
     found = (one_sample if given.what == "sample" else cohort)(source, given)
     Path(given.json).write_text(json.dumps(found, indent=2) + "\n")
 
