@@ -22,16 +22,15 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _steps(found: dict) -> str:
-    rows = [
-        [row["step"], row["peak_gb"], row.get("cpu_seconds", "not measured"), row["seconds"]] for row in found["steps"]
-    ]
+    keys = ("step", "peak_gb", "cpu_seconds", "seconds")
+    rows = [[row.get(key, "not measured") for key in keys] for row in found["steps"]]
     return _table(["step", "peak memory, GB", "processor, s", "clock, s"], rows)
 
 
 def scale_sample(found: dict) -> str:
     return (
-        f"### One sample of {found['cells']:,} cells\n\nResampled cells, {found['counted_genes_per_cell']:,} genes each; "
-        f"one core.\n\n{_steps(found)}"
+        f"### One sample of {found['cells']:,} cells\n\nResampled cells, "
+        f"{found['counted_genes_per_cell']:,} genes each; one core.\n\n{_steps(found)}"
     )
 
 
@@ -39,8 +38,8 @@ def scale_cohort(found: dict) -> str:
     thinned = found.get("thinned_to", 1)
     less = f" Counts were thinned to {100 * thinned:g} % beforehand." if thinned < 1 else ""
     return (
-        f"### A cohort of {found['cells']:,} cells in {found['samples']} samples\n\nResampled cells, drawn embeddings of "
-        f"{found['dimensions']} dimensions; one core.{less}\n\n{_steps(found)}"
+        f"### A cohort of {found['cells']:,} cells in {found['samples']} samples\n\nResampled cells, drawn embeddings "
+        f"of {found['dimensions']} dimensions; one core.{less}\n\n{_steps(found)}"
     )
 
 
@@ -80,8 +79,8 @@ def ambient(found: dict) -> str:
     ]
     return (
         f"### Ambient RNA\n\n{found['cells']:,} cells; ambient profile: {found['background']}. DecontX takes "
-        f"{found['estimated_percent']:.1f} % of the counts for ambient RNA; {found['removed_percent']:.1f} % were removed "
-        f"after rounding.\n\n{_table(head, rows)}"
+        f"{found['estimated_percent']:.1f} % of the counts for ambient RNA; {found['removed_percent']:.1f} % were "
+        f"removed after rounding.\n\n{_table(head, rows)}"
     )
 
 
@@ -102,8 +101,8 @@ def doublets(found: dict) -> str:
     if "parts" in found:
         p = found["parts"]
         text += (
-            f"\n\nIn {p['parts']} random parts instead of at once: AUROC {p['auroc_parts']} instead of {p['auroc_whole']}, rank "
-            f"correlation of the scores {p['spearman']}."
+            f"\n\nIn {p['parts']} random parts instead of at once: AUROC {p['auroc_parts']} instead of "
+            f"{p['auroc_whole']}, rank correlation of the scores {p['spearman']}."
         )
     return text
 
