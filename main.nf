@@ -101,11 +101,17 @@ workflow {
     }
 
     ANNOTATE_CELLS(ch_embedded.reference, READ_INPUT.out.annotator, ch_embedded.sample, options)
+
+    ch_stats = READ_INPUT.out.stats
+        .mix(QUALITY_CONTROL.out.stats, EMBED_CELLS.out.stats, ANNOTATE_CELLS.out.stats)
+        .map { _meta, stats -> stats }
     BUILD_COHORT(
         ANNOTATE_CELLS.out.annotated,
         QUALITY_CONTROL.out.removed,
+        READ_INPUT.out.samples,
         READ_INPUT.out.run,
         ANNOTATE_CELLS.out.annotator,
+        ch_stats,
         cohort,
         options,
     )
@@ -123,9 +129,7 @@ workflow {
     REPORT(
         READ_INPUT.out.samples,
         READ_INPUT.out.run,
-        READ_INPUT.out.stats
-            .mix(QUALITY_CONTROL.out.stats, EMBED_CELLS.out.stats, ANNOTATE_CELLS.out.stats)
-            .map { _meta, stats -> stats },
+        ch_stats,
         QUALITY_CONTROL.out.qc.map { _meta, qc -> qc },
         BUILD_COHORT.out.tables.mix(ANNOTATE_CELLS.out.benchmark.map { _meta, benchmark -> benchmark }),
         ANNOTATE_CELLS.out.annotator,

@@ -12,14 +12,15 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
-    import anndata as ad
     from spikgpt.calling import call_cells
-    from spikgpt.layout import write_h5ad
+    from spikgpt.layout import stored, write_part
 
-    adata = ad.read_h5ad(args.h5ad)
-    called, stats = call_cells(adata, args.expected_cells, args.seed, f"sample {args.sample}")
-    with whole_file(f"{args.sample}.called.h5ad") as partial:
-        write_h5ad(adata[called].copy(), partial)
+    with stored(args.h5ad) as barcodes:
+        called, ambient, stats = call_cells(barcodes.matrix(), args.expected_cells, args.seed, f"sample {args.sample}")
+        # the profile of the empty droplets goes on with the cells: DecontX starts from it
+        barcodes.var["ambient_counts"] = ambient
+        with whole_file(f"{args.sample}.called.h5ad") as partial:
+            write_part(barcodes, partial, barcodes.obs[called], called)
     write_json(f"{args.sample}.called.json", {"sample": args.sample, **stats})
 
 

@@ -12,10 +12,11 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
-    import anndata as ad
     from spikgpt.doublets import detect_doublets
+    from spikgpt.layout import stored
 
-    table, stats = detect_doublets(ad.read_h5ad(args.h5ad), args.seed, args.skip)
+    with stored(args.h5ad) as cells:
+        table, stats = detect_doublets(cells, args.seed, args.skip)
     with whole_file(f"{args.sample}.doublets.parquet") as partial:
         table.to_parquet(partial, index=False)
     write_json(f"{args.sample}.doublets.json", {"sample": args.sample, **stats})

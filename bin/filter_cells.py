@@ -16,24 +16,16 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    import anndata as ad
     import pandas as pd
-    from spikgpt.layout import write_h5ad
+    from spikgpt.layout import stored
     from spikgpt.qc import filter_cells, thresholds_from, write_removed
 
     given = json.loads(Path(args.thresholds).read_text(encoding="utf-8"))
     thresholds = thresholds_from(given, f"samplesheet, sample {args.sample}")
-    kept, removed, stats = filter_cells(
-        ad.read_h5ad(args.h5ad),
-        pd.read_parquet(args.qc),
-        pd.read_parquet(args.doublets),
-        thresholds,
-        args.sample,
-    )
+    metrics, doublets = pd.read_parquet(args.qc), pd.read_parquet(args.doublets)
     # a sample with nothing left has no h5ad: the run goes on without it, and the report says so
-    if kept.n_obs:
-        with whole_file(f"{args.sample}.filtered.h5ad") as partial:
-            write_h5ad(kept, partial)
+    with stored(args.h5ad) as cells, whole_file(f"{args.sample}.filtered.h5ad", optional=True) as partial:
+        removed, stats = filter_cells(cells, metrics, doublets, thresholds, args.sample, partial)
     with whole_file(f"{args.sample}.removed.tsv.gz") as partial:
         write_removed(removed, partial)
     write_json(f"{args.sample}.filter.json", stats)

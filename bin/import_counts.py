@@ -17,14 +17,12 @@ def main() -> None:
     args = made.parse_args()
 
     from spikgpt.importing import import_counts
-    from spikgpt.layout import write_h5ad
 
-    adata, stats = import_counts(
-        args.sample, args.matrix, args.scgpt_model, args.min_gene_match, filtered=not args.unfiltered,
-        symbol_col=args.symbol_col, geneid_col=args.geneid_col, counts_layer=args.counts_layer,
-    )  # fmt: skip
     with whole_file(f"{args.sample}.counts.h5ad") as partial:
-        write_h5ad(adata, partial)
+        stats = import_counts(
+            args.sample, args.matrix, partial, args.scgpt_model, args.min_gene_match, filtered=not args.unfiltered,
+            symbol_col=args.symbol_col, geneid_col=args.geneid_col, counts_layer=args.counts_layer,
+        )  # fmt: skip
     write_json(f"{args.sample}.import.json", stats)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, evidence, unknown populations and removed cells."""
+"""Tables of cells, composition, evidence, unknown populations, removed cells and cells per step."""
 
 from spikgpt.cli import launch, parser, whole_file
 
@@ -10,6 +10,8 @@ def main() -> None:
     args.add_argument("--markers", required=True, help="markers.tsv")
     args.add_argument("--annotator", required=True, help="folder of the annotator, for its reference's markers")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
+    args.add_argument("--samples", required=True, help="samples.json")
+    args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
     options = args.parse_args()
 
     import json
@@ -18,9 +20,19 @@ def main() -> None:
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.evidence import evidence_table, judge_markers, nearest_types
     from spikgpt.populations import find_populations, pairs_to_judge, unknown_populations
-    from spikgpt.tables import composition, read_cohort, read_tsv, removed_cells, write_tsv
+    from spikgpt.tables import (
+        cells_per_step,
+        composition,
+        read_cohort,
+        read_statistics,
+        read_tsv,
+        removed_cells,
+        write_tsv,
+    )
 
     cells, facts = read_cohort(options.h5ad)
+    removed = removed_cells(options.removed)
+    samples = [row["sample"] for row in json.loads(Path(options.samples).read_text(encoding="utf-8"))]
     rate = float(facts["parameters"]["unknown_rate"])
     config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
     reference = ReferenceMarkers.from_dict(config["markers"])
@@ -32,7 +44,8 @@ def main() -> None:
         ("composition.tsv", composition(cells)),
         ("evidence.tsv", evidence_table(cells, judged, rate)),
         ("unknown_populations.tsv", unknown_populations(cells, populations, read_tsv(options.markers), judged, rate)),
-        ("removed_cells.tsv.gz", removed_cells(options.removed)),
+        ("removed_cells.tsv.gz", removed),
+        ("cells_per_step.tsv", cells_per_step(samples, read_statistics(options.stats), removed, cells)),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

@@ -13,17 +13,14 @@ def main() -> None:
     made.add_argument("--condition", default="")
     args = made.parse_args()
 
-    import anndata as ad
-    from spikgpt.layout import write_h5ad
-    from spikgpt.normalisation import normalise
+    from spikgpt.layout import stored
+    from spikgpt.normalisation import normalise_cells
 
-    adata = normalise(ad.read_h5ad(args.h5ad), args.sample, args.batch, args.donor, args.condition)
-    with whole_file(f"{args.sample}.norm.h5ad") as partial:
-        write_h5ad(adata, partial)
-    write_json(
-        f"{args.sample}.norm.json",
-        {"sample": args.sample, "cells": int(adata.n_obs), "genes": int(adata.n_vars)},
-    )
+    with stored(args.h5ad) as cells:
+        with whole_file(f"{args.sample}.norm.h5ad") as partial:
+            normalise_cells(cells, partial, args.sample, args.batch, args.donor, args.condition)
+        shape = cells.shape
+    write_json(f"{args.sample}.norm.json", {"sample": args.sample, "cells": shape[0], "genes": shape[1]})
 
 
 if __name__ == "__main__":

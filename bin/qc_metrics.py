@@ -10,10 +10,11 @@ def main() -> None:
     made.add_argument("--h5ad", required=True, help="raw counts of called cells")
     args = made.parse_args()
 
-    import anndata as ad
+    from spikgpt.layout import stored
     from spikgpt.qc import cell_metrics
 
-    table = cell_metrics(ad.read_h5ad(args.h5ad))
+    with stored(args.h5ad) as cells:
+        table = cell_metrics(cells.blocks(), cells.barcodes, cells.symbols)
     with whole_file(f"{args.sample}.qc.parquet") as partial:
         table.to_parquet(partial, index=False)
 

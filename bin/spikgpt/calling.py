@@ -63,7 +63,9 @@ def knee_curve(totals: np.ndarray, called: np.ndarray) -> list[dict[str, float]]
     ]
 
 
-def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -> tuple[np.ndarray, dict[str, Any]]:
+def call_cells(
+    matrix: sparse.csr_matrix, expected: int | None, seed: int, where: str
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Which barcodes hold a cell: EmptyDrops (Lun et al. 2019, Genome Biology 20:63) by `cell_filter`.
 
     The ambient profile comes from the barcodes with at most 100 UMIs, smoothed by Good-Turing. Barcodes with
@@ -77,8 +79,8 @@ def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -
 
     Parameters
     ----------
-    adata
-        Raw counts, X int32 CSR, barcodes x genes, empty droplets included.
+    matrix
+        Raw counts, int32 CSR, barcodes x genes, empty droplets included.
     expected
         Number of cells loaded for; None estimates it (`expected_cells`).
 
@@ -86,6 +88,8 @@ def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -
     -------
     called
         bool, shape (barcodes,).
+    ambient
+        int64, shape (genes,): counts of the barcodes with at most 100 UMIs.
     stats
         Numbers and thresholds of the call, and the knee curve.
 
@@ -96,24 +100,23 @@ def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -
     """
     from cell_filter import empty_drops
 
-    matrix = sparse.csr_matrix(adata.X)
     totals = np.asarray(matrix.sum(axis=1, dtype=np.int64)).ravel()
-    ambient = int((totals <= AMBIENT_UMIS).sum())
-    above = totals.size - ambient
+    empty = totals <= AMBIENT_UMIS
+    ambient = np.asarray(matrix[empty].sum(axis=0, dtype=np.int64)).ravel()
+    above = int((~empty).sum())
     stats: dict[str, Any] = {"barcodes": int(totals.size), "ambient_umis": AMBIENT_UMIS}
     if above == 0:
         called = np.zeros(totals.size, dtype=bool)
-        return called, {
+        return called, ambient, {
             **stats, "cells": 0, "expected_cells": expected or 0, "expected_cells_given": expected is not None,
             "retain_umis": None, "lowest_called_umis": None, "tested": 0, "called_by_test": 0,
             "knee": knee_curve(totals, called), "messages": [f"No barcode has more than {AMBIENT_UMIS} UMIs."],
         }  # fmt: skip
-    ambient_counts = np.asarray(matrix[totals <= AMBIENT_UMIS].sum(axis=0)).ravel()
-    if ambient < max(100, 0.2 * above) or np.unique(ambient_counts[ambient_counts > 0]).size < 5:
+    if empty.sum() < max(100, 0.2 * above) or np.unique(ambient[ambient > 0]).size < 5:
         raise UserError(
             "The unfiltered matrix has too few empty droplets to call cells from.",
             where=where,
-            found=f"{ambient} of {totals.size} barcodes with a count have at most {AMBIENT_UMIS} UMIs",
+            found=f"{int(empty.sum())} of {totals.size} barcodes with a count have at most {AMBIENT_UMIS} UMIs",
             expected="the raw matrix of the quantifier, with its thousands of empty droplets",
             fix="If cells were called already, give this matrix in the samplesheet's column filtered.",
         )
@@ -136,15 +139,19 @@ def call_cells(adata: ad.AnnData, expected: int | None, seed: int, where: str) -
     ordered = np.sort(totals)[::-1]
     retain = max(int(ordered[int(np.round(expected * (1.0 - MAX_PERCENTILE)))] / RETAIN_RATIO), AMBIENT_UMIS + 1)
     tested = int(details["obs_totals"].size)
-    return called, {
-        **stats,
-        "cells": int(called.sum()),
-        "expected_cells": int(expected),
-        "expected_cells_given": given,
-        "retain_umis": retain,
-        "lowest_called_umis": int(totals[called].min()) if called.any() else None,
-        "tested": tested,
-        "called_by_test": int((details["fdr"] < FDR).sum()),
-        "knee": knee_curve(totals, called),
-        "messages": [],
-    }
+    return (
+        called,
+        ambient,
+        {
+            **stats,
+            "cells": int(called.sum()),
+            "expected_cells": int(expected),
+            "expected_cells_given": given,
+            "retain_umis": retain,
+            "lowest_called_umis": int(totals[called].min()) if called.any() else None,
+            "tested": tested,
+            "called_by_test": int((details["fdr"] < FDR).sum()),
+            "knee": knee_curve(totals, called),
+            "messages": [],
+        },
+    )

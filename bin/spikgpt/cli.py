@@ -49,14 +49,18 @@ def launch(main: Callable[[], None]) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, renamed to it only when the block ends well."""
+def whole_file(path: str | Path, optional: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed to it only when the block ends well.
+
+    With `optional` the block need not write it, and then there is no file.
+    """
     path = Path(path)
     # the ending stays the same: writers choose a format or a compression by it
     partial = path.with_name(f".partial-{path.name}")
     try:
         yield partial
-        partial.replace(path)
+        if partial.exists() or not optional:
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import scipy.sparse as sp
-from anndata.io import read_elem, sparse_dataset, write_elem
+from anndata.io import read_elem, write_elem
 
 from spikgpt import UNKNOWN
+from spikgpt.layout import BLOCK, COMPRESSION, csr_blocks, gene_frame, new_h5ad, stored, write_csr, write_frame
 from spikgpt.ontology import TERM
 from spikgpt.report.palette import cell_type_colours
+from spikgpt.variable_genes import Moments, highly_variable
 
 SAMPLE_COLUMNS = ("sample", "batch", "donor", "condition")
 QC_COLUMNS = ("n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", "predicted_doublet")
@@ -48,15 +50,16 @@ CELL_SEPARATOR = ":"
 NEIGHBOURS = 15
 """Neighbours per cell in the graph of the cohort (scanpy's default)."""
 
+LARGEST_GRAPH = 100_000
+"""Cells in that graph at most: time and memory of graph, clusters and map grow faster than the cells."""
+
+_ROWS = 50_000
+
 SMALLEST_MAP = 10
 """Fewer cells than this have no UMAP: its spectral start needs a graph that is larger than it is wide."""
 
 CELL_TYPES_KEY = b"spikgpt_cell_types"
 """Metadata of `cohort_cells.parquet`: the cohort's cell types, so that each sample has the same colours."""
-
-_COMPRESSION = {"compression": "gzip", "compression_opts": 1}
-# level 1: higher levels take up to ten times as long on counts and save a few per cent
-_JOIN_ELEMENTS = 4_000_000
 
 
 def name_before(path: str | Path, ending: str) -> str:
@@ -73,18 +76,14 @@ def by_sample(paths: Iterable[str | Path], ending: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
-    """Embeddings of whole samples from the files of their chunks.
+def embedding_chunks(paths: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """The chunks of each sample's embedding in the order of their cells, samples in the order of names.
 
     Parameters
     ----------
     paths
         Files `<sample>.<first cell>.embedding.npy` in any order, each float32 of shape
         (cells of the chunk, dimensions).
-
-    Returns
-    -------
-    Sample name to float32 array (cells, dimensions), in the order of names.
 
     Raises
     ------
@@ -97,20 +96,61 @@ def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
         if match is None:
             raise ValueError(f"{path.name} is not named <sample>.<first cell>.embedding.npy")
         chunks.setdefault(match[1], {})[int(match[2])] = path
-    embeddings = {}
-    for sample in sorted(chunks):
-        parts, expected = [], 0
-        for start, path in sorted(chunks[sample].items()):
+    for parts in chunks.values():
+        expected = 0
+        for start, path in sorted(parts.items()):
             if start != expected:
                 raise ValueError(f"{path.name} begins at cell {start}, expected {expected}")
-            parts.append(np.load(path))
-            expected += len(parts[-1])
-        embeddings[sample] = np.concatenate(parts)
-    return embeddings
+            expected += len(np.load(path, mmap_mode="r"))
+    return {sample: [path for _, path in sorted(chunks[sample].items())] for sample in sorted(chunks)}
 
 
-def standardise(embedding: np.ndarray) -> np.ndarray:
-    """Each dimension to mean 0 and standard deviation 1 over the cells; constant ones to 0.
+def read_embeddings(paths: Iterable[str | Path]) -> dict[str, np.ndarray]:
+    """Embeddings of whole samples from the files of their chunks, see `embedding_chunks`.
+
+    Returns
+    -------
+    Sample name to float32 array (cells, dimensions), in the order of names.
+    """
+    chunks = embedding_chunks(paths)
+    return {sample: np.concatenate([np.load(path) for path in parts]) for sample, parts in chunks.items()}
+
+
+def joined_embeddings(paths: Iterable[str | Path], cells: Mapping[str, int]) -> np.ndarray:
+    """The embeddings of all samples in the order of `cells`, one chunk in memory beside them.
+
+    Parameters
+    ----------
+    cells
+        Number of cells of each sample.
+
+    Returns
+    -------
+    float32 (all cells, dimensions).
+
+    Raises
+    ------
+    ValueError
+        A sample has no embedding, or one for another number of cells.
+    """
+    chunks = embedding_chunks(paths)
+    if set(chunks) != set(cells):
+        raise ValueError("h5ad, embedding and annotation are not of the same samples")
+    width = np.load(next(iter(chunks.values()))[0], mmap_mode="r").shape[1]
+    joined, at = np.empty((sum(cells.values()), width), dtype=np.float32), 0
+    for sample, number in cells.items():
+        found = sum(len(np.load(path, mmap_mode="r")) for path in chunks[sample])
+        if found != number:
+            raise ValueError(f"{sample}: {number} cells, {found} embeddings")
+        for path in chunks[sample]:
+            part = np.load(path)
+            joined[at : at + len(part)] = part
+            at += len(part)
+    return joined
+
+
+def standardise(embedding: np.ndarray) -> None:
+    """Each dimension to mean 0 and standard deviation 1 over the cells, in place; constant ones to 0.
 
     scGPT's CLS embeddings of all cells point nearly the same way (cosine about 0.999): what
     tells cells apart is the small spread around their mean.
@@ -120,10 +160,13 @@ def standardise(embedding: np.ndarray) -> np.ndarray:
     embedding
         float32 (cells, dimensions), finite.
     """
-    mean = embedding.mean(axis=0, dtype=np.float64)
-    spread = embedding.std(axis=0, dtype=np.float64)
+    blocks = [slice(start, start + _ROWS) for start in range(0, len(embedding), _ROWS)]
+    mean = sum(embedding[rows].sum(axis=0, dtype=np.float64) for rows in blocks) / len(embedding)
+    squares = sum(np.square(embedding[rows] - mean).sum(axis=0) for rows in blocks)
+    spread = np.sqrt(squares / len(embedding))
     spread[spread < 1e-12] = np.inf
-    return ((embedding - mean.astype(np.float32)) / spread.astype(np.float32)).astype(np.float32)
+    for rows in blocks:
+        embedding[rows] = (embedding[rows] - mean) / spread
 
 
 def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +176,9 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     (Traag et al. 2019, https://doi.org/10.1038/s41598-019-41695-z), modularity; UMAP
     (McInnes et al. 2018, https://doi.org/10.48550/arXiv.1802.03426).
 
+    Of more than `LARGEST_GRAPH` cells that many are drawn; the graph, its clusters and the map are theirs, and
+    each other cell is put where its nearest ones among them are (`place_by_neighbours`).
+
     Parameters
     ----------
     embedding
@@ -140,7 +186,7 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     resolution
         Of Leiden: more gives more clusters.
     seed
-        Of Leiden and UMAP.
+        Of the draw, Leiden and UMAP.
 
     Returns
     -------
@@ -155,28 +201,83 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     present = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     if len(present) == 0:
         return clusters, umap
-    data = ad.AnnData(obsm={"z": standardise(embedding[present])}, shape=(len(present), 0))
-    if len(present) < 3:
-        # no graph worth the name: one cluster
-        membership = np.zeros(len(present), dtype=np.int64)
+    z = embedding[present]
+    standardise(z)
+    if len(z) <= LARGEST_GRAPH:
+        membership, umap[present] = _graph_clusters(z, resolution=resolution, seed=seed)
     else:
-        import scanpy as sc
-
-        sc.pp.neighbors(data, n_neighbors=min(NEIGHBOURS, len(present) - 1), use_rep="z", random_state=seed)
-        sc.tl.leiden(data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False)
-        membership = data.obs["leiden"].astype(int).to_numpy()
-    if len(present) < SMALLEST_MAP:
-        width = min(2, embedding.shape[1])
-        umap[present] = 0
-        umap[present, :width] = data.obsm["z"][:, :width]
-    else:
-        sc.tl.umap(data, random_state=seed)
-        umap[present] = data.obsm["X_umap"]
+        drawn = np.sort(np.random.default_rng(seed).choice(len(z), LARGEST_GRAPH, replace=False))
+        print(f"clusters and map of {len(drawn)} cells drawn from {len(z)}", file=sys.stderr)
+        found = _graph_clusters(z[drawn], resolution=resolution, seed=seed)
+        membership, umap[present] = place_by_neighbours(z, drawn, *found, seed=seed)
     # numbered by size; equal sizes by their first cell
     names, first, sizes = np.unique(membership, return_index=True, return_counts=True)
     ranks = {int(names[at]): rank for rank, at in enumerate(np.lexsort((first, -sizes)))}
     clusters[present] = [str(ranks[int(member)]) for member in membership]
     return clusters, umap
+
+
+def _graph_clusters(z: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leiden membership (int) and map (float32, two columns) of cells by their standardised embedding."""
+    data = ad.AnnData(obsm={"z": z}, shape=(len(z), 0))
+    if len(z) < 3:
+        # no graph worth the name: one cluster
+        membership = np.zeros(len(z), dtype=np.int64)
+    else:
+        import scanpy as sc
+
+        sc.pp.neighbors(data, n_neighbors=min(NEIGHBOURS, len(z) - 1), use_rep="z", random_state=seed)
+        sc.tl.leiden(data, resolution=resolution, random_state=seed, flavor="igraph", n_iterations=2, directed=False)
+        membership = data.obs["leiden"].astype(int).to_numpy()
+    if len(z) < SMALLEST_MAP:
+        places = np.zeros((len(z), 2), dtype=np.float32)
+        width = min(2, z.shape[1])
+        places[:, :width] = z[:, :width]
+        return membership, places
+    sc.tl.umap(data, random_state=seed)
+    return membership, data.obsm["X_umap"].astype(np.float32)
+
+
+def place_by_neighbours(
+    z: np.ndarray, drawn: np.ndarray, membership: np.ndarray, places: np.ndarray, *, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters and places for all cells from those of some.
+
+    A cell gets the commonest cluster of its 15 nearest drawn cells, ties to the nearest of them, and the mean
+    place of those of the 15 that are in it. Nearest ones by nearest-neighbour descent (pynndescent), as in
+    scanpy's graph.
+
+    Parameters
+    ----------
+    z
+        float32 (cells, dimensions), standardised.
+    drawn
+        int (drawn cells,): rows of `z`.
+    membership, places
+        Of the drawn cells: int (drawn cells,) and float32 (drawn cells, 2).
+
+    Returns
+    -------
+    The same for all cells.
+    """
+    from pynndescent import NNDescent
+
+    index = NNDescent(z[drawn], n_neighbors=2 * NEIGHBOURS, random_state=seed, n_jobs=1)
+    index.prepare()
+    all_clusters = np.empty(len(z), dtype=np.int64)
+    all_places = np.empty((len(z), 2), dtype=np.float32)
+    for start in range(0, len(z), _ROWS):
+        rows = slice(start, start + _ROWS)
+        nearest, _ = index.query(z[rows], k=NEIGHBOURS)
+        of = membership[nearest]
+        # how many of the 15 are of the same cluster as each: the first with most is the nearest
+        times = np.stack([(of == of[:, [at]]).sum(axis=1) for at in range(NEIGHBOURS)], axis=1)
+        chosen = of[np.arange(len(of)), times.argmax(axis=1)]
+        same = (of == chosen[:, None]).astype(np.float64)
+        mean = (places[nearest] * same[:, :, None]).sum(axis=1) / same.sum(axis=1, keepdims=True)
+        all_clusters[rows], all_places[rows] = chosen, mean
+    all_clusters[drawn], all_places[drawn] = membership, places
+    return all_clusters, all_places
 
 
 def majority_labels(clusters: np.ndarray, labels: np.ndarray) -> dict[str, str]:
@@ -235,19 +336,16 @@ def cluster_cohort(
         The files do not belong together.
     """
     cells_by_sample = {sample: read_barcodes(p) for sample, p in by_sample(h5ads, ".norm.h5ad").items()}
-    vectors = read_embeddings(embeddings)
     labels_by_sample = {
         sample: pd.read_parquet(path, columns=["barcode", "spikgpt_cell_type", "spikgpt_best_match"])
         for sample, path in by_sample(annotations, ".annotation.parquet").items()
     }
-    if not set(cells_by_sample) == set(vectors) == set(labels_by_sample):
+    if set(cells_by_sample) != set(labels_by_sample):
         raise ValueError("h5ad, embedding and annotation are not of the same samples")
     for sample, barcodes in cells_by_sample.items():
-        if len(vectors[sample]) != len(barcodes):
-            raise ValueError(f"{sample}: {len(barcodes)} cells, {len(vectors[sample])} embeddings")
         if not np.array_equal(labels_by_sample[sample]["barcode"].to_numpy(dtype=object), barcodes):
             raise ValueError(f"{sample}: the annotation's barcodes are not those of the h5ad")
-    joined = np.concatenate([vectors.pop(sample) for sample in cells_by_sample])
+    joined = joined_embeddings(embeddings, {sample: len(cells) for sample, cells in cells_by_sample.items()})
     print(f"clustering {len(joined)} cells of {len(cells_by_sample)} samples", file=sys.stderr)
     clusters, umap = cluster_embedding(joined, resolution=resolution, seed=seed)
     labels = pd.concat(labels_by_sample.values(), ignore_index=True).astype(str)
@@ -376,23 +474,22 @@ def write_sample(
     facts
         See `run_facts`.
     """
-    data = ad.read_h5ad(h5ad)
-    obs = annotated_obs(data.obs, annotation, cohort, sample)
-    if len(embedding) != len(obs):
-        raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
-    mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
-    made = ad.AnnData(
-        X=sp.csr_matrix(data.X, dtype=np.float32),
-        layers={"counts": sp.csr_matrix(data.layers["counts"])},
-        obs=obs,
-        var=_gene_frame(data.var_names, data.var["gene_id"]),
-        obsm={
-            "X_scGPT": embedding.astype(np.float32),
-            "X_umap": mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32),
-        },
-        uns={"spikgpt": dict(facts), **category_colours(obs)},
-    )
-    made.write_h5ad(path, **_COMPRESSION)
+    with stored(h5ad) as cells:
+        obs = annotated_obs(cells.obs, annotation, cohort, sample)
+        if len(embedding) != len(obs):
+            raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
+        mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
+        with new_h5ad(path) as out:
+            write_frame(out, "obs", obs)
+            write_frame(out, "var", gene_frame(cells.symbols, cells.var["gene_id"].astype(str)))
+            # copied as they are compressed
+            cells.file.copy("X", out)
+            for key in cells.layers:
+                cells.file.copy(key, out["layers"])
+            write_elem(out, "obsm/X_scGPT", embedding.astype(np.float32), dataset_kwargs=COMPRESSION)
+            places = mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32)
+            write_elem(out, "obsm/X_umap", places, dataset_kwargs=COMPRESSION)
+            write_elem(out, "uns", {"spikgpt": dict(facts), **category_colours(obs)})
 
 
 def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -405,13 +502,6 @@ def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
     return made
 
 
-def _gene_frame(symbols: Sequence[str], gene_ids: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"gene_id": np.asarray(gene_ids, dtype=object).astype(str)},
-        index=pd.Index(np.asarray(symbols, dtype=object), name="gene"),
-    )
-
-
 def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
     """The union of the samples' genes, by symbol; an Ensembl id from the first sample that has one."""
     ids: dict[str, str] = {}
@@ -421,67 +511,17 @@ def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
             if not ids.get(symbol):
                 ids[symbol] = gene_id
     symbols = sorted(ids)
-    return _gene_frame(symbols, [ids[s] for s in symbols])
-
-
-def csr_blocks(matrix: h5py.Group, elements: int) -> Iterator[tuple[int, sp.csr_matrix]]:
-    """Rows of a CSR matrix in an h5ad, a block at a time.
-
-    Read with h5py: anndata 0.12.2's own backed slices fail with scipy 1.17.
-
-    Parameters
-    ----------
-    matrix
-        Group in AnnData's `csr_matrix` encoding.
-    elements
-        Values per block at most; a row with more comes alone.
-
-    Yields
-    ------
-    First row of the block, and the block.
-    """
-    if matrix.attrs["encoding-type"] != "csr_matrix":
-        raise ValueError(f"{matrix.name} is a {matrix.attrs['encoding-type']}, not a csr_matrix")
-    indptr, width = matrix["indptr"][:], int(matrix.attrs["shape"][1])
-    start = 0
-    while start < len(indptr) - 1:
-        stop = int(np.searchsorted(indptr, indptr[start] + elements, side="right")) - 1
-        stop = max(stop, start + 1)
-        first, last = int(indptr[start]), int(indptr[stop])
-        block = (matrix["data"][first:last], matrix["indices"][first:last], indptr[start : stop + 1] - first)
-        yield start, sp.csr_matrix(block, shape=(stop - start, width))
-        start = stop
-
-
-def _join_sparse(
-    files: Sequence[h5py.File], out: h5py.File, key: str, columns: Sequence[np.ndarray], genes: int
-) -> None:
-    """Append the CSR matrix `key` of each file to `out`, its columns moved to the cohort's."""
-    # scipy refuses indices and indptr of different widths, so both grow together
-    values = sum(len(file[key]["indices"]) for file in files)
-    width = np.int32 if values < np.iinfo(np.int32).max else np.int64
-    joined = None
-    for file, column in zip(files, columns, strict=True):
-        for _, block in csr_blocks(file[key], _JOIN_ELEMENTS):
-            moved = sp.csr_matrix((block.data, column[block.indices], block.indptr), shape=(block.shape[0], genes))
-            moved.sort_indices()
-            moved.indices = moved.indices.astype(width)
-            if joined is None:
-                # chunks made for a whole matrix, not for its first block
-                options = {**_COMPRESSION, "chunks": (1 << 18,), "indptr_dtype": width}
-                write_elem(out, key, moved, dataset_kwargs=options)
-                joined = sparse_dataset(out[key])
-            else:
-                joined.append(moved)
+    return gene_frame(symbols, [ids[s] for s in symbols])
 
 
 def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     """Join annotated samples to one h5ad, a block of cells at a time.
 
     Cells are named `<barcode>:<sample>`; samples follow each other by name, genes are the
-    union by symbol, by name; a gene that a sample does not have counts zero there. Peak memory
-    is `obs` and one block, whatever the size of the matrices. anndata's `concat_on_disk` does
-    not do: in 0.12.2 it writes uncompressed, and copies a single file without renaming its cells.
+    union by symbol, by name; a gene that a sample does not have counts zero there. `var` says which genes are
+    highly variable within batches (`spikgpt.variable_genes`). Peak memory is `obs`, one block and two numbers per
+    batch and gene, whatever the size of the matrices. anndata's `concat_on_disk` does not do: in 0.12.2 it writes
+    uncompressed, and copies a single file without renaming its cells.
 
     Parameters
     ----------
@@ -494,29 +534,38 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     files = [h5py.File(file) for file in samples.values()]
     try:
         genes = _cohort_genes(files)
-        columns = []
-        for file in files:
-            columns.append(genes.index.get_indexer(read_elem(file["var"]).index).astype(np.int32))
-        frames = []
+        columns, frames = [], []
         for sample, file in zip(samples, files, strict=True):
+            columns.append(genes.index.get_indexer(read_elem(file["var"]).index).astype(np.int32))
             frame = read_elem(file["obs"])
             frame.index = pd.Index([f"{barcode}{CELL_SEPARATOR}{sample}" for barcode in frame.index], name="cell")
             frames.append(frame)
         obs = join_obs(frames)
-        with h5py.File(path, "w") as out:
-            out.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-            write_elem(out, "obs", obs, dataset_kwargs=_COMPRESSION)
-            write_elem(out, "var", genes, dataset_kwargs=_COMPRESSION)
-            uns = {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)}
-            write_elem(out, "uns", uns)
-            for group in ("obsm", "layers", "varm", "obsp", "varp"):
-                write_elem(out, group, {})
-            for key in ("X", "layers/counts"):
+        batches = [str(frame["batch"].iloc[0]) for frame in frames]
+        moments = Moments(sorted(set(batches)), len(genes))
+
+        def moved(key: str) -> Iterator[sp.csr_matrix]:
+            """The blocks of all files, their columns moved to the cohort's."""
+            for file, column, batch in zip(files, columns, batches, strict=True):
+                for _, block in csr_blocks(file[key], BLOCK):
+                    parts = (block.data, column[block.indices], block.indptr)
+                    block = sp.csr_matrix(parts, shape=(block.shape[0], len(genes)))
+                    if key == "X":
+                        # back to CP10k
+                        moments.add(block.expm1(), batch)
+                    yield block
+
+        with new_h5ad(path) as out:
+            write_frame(out, "obs", obs)
+            for key in ("X", *(f"layers/{name}" for name in sorted(files[0]["layers"]))):
                 print(f"joining {key} of {len(obs)} cells", file=sys.stderr)
-                _join_sparse(files, out, key, columns, len(genes))
+                values = sum(len(file[key]["indices"]) for file in files)
+                write_csr(out, key, moved(key), len(genes), files[0][key]["data"].dtype, values)
+            write_frame(out, "var", genes.join(highly_variable(moments, list(genes.index)).set_axis(genes.index)))
+            write_elem(out, "uns", {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)})
             for key in ("obsm/X_scGPT", "obsm/X_umap"):
                 shape = (len(obs), files[0][key].shape[1])
-                joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **_COMPRESSION)
+                joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **COMPRESSION)
                 joined.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
                 start = 0
                 for file in files:

@@ -1,40 +1,37 @@
 """The import of a sample: read, check the genes against the model, tell what was found."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
+from scipy import sparse
 
 from spikgpt.errors import UserError
 from spikgpt.genes import check_match, vocabulary
-from spikgpt.layout import count_data
-from spikgpt.matrices import Matrix, read_matrix
+from spikgpt.layout import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
+from spikgpt.matrices import Matrix, open_matrix
 
 
-def read_for_model(
-    path: str | Path,
-    scgpt_model: str | Path,
-    min_gene_match: float,
-    symbol_col: str | None = None,
-    geneid_col: str | None = None,
-    counts_layer: str | None = None,
-) -> tuple[Matrix, dict[str, Any]]:
-    """Read a matrix and check that its genes are those of the model.
+def match_stats(
+    matrix: Matrix, gene_totals: np.ndarray, vocab: frozenset[str], min_gene_match: float, where: str
+) -> dict[str, Any]:
+    """Check that a matrix's genes are those of the model.
+
+    Parameters
+    ----------
+    gene_totals
+        Counts per gene over all cells; shape (genes,).
 
     Returns
     -------
-    matrix, stats
-        `stats` has the keys of the import's JSON that both samples and references share.
+    The keys of the import's JSON that both samples and references share.
     """
-    vocab = vocabulary(scgpt_model)
-    matrix = read_matrix(path, vocab, symbol_col, geneid_col, counts_layer)
-    gene_totals = np.asarray(matrix.counts.sum(axis=0, dtype=np.int64)).ravel()
-    match = check_match(matrix.symbols, matrix.gene_ids, gene_totals, vocab, min_gene_match, str(path))
-    return matrix, {
+    match = check_match(matrix.symbols, matrix.gene_ids, gene_totals, vocab, min_gene_match, where)
+    return {
         "format": matrix.format,
-        "barcodes": matrix.counts.shape[0],
-        "genes": matrix.counts.shape[1],
+        "barcodes": len(matrix.barcodes),
+        "genes": len(matrix.symbols),
         "counts_from": matrix.counts_from,
         "symbols_from": matrix.symbols_from,
         "feature_types_left_out": matrix.feature_types_left_out,
@@ -47,38 +44,53 @@ def read_for_model(
 def import_counts(
     sample: str,
     path: str | Path,
+    out: str | Path,
     scgpt_model: str | Path,
     min_gene_match: float,
     filtered: bool,
     symbol_col: str | None = None,
     geneid_col: str | None = None,
     counts_layer: str | None = None,
-) -> tuple[ad.AnnData, dict[str, Any]]:
-    """One sample's raw counts and the statistics of its import.
+) -> dict[str, Any]:
+    """Write one sample's raw counts, a block of cells at a time, and give the statistics of its import.
 
     Barcodes without a single count are dropped from an unfiltered matrix (Cell Ranger lists millions of
-    them); `stats["barcodes"]` counts them, `stats["barcodes_without_counts"]` says how many they were.
+    them); `barcodes` counts them, `barcodes_without_counts` says how many they were.
+
+    Parameters
+    ----------
+    out
+        The h5ad to write: X int32 CSR (cells x genes); obs index barcode; var index symbol, column gene_id.
 
     Returns
     -------
-    adata
-        X int32 CSR (cells x genes); obs index barcode; var index symbol, column gene_id.
-    stats
-        Content of `{sample}.import.json`.
+    Content of `{sample}.import.json`.
     """
     if not 0 <= min_gene_match <= 1:
         raise UserError("min_gene_match is out of range.", found=str(min_gene_match), expected="0 to 1")
-    matrix, shared = read_for_model(path, scgpt_model, min_gene_match, symbol_col, geneid_col, counts_layer)
-    counted = np.diff(matrix.counts.indptr) > 0
-    empty = int((~counted).sum())
-    counts, barcodes = matrix.counts, matrix.barcodes
-    if not filtered and empty:
-        counts, barcodes = counts[counted], barcodes[counted]
-    stats = {
-        "sample": sample,
-        "filtered": filtered,
-        **shared,
-        "barcodes_without_counts": empty,
-        "messages": matrix.messages,
-    }
-    return count_data(counts, barcodes, matrix.symbols, matrix.gene_ids), stats
+    vocab = vocabulary(scgpt_model)
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
+        gene_totals = np.zeros(len(matrix.symbols), dtype=np.int64)
+        counted: list[np.ndarray] = []
+
+        def blocks() -> Iterator[sparse.csr_matrix]:
+            for block in matrix.blocks():
+                gene_totals[:] += np.asarray(block.sum(axis=0, dtype=np.int64)).ravel()
+                has_counts = np.diff(block.indptr) > 0
+                counted.append(has_counts)
+                yield block if filtered or has_counts.all() else block[has_counts]
+
+        with new_h5ad(out) as file:
+            write_csr(file, "X", blocks(), len(matrix.symbols), np.int32, matrix.values)
+            stats = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
+            has_counts = np.concatenate(counted)
+            kept = np.ones_like(has_counts) if filtered else has_counts
+            write_frame(file, "obs", cell_frame(matrix.barcodes[kept]))
+            write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids))
+        return {
+            "sample": sample,
+            "filtered": filtered,
+            **stats,
+            "barcodes_without_counts": int((~has_counts).sum()),
+            "messages": matrix.messages,
+        }

@@ -9,14 +9,13 @@ import pandas as pd
 from anndata.io import read_elem
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
-from spikgpt.cohort import cluster_order, csr_blocks
+from spikgpt.cohort import cluster_order
+from spikgpt.layout import BLOCK, csr_blocks
 
 TOP = 50
 """Markers per cluster in the table."""
 
 MARKER_COLUMNS = ("cluster", "cell_type", "gene", "gene_id", "score", "log2fc", "pct_in", "pct_out", "p_adj")
-
-_BLOCK_ELEMENTS = 4_000_000
 
 
 def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,7 +38,7 @@ def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tup
 
     genes = int(matrix.attrs["shape"][1])
     total, squares, above = (np.zeros((clusters, genes)) for _ in range(3))
-    for start, block in csr_blocks(matrix, _BLOCK_ELEMENTS):
+    for start, block in csr_blocks(matrix, BLOCK):
         mine = codes[start : start + block.shape[0]]
         rows = np.flatnonzero(mine >= 0)
         member = sp.csr_matrix((np.ones(len(rows)), (mine[rows], rows)), shape=(clusters, block.shape[0]))

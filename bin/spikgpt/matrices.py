@@ -1,7 +1,7 @@
 """Read a count matrix in any format of the samplesheet: checked raw counts, barcodes, genes.
 
-Every reader gives cells x genes. Names come out as they stand in the file (barcodes keep their
-`-1`); the genes are brought to unique symbols by `spikgpt.genes`.
+Every reader gives cells x genes, in blocks of cells: a matrix need not fit in memory. Names come out as they
+stand in the file (barcodes keep their `-1`); the genes are brought to unique symbols by `spikgpt.genes`.
 """
 
 import csv
@@ -13,8 +13,9 @@ import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +28,8 @@ from scipy import sparse
 
 from spikgpt import genes as gene_names
 from spikgpt.errors import UserError
-from spikgpt.raw_counts import CHUNK, fault, not_raw, to_counts
+from spikgpt.layout import BLOCK, matrix_blocks, row_ranges
+from spikgpt.raw_counts import CHUNK, CountCheck, fault, not_raw, restore_log1p
 
 FORMATS = (
     "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder or .tar.gz with matrix.mtx[.gz], "
@@ -40,6 +42,8 @@ GENOME_PREFIX = re.compile(r"^(?P<genome>[A-Za-z][A-Za-z0-9.-]*?)_+(?=ENS[A-Z]*G
 MATRIX_FILES = ("matrix.mtx", "quants_mat.mtx")
 BARCODE_FILES = ("barcodes.tsv", "quants_mat_rows.txt")
 FEATURE_FILES = ("features.tsv", "genes.tsv", "quants_mat_cols.txt")
+LARGEST_IN_MEMORY = 50_000_000
+"""Values of a matrix market file that are read at once; a larger one in blocks, if its cells follow each other."""
 LARGEST_ARCHIVE = 100 * 1024**3
 """Bytes an archive may unpack to: more is a mistake or an attack."""
 RAW_LAYERS = ("counts", "raw_counts", "raw", "umi", "umis", "count", "spliced_unspliced", "matrix")
@@ -52,11 +56,23 @@ _DAMAGE = (
 
 
 @dataclass
-class Matrix:
-    """Raw counts of one file, checked, with unique barcodes and unique symbols."""
+class _Source:
+    """A stored matrix, cells x genes, as it can be read in blocks of cells."""
 
-    counts: sparse.csr_matrix
-    """int32, cells x genes."""
+    shape: tuple[int, int]
+    values: int
+    """How many it stores at most."""
+    blocks: Callable[[], Iterator[sparse.csr_matrix]]
+    """Begins to read, each time it is called."""
+
+
+@dataclass
+class Matrix:
+    """Raw counts of one file, with unique barcodes and unique symbols.
+
+    The counts are read and checked in one pass, `blocks`; `messages` is complete after it.
+    """
+
     barcodes: np.ndarray
     symbols: list[str]
     gene_ids: list[str]
@@ -66,20 +82,33 @@ class Matrix:
     symbols_from: str
     obs: pd.DataFrame
     """What the file says about its cells; no columns where it says nothing."""
+    values: int
+    """Counts that are not zero, at most."""
+    blocks: Callable[[], Iterator[sparse.csr_matrix]]
+    """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+
+    @cached_property
+    def counts(self) -> sparse.csr_matrix:
+        """All counts: int32, cells x genes."""
+        return sparse.csr_matrix(sparse.vstack(list(self.blocks()), format="csr"))
 
 
 @dataclass
 class _Read:
-    """What a reader found, before genes are unified."""
+    """What a reader found, before genes are unified and values are looked at."""
 
-    counts: sparse.csr_matrix
+    source: _Source
     barcodes: Sequence[str]
     names: Sequence[str]
     format: str
     counts_from: str
+    where: str
+    """What messages on the values call the matrix."""
     gene_ids: Sequence[str] | None = None
+    chosen: np.ndarray | None = None
+    """Which columns of the source the names are of; None for all."""
     symbols_from: str = "file"
     obs: pd.DataFrame | None = None
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
@@ -93,7 +122,21 @@ def read_matrix(
     geneid_col: str | None = None,
     counts_layer: str | None = None,
 ) -> Matrix:
-    """Read raw counts from any format of the samplesheet.
+    """`open_matrix`, with all counts read into memory."""
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
+        _ = matrix.counts
+        return matrix
+
+
+@contextmanager
+def open_matrix(
+    path: str | Path,
+    vocab: frozenset[str],
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
+) -> Iterator[Matrix]:
+    """Raw counts from any format of the samplesheet, to be read while the context is open.
 
     Parameters
     ----------
@@ -106,7 +149,7 @@ def read_matrix(
     ------
     UserError
         When the file is absent, damaged, of no known format, holds no raw counts, has no cells or no
-        genes, or names a barcode twice.
+        genes, or names a barcode twice; on what only its values tell, when these are read.
     """
     path = Path(path)
     if not path.exists():
@@ -120,11 +163,17 @@ def read_matrix(
             where=path.name,
             fix="Leave these columns of the samplesheet empty for this sample.",
         )
+    with ExitStack() as stack:
+        with _readable(path):
+            read = _read_anndata(path, stack, **columns) if reader is _read_anndata else reader(path, stack)
+        yield _finish(read, vocab, path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What a damaged file makes the readers raise, as a UserError."""
     try:
-        if reader is _read_anndata:
-            read = _read_anndata(path, vocab, symbol_col, geneid_col, counts_layer)
-        else:
-            read = reader(path, vocab)
+        yield
     except UserError:
         raise
     except _DAMAGE as error:
@@ -135,7 +184,6 @@ def read_matrix(
             expected=FORMATS,
             fix="The file may be damaged or cut short: copy it again and compare sizes or checksums.",
         ) from error
-    return _finish(read, vocab, path.name)
 
 
 def _first_line(error: BaseException) -> str:
@@ -166,18 +214,21 @@ def _reader_for(path: Path) -> Callable[..., _Read]:
     raise UserError("This is no known matrix format.", where=str(path), expected=FORMATS, fix=fix)
 
 
-def _finish(read: _Read, vocab: frozenset[str], where: str) -> Matrix:
+def _finish(read: _Read, vocab: frozenset[str], path: Path) -> Matrix:
     """Check the barcodes, unify the genes."""
-    cells, features = read.counts.shape
+    where = path.name
+    cells, features = read.source.shape
+    kept = features if read.chosen is None else len(read.chosen)
     barcodes = np.asarray([str(b).strip() for b in read.barcodes], dtype=object)
-    if len(barcodes) != cells or len(read.names) != features:
+    if len(barcodes) != cells or len(read.names) != kept:
         raise UserError(
             "Names and matrix do not fit together.",
             where=where,
-            found=f"a matrix of {cells} cells x {features} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
+            found=f"a matrix of {cells} cells x {kept} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
             fix="Check that the files come from the same run.",
         )
-    twice = [barcode for barcode, times in Counter(barcodes).items() if times > 1]
+    times = pd.Series(barcodes).value_counts(sort=False)
+    twice = [str(barcode) for barcode in times.index[times > 1]]
     if twice:
         raise UserError(
             f"{len(twice)} barcodes occur more than once.",
@@ -188,10 +239,21 @@ def _finish(read: _Read, vocab: frozenset[str], where: str) -> Matrix:
             "(a -1, -2, ... suffix for each).",
         )
     genes = gene_names.unify(read.names, vocab, read.gene_ids, where)
-    counts, symbols, gene_ids, merged = gene_names.sum_duplicates(read.counts, genes)
+    # what duplicates do to a matrix, done to the identity, is the matrix that does it to each block
+    gather, symbols, gene_ids, merged = gene_names.sum_duplicates(
+        sparse.csr_matrix(sparse.identity(kept, dtype=np.int32)), genes
+    )
     obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
-    return Matrix(
-        counts=counts,
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        check = CountCheck(read.where)
+        with _readable(path):
+            for block in read.source.blocks():
+                counts = check.counts(block if read.chosen is None else block[:, read.chosen])
+                yield counts if len(symbols) == kept else sparse.csr_matrix(counts @ gather)
+        matrix.messages += check.finish()
+
+    matrix = Matrix(
         barcodes=barcodes,
         symbols=symbols,
         gene_ids=gene_ids,
@@ -199,9 +261,12 @@ def _finish(read: _Read, vocab: frozenset[str], where: str) -> Matrix:
         counts_from=read.counts_from,
         symbols_from=genes.symbols_from if genes.symbols_from != "file" else read.symbols_from,
         obs=obs.set_axis(barcodes, axis=0),
+        values=read.source.values,
+        blocks=blocks,
         feature_types_left_out=read.feature_types_left_out,
         messages=[*read.messages, *genes.messages, *merged],
     )
+    return matrix
 
 
 def _check_not_empty(shape: tuple[int, ...], where: str) -> None:
@@ -218,19 +283,19 @@ def _check_not_empty(shape: tuple[int, ...], where: str) -> None:
 
 
 def _gene_expression_only(
-    counts: sparse.csr_matrix,
     ids: list[str],
     names: list[str],
     types: Sequence[str] | None,
     genomes: Sequence[str] | None,
     where: str,
-) -> tuple[sparse.csr_matrix, list[str], list[str], dict[str, int], list[str]]:
+) -> tuple[np.ndarray | None, list[str], list[str], dict[str, int], list[str]]:
     """Keep the features that are genes, and of several genomes the human one.
 
     Returns
     -------
-    counts, ids, names, left_out, messages
-        `left_out` counts the features of every other kind, such as ``{"Antibody Capture": 17}``.
+    chosen, ids, names, left_out, messages
+        `chosen` are the columns that are kept, None for all; `left_out` counts the features of every other kind,
+        such as ``{"Antibody Capture": 17}``.
     """
     messages: list[str] = []
     kinds = list(types) if types is not None else [GENE_EXPRESSION] * len(ids)
@@ -276,8 +341,7 @@ def _gene_expression_only(
     if left_out:
         told = ", ".join(f"{number} {kind}" for kind, number in left_out.items())
         messages.append(f"Left out, as they are not human gene expression: {told}.")
-        counts = counts[:, chosen]
-    return counts, ids, names, left_out, messages
+    return chosen if len(chosen) < len(kinds) else None, ids, names, left_out, messages
 
 
 def _find_file(folder: Path, names: Sequence[str]) -> Path | None:
@@ -315,7 +379,7 @@ def _matrix_folder(folder: Path) -> Path:
     )
 
 
-def _read_folder(folder: Path, vocab: frozenset[str], format: str = "10x folder") -> _Read:
+def _read_folder(folder: Path, stack: ExitStack, format: str = "10x folder") -> _Read:
     """A matrix market triplet, by the names of Cell Ranger 2 and later, STARsolo, alevin-fry.
 
     scanpy.read_10x_mtx reads two of these layouts and does not check that the files belong together;
@@ -355,17 +419,70 @@ def _read_folder(folder: Path, vocab: frozenset[str], format: str = "10x folder"
             fix="Copy the three files again from the same run.",
         )
     _check_not_empty((len(barcodes), len(features)), where)
-    loaded = scipy_io.mmread(str(matrix_path))
-    loaded = sparse.csr_matrix(loaded.T if turned else loaded)
     ids = features[0].tolist()
     names = features[1].tolist() if features.shape[1] > 1 else ids
     types = features[2].tolist() if features.shape[1] > 2 else None
-    loaded, ids, names, left_out, messages = _gene_expression_only(loaded, ids, names, types, None, where)
-    counts, more = to_counts(loaded, where)
+    chosen, ids, names, left_out, messages = _gene_expression_only(ids, names, types, None, where)
     return _Read(
-        counts, barcodes, names, format, matrix_path.name, ids,
-        feature_types_left_out=left_out, messages=[*messages, *more],
+        _matrix_market(matrix_path, turned), barcodes, names, format, matrix_path.name, where, ids, chosen,
+        feature_types_left_out=left_out, messages=messages,
     )  # fmt: skip
+
+
+def _matrix_market(path: Path, turned: bool) -> _Source:
+    """A matrix market file; `turned` where it has genes in rows.
+
+    scipy reads it whole, at 16 bytes a value and more. A large one whose cells follow each other, as
+    quantifiers write them, is read in blocks of lines.
+    """
+    rows, columns, values, form, field_of, symmetry = scipy_io.mminfo(str(path))
+    shape = (columns, rows) if turned else (rows, columns)
+    names = ["gene", "cell"] if turned else ["cell", "gene"]
+
+    def lines(used: list[str]) -> Iterator[pd.DataFrame]:
+        with _unzipped(path) as stream:
+            while stream.readline().startswith(b"%"):  # the last one read is that of the sizes
+                pass
+            yield from pd.read_csv(
+                stream, sep=r"\s+", header=None, names=[*names, "value"], usecols=used, chunksize=BLOCK,
+                dtype={"cell": np.int64, "gene": np.int32},
+            )  # fmt: skip
+
+    def in_order() -> bool:
+        last = 0
+        for part in lines(["cell"]):
+            order = part["cell"].to_numpy()
+            if order[0] < last or (np.diff(order) < 0).any():
+                return False
+            last = int(order[-1])
+        return True
+
+    def whole() -> Iterator[sparse.csr_matrix]:
+        loaded = scipy_io.mmread(str(path))
+        for _, block in matrix_blocks(sparse.csr_matrix(loaded.T if turned else loaded)):
+            yield block
+
+    def in_blocks() -> Iterator[sparse.csr_matrix]:
+        # a cell goes on when the next one begins: its lines may lie in two parts
+        first, seen, open_part = 0, 0, None
+        for part in lines([*names, "value"]):
+            seen += len(part)
+            joined = part if open_part is None else pd.concat([open_part, part], ignore_index=True)
+            last = shape[0] if seen == values else int(joined["cell"].iloc[-1]) - 1
+            cells = joined["cell"].to_numpy() - 1
+            ends = int(np.searchsorted(cells, last))
+            if last > first:
+                coordinates = (cells[:ends] - first, joined["gene"].to_numpy()[:ends] - 1)
+                yield sparse.csr_matrix((joined["value"].to_numpy()[:ends], coordinates), (last - first, shape[1]))
+            open_part, first = joined.iloc[ends:], last
+        if seen != values:
+            raise ValueError(f"{seen} values where the header says {values}")
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        plain = form == "coordinate" and field_of != "pattern" and symmetry == "general"
+        yield from in_blocks() if plain and values > LARGEST_IN_MEMORY and in_order() else whole()
+
+    return _Source(shape, values, blocks)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -388,13 +505,11 @@ def _unzipped(path: Path) -> Iterator[Any]:
             yield stream
 
 
-def _read_archive(path: Path, vocab: frozenset[str]) -> _Read:
+def _read_archive(path: Path, stack: ExitStack) -> _Read:
     """A tar of a 10x folder. Only plain files with the expected names are unpacked, into a fresh folder."""
     wanted = {f"{n}{z}" for n in (*MATRIX_FILES, *BARCODE_FILES, *FEATURE_FILES) for z in ("", ".gz")}
-    with (
-        tempfile.TemporaryDirectory(prefix="spikgpt-", dir=os.curdir) as temporary,
-        tarfile.open(path) as tar,
-    ):
+    temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="spikgpt-", dir=os.curdir))
+    with tarfile.open(path) as tar:
         unpacked = 0
         for member in tar:
             inside = PurePosixPath(member.name)
@@ -423,29 +538,38 @@ def _read_archive(path: Path, vocab: frozenset[str]) -> _Read:
             assert source is not None  # a plain file has content
             with source, target.open("wb") as out:
                 shutil.copyfileobj(source, out)
-        folder = Path(temporary)
-        if not any(folder.rglob("matrix.mtx*")) and not any(folder.rglob("quants_mat.mtx*")):
-            raise UserError(
-                "The archive holds no 10x matrix.",
-                where=str(path),
-                expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz]",
-                fix="Pack the folder that the quantifier wrote.",
-            )
-        read = _read_folder(folder, vocab, "10x archive")
-        read.messages = [message.replace(folder.name, path.name) for message in read.messages]
-        return read
+    folder = Path(temporary)
+    if not any(folder.rglob("matrix.mtx*")) and not any(folder.rglob("quants_mat.mtx*")):
+        raise UserError(
+            "The archive holds no 10x matrix.",
+            where=str(path),
+            expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz]",
+            fix="Pack the folder that the quantifier wrote.",
+        )
+    read = _read_folder(folder, stack, "10x archive")
+    read.messages = [message.replace(folder.name, path.name) for message in read.messages]
+    read.where = path.name
+    return read
 
 
-def _read_10x_h5(path: Path, vocab: frozenset[str]) -> _Read:
-    """Cell Ranger's .h5, version 2 (a group for every genome) or 3 and later."""
+def _read_10x_h5(path: Path, stack: ExitStack) -> _Read:
+    """Cell Ranger's .h5, version 2 (a group for every genome) or 3 and later.
+
+    scanpy.read_10x_h5 holds the whole matrix in memory, several times and with 64-bit places; a raw matrix
+    may not fit. It is CSR of barcodes x features on disk already, so blocks of it are read by h5py.
+    """
     with h5py.File(path, "r") as file:
         groups = sorted(file.keys())
         if {"X", "obs", "var"} <= set(groups):
-            return _read_anndata(path, vocab, None, None, None)
-        legacy = "matrix" not in groups
+            return _read_anndata(path, stack)
         genomes = [g for g in groups if isinstance(file[g], h5py.Group) and "barcodes" in file[g]]
-        sizes = {g: len(file[g]["genes"]) for g in genomes if "genes" in file[g]}
-        if legacy and not genomes:
+        left_out: dict[str, int] = {}
+        messages: list[str] = []
+        if "matrix" in groups:
+            group = "matrix"
+        elif genomes:
+            group, left_out, messages = _human_group(file, genomes, path)
+        else:
             raise UserError(
                 "This .h5 is not a 10x matrix.",
                 where=str(path),
@@ -454,40 +578,56 @@ def _read_10x_h5(path: Path, vocab: frozenset[str]) -> _Read:
                 "(not molecule_info.h5)",
                 fix="Give the matrix .h5, or name the file .h5ad if it is one.",
             )
-    genome = None
-    left_out: dict[str, int] = {}
-    messages: list[str] = []
-    if legacy:
-        human = [g for g in genomes if HUMAN_GENOME.match(g)]
-        if len(genomes) > 1 and len(human) != 1:
-            raise UserError(
-                "The matrix holds several genomes, and which one is human cannot be told.",
-                where=str(path),
-                found=", ".join(genomes),
-                expected="one genome whose name begins with GRCh, hg, human or T2T",
-                fix="Give a matrix with the human genes only.",
-            )
-        genome = human[0] if len(genomes) > 1 else genomes[0]
-        left_out = {f"{GENE_EXPRESSION} ({g})": sizes.get(g, 0) for g in genomes if g != genome}
-        if left_out:
-            messages.append(f"The matrix holds the genomes {', '.join(genomes)}; only {genome} goes on.")
-    # imported here: scanpy takes seconds, and only this format needs it
-    import scanpy as sc
+        stored = file[group]
 
-    adata = sc.read_10x_h5(path, genome=genome, gex_only=False)
-    _check_not_empty(adata.shape, path.name)
-    var = adata.var
-    types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
-    genome_of = var["genome"].astype(str).tolist() if "genome" in var and not legacy else None
-    loaded, ids, names, more_left_out, more = _gene_expression_only(
-        sparse.csr_matrix(adata.X), var["gene_ids"].astype(str).tolist(), list(adata.var_names), types, genome_of,
-        path.name,
-    )  # fmt: skip
-    counts, said = to_counts(loaded, path.name)
+        def text(*names: str) -> list[str] | None:
+            found = next((stored[name] for name in names if name in stored), None)
+            return None if found is None else [str(value) for value in found.asstr()[:]]
+
+        features, cells = (int(n) for n in stored["shape"][:])
+        barcodes, ids = text("barcodes"), text("features/id", "genes")
+        names, types = text("features/name", "gene_names"), text("features/feature_type")
+        genome_of = text("features/genome")
+        values = len(stored["data"])
+    if barcodes is None or ids is None or names is None:
+        raise ValueError("no barcodes or no features")
+    _check_not_empty((cells, features), path.name)
+    chosen, ids, names, more_left_out, more = _gene_expression_only(ids, names, types, genome_of, path.name)
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        with h5py.File(path, "r") as file:
+            yield from _csr_blocks(file[group], features)
+
     return _Read(
-        counts, list(adata.obs_names), names, "10x h5", f"{genome or 'matrix'}/data", ids,
-        feature_types_left_out={**left_out, **more_left_out}, messages=[*messages, *more, *said],
+        _Source((cells, features), values, blocks), barcodes, names, "10x h5", f"{group}/data", path.name, ids, chosen,
+        feature_types_left_out={**left_out, **more_left_out}, messages=[*messages, *more],
     )  # fmt: skip
+
+
+def _human_group(file: h5py.File, genomes: list[str], path: Path) -> tuple[str, dict[str, int], list[str]]:
+    """Of a file of Cell Ranger 2, the group of the human genome, and the genes of the others."""
+    human = [g for g in genomes if HUMAN_GENOME.match(g)]
+    if len(genomes) > 1 and len(human) != 1:
+        raise UserError(
+            "The matrix holds several genomes, and which one is human cannot be told.",
+            where=str(path),
+            found=", ".join(genomes),
+            expected="one genome whose name begins with GRCh, hg, human or T2T",
+            fix="Give a matrix with the human genes only.",
+        )
+    genome = human[0] if len(genomes) > 1 else genomes[0]
+    left_out = {f"{GENE_EXPRESSION} ({g})": len(file[g]["genes"]) for g in genomes if g != genome}
+    messages = [f"The matrix holds the genomes {', '.join(genomes)}; only {genome} goes on."] if left_out else []
+    return genome, left_out, messages
+
+
+def _csr_blocks(stored: Any, width: int) -> Iterator[sparse.csr_matrix]:
+    """Blocks of a group with data, indices and indptr; HDF5 or zarr."""
+    indptr = np.asarray(stored["indptr"][:], dtype=np.int64)
+    for start, stop in row_ranges(indptr, BLOCK):
+        first, last = int(indptr[start]), int(indptr[stop])
+        parts = (np.asarray(stored["data"][first:last]), np.asarray(stored["indices"][first:last]))
+        yield sparse.csr_matrix((*parts, indptr[start : stop + 1] - first), shape=(stop - start, width))
 
 
 # --- AnnData on disk: h5ad and zarr -------------------------------------------------------------------
@@ -520,13 +660,26 @@ def _glance(element: Any) -> str | None:
     return fault(np.asarray(element[:rows]))
 
 
-def _load(element: Any) -> sparse.csr_matrix:
-    """A stored matrix as CSR; a dense one in chunks of rows, so that its zeros never fill the memory."""
-    if _is_sparse(element):
-        return sparse.csr_matrix(ad.io.read_elem(element))
-    rows = max(1, CHUNK // max(1, element.shape[1]))
-    blocks = [sparse.csr_matrix(np.asarray(element[i : i + rows])) for i in range(0, element.shape[0], rows)]
-    return sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
+def _source(path: Path, place: str) -> _Source:
+    """A matrix of an AnnData: CSR and dense ones in blocks of cells, CSC whole, since its cells lie scattered."""
+    with _store(path) as store:
+        shape, is_sparse = _shape(store[place]), _is_sparse(store[place])
+        values = int(store[place]["data"].shape[0]) if is_sparse else shape[0] * shape[1]
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        with _store(path) as store:
+            element = store[place]
+            if not is_sparse:
+                rows = max(1, BLOCK // shape[1])
+                for start in range(0, shape[0], rows):
+                    yield sparse.csr_matrix(np.asarray(element[start : start + rows]))
+            elif "csr" in str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format"))):
+                yield from _csr_blocks(element, shape[1])
+            else:
+                for _, block in matrix_blocks(sparse.csr_matrix(ad.io.read_elem(element))):
+                    yield block
+
+    return _Source((shape[0], shape[1]), values, blocks)
 
 
 def _places_of_counts(store: Any) -> dict[str, str]:
@@ -547,10 +700,10 @@ def _places_of_counts(store: Any) -> dict[str, str]:
 
 def _read_anndata(
     path: Path,
-    vocab: frozenset[str],
-    symbol_col: str | None,
-    geneid_col: str | None,
-    counts_layer: str | None,
+    stack: ExitStack,
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
 ) -> _Read:
     """h5ad or zarr: the first place that holds raw counts of X, raw.X, the layers; or `counts_layer`."""
     with _store(path) as store:
@@ -582,10 +735,8 @@ def _read_anndata(
         chosen = next((place for place, found in faults.items() if found is None), None)
         messages: list[str] = []
         if chosen is None:
-            counts, chosen, messages = _restored(store, faults, path.name)
-        else:
-            _check_not_empty(tuple(_shape(store[chosen])), path.name)
-            counts, messages = to_counts(_load(store[chosen]), f"{path.name}, {_spoken(chosen)}")
+            chosen = _restorable(path, faults)
+        _check_not_empty(_shape(store[chosen]), path.name)
         if chosen != "X" and not counts_layer and "X" in faults:
             messages.insert(0, f"X holds {faults['X']}; the raw counts of {_spoken(chosen)} are used.")
         var = ad.io.read_elem(store[places[chosen]])
@@ -595,13 +746,11 @@ def _read_anndata(
     types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
     genomes = var["genome"].astype(str).tolist() if "genome" in var else None
     known_ids = ids if ids is not None else [""] * len(names)
-    counts, known_ids, names, left_out, said = _gene_expression_only(
-        counts, known_ids, names, types, genomes, path.name
-    )
-    messages += said
+    columns, known_ids, names, left_out, said = _gene_expression_only(known_ids, names, types, genomes, path.name)
     return _Read(
-        counts, [str(b) for b in obs.index], names, "zarr" if path.is_dir() else "h5ad", _spoken(chosen), known_ids,
-        symbols_from=names_from, obs=obs, feature_types_left_out=left_out, messages=messages,
+        _source(path, chosen), [str(b) for b in obs.index], names, "zarr" if path.is_dir() else "h5ad",
+        _spoken(chosen), f"{path.name}, {_spoken(chosen)}", known_ids, columns,
+        symbols_from=names_from, obs=obs, feature_types_left_out=left_out, messages=[*messages, *said],
     )  # fmt: skip
 
 
@@ -615,18 +764,16 @@ def _shape(element: Any) -> tuple[int, ...]:
     return tuple(element.shape)
 
 
-def _restored(store: Any, faults: dict[str, str | None], where: str) -> tuple[sparse.csr_matrix, str, list[str]]:
-    """Counts from the first place whose log1p values allow it; else the error that tells of every place."""
+def _restorable(path: Path, faults: dict[str, str | None]) -> str:
+    """The first place whose first cells allow to restore log1p values; else the error that tells of every place."""
     for place, found in faults.items():
         # only fractions can be log1p of counts: negative values or NaN cannot, and need no loading
         if found is not None and found.startswith("fractions"):
-            try:
-                counts, messages = to_counts(_load(store[place]), f"{where}, {_spoken(place)}")
-            except UserError:
-                continue
-            return counts, place, messages
+            first = next(_source(path, place).blocks())
+            if restore_log1p(first) is not None:
+                return place
     seen = [f"{_spoken(place)} has {found}" for place, found in faults.items()]
-    raise not_raw(seen[0], where, seen[1:])
+    raise not_raw(seen[0], path.name, seen[1:])
 
 
 def _symbol_column(var: pd.DataFrame, symbol_col: str | None, where: str) -> tuple[list[str], str]:
@@ -681,7 +828,7 @@ def _given_column(var: pd.DataFrame, column: str, parameter: str, where: str) ->
 # --- loom and text ----------------------------------------------------------------------------------
 
 
-def _read_loom(path: Path, vocab: frozenset[str]) -> _Read:
+def _read_loom(path: Path, stack: ExitStack) -> _Read:
     """loom (genes x cells in /matrix), by h5py: anndata's reader needs loompy, which is no longer kept."""
 
     def text(values: Any) -> list[str]:
@@ -697,11 +844,15 @@ def _read_loom(path: Path, vocab: frozenset[str]) -> _Read:
             )
         rows = {k: text(v) for k, v in file["row_attrs"].items() if v.ndim == 1}
         columns = {k: text(v) for k, v in file["col_attrs"].items() if v.ndim == 1}
-        matrix = file["matrix"]
-        _check_not_empty((matrix.shape[1], matrix.shape[0]), path.name)
-        if (found := _glance(matrix)) is not None and not found.startswith("fractions"):
-            raise not_raw(found, path.name)
-        counts, messages = to_counts(_load(matrix).T, path.name)
+        genes, cells = file["matrix"].shape
+        _check_not_empty((cells, genes), path.name)
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        with h5py.File(path, "r") as file:
+            step = max(1, BLOCK // genes)
+            for start in range(0, cells, step):
+                yield sparse.csr_matrix(file["matrix"][:, start : start + step].T)
+
     barcodes = next((columns[k] for k in ("CellID", "obs_names", "cell_id", "barcode") if k in columns), None)
     if barcodes is None:
         raise UserError(
@@ -717,12 +868,12 @@ def _read_loom(path: Path, vocab: frozenset[str]) -> _Read:
     names, names_from = _symbol_column(var.set_index(name, drop=False), None, path.name)
     obs = pd.DataFrame({k: v for k, v in columns.items() if len(v) == len(barcodes)})
     return _Read(
-        counts, barcodes, names, "loom", "matrix", _id_column(var, None, path.name),
-        symbols_from=names_from.replace("var index", f"row_attrs/{name}"), obs=obs, messages=messages,
+        _Source((cells, genes), cells * genes, blocks), barcodes, names, "loom", "matrix", path.name,
+        _id_column(var, None, path.name), symbols_from=names_from.replace("var index", f"row_attrs/{name}"), obs=obs,
     )  # fmt: skip
 
 
-def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
+def _read_text(path: Path, stack: ExitStack) -> _Read:
     """Dense csv or tsv, cells x genes or genes x cells, the first row and column being names.
 
     Read in blocks of rows, each made sparse and looked at: a scaled matrix is refused at its first block.
@@ -780,15 +931,10 @@ def _read_text(path: Path, vocab: frozenset[str]) -> _Read:
     messages = [f"The table has {'genes' if genes_in_rows else 'cells'} in rows."]
     if genes_in_rows:
         loaded, row_names, columns = sparse.csr_matrix(loaded.T), columns, row_names
-    counts, said = to_counts(loaded, path.name)
     return _Read(
-        counts,
-        row_names,
-        columns,
-        "csv" if separator != "\t" else "tsv",
-        "table",
-        messages=[*messages, *said],
-    )
+        _Source(loaded.shape, loaded.nnz, lambda: (block for _, block in matrix_blocks(loaded))),
+        row_names, columns, "csv" if separator != "\t" else "tsv", "table", path.name, messages=messages,
+    )  # fmt: skip
 
 
 def _is_number(value: Any) -> bool:

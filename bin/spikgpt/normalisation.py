@@ -1,10 +1,14 @@
 """log1p CP10k, and the layout that every later step reads."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
-from spikgpt.layout import constant
+from spikgpt.layout import Stored, constant, new_h5ad, write_csr, write_frame
 
 TARGET = 1e4
 BLOCK = 4096
@@ -29,24 +33,46 @@ def log1p_cp10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, counts.indices.copy(), counts.indptr.copy()), shape=counts.shape)
 
 
-def normalise(adata: ad.AnnData, sample: str, batch: str = "", donor: str = "", condition: str = "") -> ad.AnnData:
-    """The layout of norm.h5ad: X log1p CP10k float32, layers["counts"] int32, both CSR.
+def sheet_obs(obs: pd.DataFrame, sample: str, batch: str = "", donor: str = "", condition: str = "") -> pd.DataFrame:
+    """`obs` with sample, batch (the sample's name when empty), donor, condition (str categorical) first."""
+    made = obs.copy()
+    values = {"sample": sample, "batch": batch or sample, "donor": donor, "condition": condition}
+    for place, (name, value) in enumerate(values.items()):
+        made.insert(place, name, constant(value, len(made)))
+    return made
+
+
+def normalise(adata: ad.AnnData, sample: str) -> ad.AnnData:
+    """`normalise_cells` in memory, for a reference.
 
     Parameters
     ----------
     adata
         Raw counts in X; its obs columns are kept.
-    batch
-        The sample's name when empty.
-
-    Returns
-    -------
-    AnnData
-        obs: sample, batch, donor, condition (str categorical), then the columns of `adata`; var: gene_id.
     """
     counts = sparse.csr_matrix(adata.X, dtype=np.int32)
-    obs = adata.obs.copy()
-    values = {"sample": sample, "batch": batch or sample, "donor": donor, "condition": condition}
-    for place, (name, value) in enumerate(values.items()):
-        obs.insert(place, name, constant(value, adata.n_obs))
+    obs = sheet_obs(adata.obs, sample)
     return ad.AnnData(X=log1p_cp10k(counts), obs=obs, var=adata.var[["gene_id"]].copy(), layers={"counts": counts})
+
+
+def normalise_cells(
+    cells: Stored, out: str | Path, sample: str, batch: str = "", donor: str = "", condition: str = ""
+) -> None:
+    """Write the layout of norm.h5ad, a block of cells at a time.
+
+    X is log1p CP10k float32, layers["counts"] int32, both CSR; further layers as they are. obs: `sheet_obs`, then
+    the columns that were there; var: gene_id.
+    """
+    with new_h5ad(out) as file:
+        write_frame(file, "obs", sheet_obs(cells.obs, sample, batch, donor, condition))
+        write_frame(file, "var", cells.var[["gene_id"]])
+
+        def normalised() -> Iterator[sparse.csr_matrix]:
+            for _, block in cells.blocks():
+                yield log1p_cp10k(block)
+
+        write_csr(file, "X", normalised(), len(cells.var), np.float32, len(cells.file["X/indices"]))
+        # copied as they are compressed
+        cells.file.copy("X", file["layers"], "counts")
+        for key in cells.layers:
+            cells.file.copy(key, file["layers"])

@@ -1,6 +1,7 @@
 """Quality of cells: metrics, and which cells are removed by which rule."""
 
 import gzip
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from scipy import sparse
 
 from spikgpt.errors import UserError
 from spikgpt.genes import haemoglobin_genes, mitochondrial_genes, ribosomal_genes
-from spikgpt.layout import QC_COLUMNS
+from spikgpt.layout import QC_COLUMNS, Stored, write_part
 
 DEFAULTS: dict[str, float] = {
     "min_genes": 200,
@@ -60,43 +61,49 @@ where it leaves the sample without a gene.
 """
 
 
-def cell_metrics(adata: ad.AnnData) -> pd.DataFrame:
+def cell_metrics(
+    blocks: Iterable[tuple[int, sparse.csr_matrix]], barcodes: np.ndarray, symbols: list[str]
+) -> pd.DataFrame:
     """Quality metrics per cell, by scanpy.
 
     Parameters
     ----------
-    adata
-        Raw counts, X int32 CSR (cells x genes), var index unified symbols.
+    blocks
+        Raw counts, CSR (cells x genes), a block of cells at a time (`spikgpt.layout`).
+    barcodes, symbols
+        Of all cells, and of the genes with unified names.
 
     Returns
     -------
     DataFrame
         barcode, n_genes_by_counts (int64), total_counts (int64), and as float32 percentages of a cell's counts
-        pct_counts_mt, pct_counts_ribo, pct_counts_hb, pct_counts_in_top_20_genes. Row order of `adata`; a
+        pct_counts_mt, pct_counts_ribo, pct_counts_hb, pct_counts_in_top_20_genes. Row order of the cells; a
         cell without counts has 0 throughout.
     """
     import scanpy as sc
 
-    symbols = [str(name) for name in adata.var_names]
     var = pd.DataFrame(
         {
             "mt": mitochondrial_genes(symbols),
             "ribo": ribosomal_genes(symbols),
             "hb": haemoglobin_genes(symbols),
         },
-        index=adata.var_names,
+        index=pd.Index(symbols, dtype=object),
     )
-    # float64: totals of float32 lose whole counts above 2^24
-    measured = ad.AnnData(X=sparse.csr_matrix(adata.X, dtype=np.float64), var=var)
     # scanpy counts the top genes of matrices with at least so many genes only
-    top = min(20, adata.n_vars)
-    metrics, _ = sc.pp.calculate_qc_metrics(measured, qc_vars=["mt", "ribo", "hb"], percent_top=[top], log1p=False)
-    metrics = metrics.rename(columns={f"pct_counts_in_top_{top}_genes": "pct_counts_in_top_20_genes"})
-    table = metrics[list(QC_COLUMNS)].fillna(0.0).reset_index(drop=True)
+    top = min(20, len(symbols))
     whole = ["n_genes_by_counts", "total_counts"]
-    shares = [name for name in QC_COLUMNS if name not in whole]
-    table = table.astype({**{name: np.int64 for name in whole}, **{name: np.float32 for name in shares}})
-    table.insert(0, "barcode", np.asarray(adata.obs_names, dtype=object))
+    kinds = {name: np.int64 if name in whole else np.float32 for name in QC_COLUMNS}
+    # a sample without cells has no block
+    tables = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})]
+    for _, block in blocks:
+        # float64: totals of float32 lose whole counts above 2^24
+        measured = ad.AnnData(X=block.astype(np.float64), var=var)
+        metrics, _ = sc.pp.calculate_qc_metrics(measured, qc_vars=["mt", "ribo", "hb"], percent_top=[top], log1p=False)
+        metrics = metrics.rename(columns={f"pct_counts_in_top_{top}_genes": "pct_counts_in_top_20_genes"})
+        tables.append(metrics[list(QC_COLUMNS)].fillna(0.0).astype(kinds))
+    table = pd.concat(tables[1:] or tables, ignore_index=True)
+    table.insert(0, "barcode", np.asarray(barcodes, dtype=object))
     return table
 
 
@@ -183,46 +190,53 @@ def removal_reasons(
 
 
 def filter_cells(
-    adata: ad.AnnData,
+    cells: Stored,
     metrics: pd.DataFrame,
     doublets: pd.DataFrame,
     thresholds: dict[str, float],
     sample: str,
-) -> tuple[ad.AnnData, pd.DataFrame, dict[str, Any]]:
-    """Remove cells of low quality and doublets.
+    out: str | Path,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Write the cells that are neither doublets nor of low quality, a block of them at a time.
 
     Parameters
     ----------
+    cells
+        Raw counts; every layer is filtered alike.
     metrics, doublets
-        Tables of `cell_metrics` and `spikgpt.doublets.detect_doublets`, in the row order of `adata`.
+        Tables of `cell_metrics` and `spikgpt.doublets.detect_doublets`, in the row order of `cells`.
     thresholds
         From `thresholds_from`.
+    out
+        The h5ad to write, not made when no cell stays: the cells that stay, with the metrics and doublet columns
+        in obs; genes are kept, unless min_cells is given (samples are joined by their genes later).
 
     Returns
     -------
-    adata
-        The cells that stay, with the metrics and doublet columns in obs; genes are kept, unless min_cells
-        is given (samples are joined by their genes later).
     removed
         sample, barcode, reason.
     stats
         Content of `{sample}.filter.json`: cells_in = cells_out + sum(removed.values()).
     """
-    barcodes = np.asarray(adata.obs_names, dtype=object)
+    barcodes = cells.barcodes
     for name, table in (("metrics", metrics), ("doublets", doublets)):
         if not np.array_equal(table["barcode"].to_numpy(dtype=object), barcodes):
             raise ValueError(f"the table of {name} is of other cells than the matrix of sample {sample}")
     reasons, bounds = removal_reasons(metrics, doublets["predicted_doublet"].to_numpy(), thresholds)
     stays = reasons == ""
-    genes_stay = np.ones(adata.n_vars, dtype=bool)
+    genes_stay = np.ones(len(cells.var), dtype=bool)
     if thresholds["min_cells"] > 0:
-        genes_stay = sparse.csr_matrix(adata.X)[stays].getnnz(axis=0) >= thresholds["min_cells"]
+        seen = np.zeros(len(cells.var), dtype=np.int64)
+        for start, block in cells.blocks():
+            seen += block[stays[start : start + block.shape[0]]].getnnz(axis=0)
+        genes_stay = seen >= thresholds["min_cells"]
         if not genes_stay.any():
             reasons[stays] = "min_cells"
             stays = reasons == ""
-    kept = adata[stays, genes_stay].copy()
-    columns = metrics.drop(columns="barcode").join(doublets.drop(columns="barcode"))
-    kept.obs = columns.loc[stays].set_axis(kept.obs_names, axis=0)
+    if stays.any():
+        columns = metrics.drop(columns="barcode").join(doublets.drop(columns="barcode"))
+        obs = cells.obs.join(columns.set_axis(cells.obs.index, axis=0))[stays]
+        write_part(cells, out, obs, stays, genes_stay)
     removed = pd.DataFrame({"sample": sample, "barcode": barcodes[~stays], "reason": reasons[~stays]})
     messages = []
     if not stays.any():
@@ -231,16 +245,16 @@ def filter_cells(
         messages.append(f"Fewer than {FEWEST_FOR_MADS} cells: no MAD rules.")
     stats = {
         "sample": sample,
-        "cells_in": int(adata.n_obs),
+        "cells_in": len(barcodes),
         "cells_out": int(stays.sum()),
         "removed": {reason: int((reasons == reason).sum()) for reason in REASONS},
-        "genes_in": int(adata.n_vars),
+        "genes_in": len(cells.var),
         "genes_out": int(genes_stay.sum()),
         "thresholds": thresholds,
         "bounds": bounds,
         "messages": messages,
     }
-    return kept, removed, stats
+    return removed, stats
 
 
 def write_removed(table: pd.DataFrame, path: Path) -> None:

@@ -65,63 +65,86 @@ def not_raw(found: str, where: str, also_seen: list[str] | None = None) -> UserE
     )
 
 
-def to_counts(matrix: Any, where: str) -> tuple[sparse.csr_matrix, list[str]]:
-    """Raw counts as CSR int32 (cells x genes) from a dense or sparse matrix, checked.
+class CountCheck:
+    """Whether the blocks of a matrix are raw counts, block by block and all together.
 
-    log1p data whose counts can be restored exactly is restored (`restore_log1p`), and a message says so.
-
-    Returns
-    -------
-    counts, messages
-
-    Raises
-    ------
-    UserError
-        When the values are neither raw counts nor exactly restorable; it names what was seen.
+    log1p data whose counts can be restored exactly is restored (`restore_log1p`), and a message says so; a
+    matrix is either raw or log1p throughout.
     """
-    csr = sparse.csr_matrix(matrix)
-    if not csr.has_canonical_format:
-        # duplicate entries add up; loaded files may have them, and unsorted columns
-        csr.sum_duplicates()
-    messages: list[str] = []
-    found = fault_in(csr.data)
-    if found is None:
-        counts = sparse.csr_matrix((csr.data.astype(np.int32), csr.indices, csr.indptr), shape=csr.shape)
-    else:
-        restored = restore_log1p(csr)
-        if restored is None:
-            raise not_raw(found, where)
-        counts = restored
-        messages.append(
-            f"{where}: held log1p-normalised values; the raw counts were restored exactly (every cell's values are "
-            "whole multiples of one size factor, and normalising them again gives the same values)."
-        )
-    counts.eliminate_zeros()
-    if counts.data.size == 0:
-        raise UserError(
-            "The matrix holds no counts at all.",
-            where=where,
-            found=f"{counts.shape[0]} barcodes x {counts.shape[1]} genes, all zero",
-            expected="raw counts",
-            fix="Check that the file is the one the quantifier wrote.",
-        )
-    messages += _plausible(counts, where)
-    return counts, messages
 
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._restored: bool | None = None
+        self._largest = 0
+        self._barcodes = 0
+        self._genes = 0
+        self._totals: list[np.ndarray] = []
 
-def _plausible(counts: sparse.csr_matrix, where: str) -> list[str]:
-    """Totals that whole numbers alone cannot vouch for: an error for presence/absence data, else messages."""
-    totals = np.asarray(counts.sum(axis=1, dtype=np.int64)).ravel()
-    totals = totals[totals > 0]
-    if counts.data.max() == 1 and np.median(totals) >= 200:
-        raise not_raw("nothing but 0 and 1 in cells of hundreds of genes, as binarised data have", where)
-    spread = (totals.max() - totals.min()) / totals.mean()
-    if totals.size >= 20 and 0 < spread < 0.02:
-        return [
-            f"{where}: all cells have nearly the same total ({totals.min()} to {totals.max()}): are these normalised "
-            "values that were rounded?"
-        ]
-    return []
+    def counts(self, matrix: Any) -> sparse.csr_matrix:
+        """Raw counts of the next cells as CSR int32, from a dense or sparse matrix.
+
+        Raises
+        ------
+        UserError
+            When the values are neither raw counts nor exactly restorable; it names what was seen.
+        """
+        csr = sparse.csr_matrix(matrix)
+        if not csr.has_canonical_format:
+            # duplicate entries add up; loaded files may have them, and unsorted columns
+            csr.sum_duplicates()
+        self._barcodes += csr.shape[0]
+        self._genes = csr.shape[1]
+        found = fault_in(csr.data)
+        if found is None:
+            counts = sparse.csr_matrix((csr.data.astype(np.int32), csr.indices, csr.indptr), shape=csr.shape)
+        else:
+            restored = None if self._restored is False else restore_log1p(csr)
+            if restored is None:
+                raise not_raw(found, self.where)
+            counts = restored
+        counts.eliminate_zeros()
+        if counts.data.size:
+            if self._restored and found is None:
+                raise not_raw("whole numbers in some cells and log1p values in others", self.where)
+            self._restored = found is not None
+            self._largest = max(self._largest, int(counts.data.max()))
+        self._totals.append(np.asarray(counts.sum(axis=1, dtype=np.int64)).ravel())
+        return counts
+
+    def finish(self) -> list[str]:
+        """Messages on the whole matrix.
+
+        Raises
+        ------
+        UserError
+            When it holds no counts, or such as no sequencer gives.
+        """
+        totals = np.concatenate([np.zeros(0, dtype=np.int64), *self._totals])
+        totals = totals[totals > 0]
+        if totals.size == 0:
+            raise UserError(
+                "The matrix holds no counts at all.",
+                where=self.where,
+                found=f"{self._barcodes} barcodes x {self._genes} genes, all zero",
+                expected="raw counts",
+                fix="Check that the file is the one the quantifier wrote.",
+            )
+        messages = []
+        if self._restored:
+            messages.append(
+                f"{self.where}: held log1p-normalised values; the raw counts were restored exactly (every cell's "
+                "values are whole multiples of one size factor, and normalising them again gives the same values)."
+            )
+        # totals that whole numbers alone cannot vouch for
+        if self._largest == 1 and np.median(totals) >= 200:
+            raise not_raw("nothing but 0 and 1 in cells of hundreds of genes, as binarised data have", self.where)
+        spread = (totals.max() - totals.min()) / totals.mean()
+        if totals.size >= 20 and 0 < spread < 0.02:
+            messages.append(
+                f"{self.where}: all cells have nearly the same total ({totals.min()} to {totals.max()}): are these "
+                "normalised values that were rounded?"
+            )
+        return messages
 
 
 def restore_log1p(matrix: sparse.csr_matrix) -> sparse.csr_matrix | None:

@@ -10,9 +10,10 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.errors import UserError
-from spikgpt.importing import read_for_model
-from spikgpt.layout import MESSAGES, constant, count_data
-from spikgpt.matrices import Matrix
+from spikgpt.genes import vocabulary
+from spikgpt.importing import match_stats
+from spikgpt.layout import MESSAGES, constant, count_data, matrix_blocks
+from spikgpt.matrices import Matrix, read_matrix
 from spikgpt.normalisation import normalise
 from spikgpt.ontology import NO_TERM, TERM, label_terms
 from spikgpt.qc import cell_metrics
@@ -43,7 +44,10 @@ def import_reference(
         When a column is missing, a label is missing or a number or `Unknown`, there is one class only, a
         cell has no counts, or the matrix is not usable (as for any sample).
     """
-    matrix, shared = read_for_model(path, scgpt_model, min_gene_match)
+    vocab = vocabulary(scgpt_model)
+    matrix = read_matrix(path, vocab)
+    gene_totals = np.asarray(matrix.counts.sum(axis=0, dtype=np.int64)).ravel()
+    shared = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
     where = Path(path).name
     labels = _labels(_column(matrix, label_key, "label_key", where), label_key, where)
     messages = [*matrix.messages]
@@ -62,7 +66,7 @@ def import_reference(
             fix="Drop these cells from the reference.",
         )
     counted = count_data(matrix.counts, matrix.barcodes, matrix.symbols, matrix.gene_ids)
-    metrics = cell_metrics(counted)
+    metrics = cell_metrics(matrix_blocks(matrix.counts), matrix.barcodes, matrix.symbols)
     counted.obs = metrics.drop(columns="barcode").set_axis(counted.obs_names, axis=0)
     adata = normalise(counted, NAME)
     adata.obs["batch"] = constant(NAME, adata.n_obs) if batches is None else _categorical(batches)

@@ -5,8 +5,12 @@ RFC 4180. Numbers have six significant digits, counts all of theirs. `docs/outpu
 """
 
 import gzip
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pandas as pd
@@ -16,6 +20,13 @@ from spikgpt import UNKNOWN
 from spikgpt.cohort import CELL_SEPARATOR, OBS_COLUMNS, name_before
 
 REMOVED_COLUMNS = ("sample", "barcode", "reason")
+
+STEPS = ("barcodes", "called", "after ambient", "after doublets", "after filters", "annotated", UNKNOWN)
+"""Steps of `cells_per_step`: each but the last keeps at most what the one before left; annotated and Unknown are
+what is left after filters."""
+
+STATISTICS = ("import", "called", "ambient", "doublets", "filter", "norm", "annotation")
+"""Kinds of the steps' JSON files `<sample>.<kind>.json`."""
 
 FLOAT_FORMAT = "%.6g"
 
@@ -59,6 +70,68 @@ def removed_cells(paths: Iterable[str | Path]) -> pd.DataFrame:
     frames = [pd.DataFrame(columns=list(REMOVED_COLUMNS), dtype=str)]
     frames += [read_tsv(path)[list(REMOVED_COLUMNS)] for _, path in files]
     return pd.concat(frames, ignore_index=True)
+
+
+def read_statistics(paths: Iterable[str | Path]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The steps' statistics of the samples: kind to sample to content; embeddings and the reference left out."""
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in STATISTICS}
+    for path in sorted(map(Path, paths)):
+        if path.name == "reference.json" or re.fullmatch(r".+\.\d+\.embedding\.json", path.name):
+            continue
+        sample, kind = path.name.removesuffix(".json").rsplit(".", 1)
+        found[kind][sample] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def cells_per_step(
+    samples: Sequence[str],
+    statistics: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    removed: pd.DataFrame,
+    cells: pd.DataFrame,
+) -> pd.DataFrame:
+    """How many cells of each sample each step left, checked to add up.
+
+    A cell that several rules would remove is counted where `removed` has it; doublets are removed with the
+    filters, so "after doublets" is what their removal alone leaves.
+
+    Parameters
+    ----------
+    samples
+        Names of all samples, those without a cell left too.
+    statistics
+        See `read_statistics`.
+    removed, cells
+        See `removed_cells` and `read_cohort`.
+
+    Returns
+    -------
+    sample, step (`STEPS`), cells; samples by name.
+
+    Raises
+    ------
+    ValueError
+        A step has more or fewer cells than the step before left it.
+    """
+    reasons = pd.crosstab(removed["sample"], removed["reason"])
+    labels = pd.crosstab(cells["sample"].astype(str), cells["spikgpt_cell_type"].astype(str) == UNKNOWN)
+    rows = []
+    for sample in sorted(samples):
+        gone = reasons.loc[sample] if sample in reasons.index else pd.Series(dtype=int)
+        kept = labels.loc[sample] if sample in labels.index else pd.Series(dtype=int)
+        left, all_gone = int(kept.sum()), int(gone.sum())
+        barcodes = int(statistics["import"].get(sample, {}).get("barcodes", left + all_gone))
+        called = int(statistics["called"].get(sample, {}).get("cells", barcodes))
+        ambient = called - int(statistics["ambient"].get(sample, {}).get("cells_emptied", 0))
+        doublets = ambient - int(gone.get("predicted_doublet", 0))
+        numbers = (barcodes, called, ambient, doublets, left, int(kept.get(False, 0)), int(kept.get(True, 0)))
+        falling = all(before >= after for before, after in pairwise(numbers[:5]))
+        if called - all_gone != left or not falling:
+            raise ValueError(
+                f"{sample}: {barcodes} barcodes, {called} called cells, {all_gone} removed, {left} annotated "
+                "do not add up"
+            )
+        rows += [(sample, step, number) for step, number in zip(STEPS, numbers, strict=True)]
+    return pd.DataFrame(rows, columns=["sample", "step", "cells"])
 
 
 def read_tsv(path: str | Path) -> pd.DataFrame:

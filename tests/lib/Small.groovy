@@ -19,6 +19,20 @@ class Small {
     /** A published result of the run. */
     static String result(String name) { existing("small/results/${name}") }
 
+    /** A sample of one cell, of one gene or without a count: one_cell, one_gene or all_zeros, with the step's ending. */
+    static synchronized String edge(String name) {
+        def folder = Path.of('.nf-test', 'edge').toAbsolutePath()
+        if (!Files.exists(folder.resolve('all_zeros.filtered.h5ad'))) {
+            def process = ['python3', 'tests/lib/edge.py', step('small.counts.h5ad'), folder.toString()].execute()
+            def err = new StringBuffer()
+            process.waitForProcessOutput(new StringBuffer(), err)
+            if (process.exitValue() != 0) {
+                throw new IllegalStateException("edge.py failed:\n${err}")
+            }
+        }
+        return folder.resolve(name).toString()
+    }
+
     /** An empty file of this name, for stub runs, which never look inside. */
     static String empty(String name) { written(name, '') }
 

@@ -16,8 +16,8 @@ from scipy import sparse
 from spikgpt.errors import UserError
 from spikgpt.genes import symbol_of_id
 from spikgpt.importing import import_counts
-from spikgpt.matrices import read_matrix
-from spikgpt.raw_counts import fault, restore_log1p, to_counts
+from spikgpt.matrices import open_matrix, read_matrix
+from spikgpt.raw_counts import CountCheck, fault, restore_log1p
 
 CELLS, GENES = 40, 120
 HUMAN = [
@@ -382,8 +382,10 @@ def test_raw_values_have_no_fault(values):
 
 
 def test_binarised_data_is_refused():
+    check = CountCheck("m")
+    check.counts(sparse.csr_matrix(np.ones((10, 300))))
     with pytest.raises(UserError, match="binarised"):
-        to_counts(sparse.csr_matrix(np.ones((10, 300))), "m")
+        check.finish()
 
 
 def test_all_zero_is_refused(tmp_path, barcodes):
@@ -483,6 +485,110 @@ def test_absent_matrix(tmp_path):
         read_matrix(tmp_path / "nothing.h5ad", VOCAB)
 
 
+# --- blocks ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Every reader in blocks of a few cells."""
+    for module in ("matrices", "layout"):
+        monkeypatch.setattr(f"spikgpt.{module}.BLOCK", 500)
+    monkeypatch.setattr("spikgpt.matrices.LARGEST_IN_MEMORY", 0)
+
+
+def block_sizes(matrix) -> list[int]:
+    return [block.shape[0] for block in matrix.blocks()]
+
+
+@pytest.mark.parametrize("form", ["mtx", "10x h5", "csr", "csc", "dense", "zarr", "loom", "csv"])
+def test_blocks_give_the_same_as_the_whole(tmp_path, counts, barcodes, small_blocks, form):
+    holes = counts.toarray()
+    holes[[0, 1, 17, CELLS - 1]] = 0
+    counts = sparse.csr_matrix(holes)
+    if form == "mtx":
+        path = write_10x(tmp_path / "m", counts, barcodes, [[*pair, "Gene Expression"] for pair in HUMAN])
+    elif form == "10x h5":
+        kinds, genomes = ["Gene Expression"] * GENES, ["GRCh38"] * GENES
+        path = write_10x_h5(tmp_path / "m.h5", counts, barcodes, IDS, SYMBOLS, kinds, genomes)
+    elif form == "loom":
+        path = tmp_path / "m.loom"
+        with h5py.File(path, "w") as file:
+            file["matrix"] = counts.toarray().T
+            file["col_attrs/CellID"] = np.array(barcodes, dtype="S")
+            file["row_attrs/Gene"] = np.array(SYMBOLS, dtype="S")
+    elif form == "csv":
+        path = tmp_path / "m.csv"
+        pd.DataFrame(counts.toarray(), index=barcodes, columns=SYMBOLS).to_csv(path)
+    else:
+        made = counts.toarray() if form == "dense" else counts.tocsc() if form == "csc" else counts
+        path = tmp_path / ("m.zarr" if form == "zarr" else "m.h5ad")
+        adata = as_anndata(made, barcodes)
+        adata.write_zarr(path) if form == "zarr" else adata.write_h5ad(path)
+    matrix = read_matrix(path, VOCAB)
+    same(matrix, counts, barcodes)
+    with open_matrix(path, VOCAB) as opened:
+        sizes = block_sizes(opened)
+    assert len(sizes) > 3
+    assert sum(sizes) == CELLS
+
+
+def test_matrix_market_in_any_order_of_lines(tmp_path, counts, barcodes, small_blocks):
+    folder = write_10x(tmp_path / "m", counts, barcodes, [[*pair, "Gene Expression"] for pair in HUMAN])
+    lines = (folder / "matrix.mtx").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if not line.startswith("%")) + 1
+    mixed = np.random.default_rng(0).permutation(lines[start:])
+    (folder / "matrix.mtx").write_text("\n".join([*lines[:start], *mixed]) + "\n")
+    same(read_matrix(folder, VOCAB), counts, barcodes)
+
+
+def test_log1p_is_restored_in_blocks(tmp_path, counts, barcodes, small_blocks):
+    as_anndata(log1p_cp10k(counts), barcodes).write_h5ad(tmp_path / "m.h5ad")
+    matrix = read_matrix(tmp_path / "m.h5ad", VOCAB)
+    same(matrix, counts, barcodes)
+    assert sum("restored exactly" in message for message in matrix.messages) == 1
+
+
+@pytest.mark.parametrize("first", ["counts", "log1p"])
+def test_a_matrix_is_one_or_the_other_throughout(tmp_path, counts, barcodes, small_blocks, first):
+    logged = log1p_cp10k(counts)
+    parts = [counts[:20].astype(np.float32), logged[20:]] if first == "counts" else [logged[:20], counts[20:]]
+    as_anndata(sparse.vstack(parts, format="csr"), barcodes).write_h5ad(tmp_path / "m.h5ad")
+    with pytest.raises(UserError, match="does not hold raw counts"):
+        read_matrix(tmp_path / "m.h5ad", VOCAB)
+
+
+def test_10x_h5_is_what_scanpy_reads(tmp_path, counts, barcodes):
+    import scanpy as sc
+
+    kinds, genomes = ["Gene Expression"] * GENES, ["GRCh38"] * GENES
+    path = write_10x_h5(tmp_path / "m.h5", counts, barcodes, IDS, SYMBOLS, kinds, genomes)
+    theirs, ours = sc.read_10x_h5(path), read_matrix(path, VOCAB)
+    same(ours, theirs.X.astype(np.int32), theirs.obs_names, theirs.var_names)
+    assert ours.gene_ids == list(theirs.var["gene_ids"])
+
+
+def test_names_with_spaces_and_suffixes(tmp_path, counts, barcodes):
+    spaced = [f" {barcode} " for barcode in barcodes]
+    folder = write_10x(tmp_path / "m", counts, spaced, [[i, f"{s} "] for i, s in HUMAN], genes="genes.tsv")
+    # the suffix stays, the spaces go
+    same(read_matrix(folder, VOCAB), counts, barcodes)
+    twins = [barcodes[0], barcodes[0].replace("-1", "-2"), *barcodes[2:]]
+    assert list(read_matrix(write_10x(tmp_path / "n", counts, twins, [[*g] for g in HUMAN]), VOCAB).barcodes) == twins
+
+
+def test_genes_of_the_same_symbol_are_added_up(tmp_path, counts, barcodes, small_blocks):
+    names = [*SYMBOLS[:-1], SYMBOLS[0]]
+    kinds, genomes = ["Gene Expression"] * (GENES - 10) + ["Antibody Capture"] * 9 + ["Gene Expression"], [""] * GENES
+    ids = [*IDS[:-1], IDS[0]]
+    path = write_10x_h5(tmp_path / "m.h5", counts, barcodes, ids, names, kinds, genomes)
+    matrix = read_matrix(path, VOCAB)
+    expected = counts.toarray()[:, : GENES - 10]
+    expected[:, 0] += counts.toarray()[:, -1]
+    same(matrix, sparse.csr_matrix(expected), barcodes, SYMBOLS[: GENES - 10])
+    assert matrix.feature_types_left_out == {"Antibody Capture": 9}
+    assert any("share 1 symbols" in message for message in matrix.messages)
+
+
 # --- the step -------------------------------------------------------------------------------------------
 
 
@@ -493,17 +599,19 @@ def test_one_cell_and_one_gene(tmp_path, model, counts, barcodes, cells, genes):
     adata = ad.read_h5ad(tmp_path / "m.h5ad")
     adata.X = small
     adata.write_h5ad(tmp_path / "m.h5ad")
-    imported, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=True)
-    assert imported.shape == (cells, genes) == (stats["barcodes"], stats["genes"])
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=True)
+    assert ad.read_h5ad(tmp_path / "out.h5ad").shape == (cells, genes) == (stats["barcodes"], stats["genes"])
 
 
 def test_barcodes_without_counts_leave_unfiltered_matrices_only(tmp_path, model, counts, barcodes):
     holes = counts.toarray()
     holes[5:9] = 0
     as_anndata(sparse.csr_matrix(holes), barcodes).write_h5ad(tmp_path / "m.h5ad")
-    kept, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=True)
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=True)
+    kept = ad.read_h5ad(tmp_path / "out.h5ad")
     assert kept.n_obs == CELLS
-    kept, stats = import_counts("s", tmp_path / "m.h5ad", model, 0.3, filtered=False)
+    stats = import_counts("s", tmp_path / "m.h5ad", tmp_path / "out.h5ad", model, 0.3, filtered=False)
+    kept = ad.read_h5ad(tmp_path / "out.h5ad")
     assert kept.n_obs == CELLS - 4
     assert (stats["barcodes"], stats["barcodes_without_counts"]) == (CELLS, 4)
 

@@ -25,7 +25,7 @@ def test_markers_are_scanpys_t_test(joined, monkeypatch):  # noqa: F811
         assert row.p_adj == pytest.approx(other["pvals_adj"], rel=1e-3)
         assert row.pct_in == pytest.approx(100 * other["pct_nz_group"], abs=1e-4)
         assert row.pct_out == pytest.approx(100 * other["pct_nz_reference"], abs=1e-4)
-    monkeypatch.setattr(markers, "_BLOCK_ELEMENTS", 60)
+    monkeypatch.setattr(markers, "BLOCK", 60)
     pd.testing.assert_frame_equal(find_markers(joined), found)
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from spikgpt.layout import count_data, write_h5ad
-from spikgpt.normalisation import log1p_cp10k, normalise
+from spikgpt.normalisation import log1p_cp10k, normalise, normalise_cells
+from stored_cells import on_disk
 
 
 @pytest.fixture
@@ -44,8 +45,13 @@ def test_cells_without_counts_stay_0():
     assert log1p_cp10k(sparse.csr_matrix((0, 3), dtype=np.int32)).shape == (0, 3)
 
 
-def test_layout(counts):
-    adata = normalise(plain(counts), "s1", donor="d 1")
+def test_layout(tmp_path, counts):
+    with on_disk(plain(counts)) as cells:
+        normalise_cells(cells, tmp_path / "s1.norm.h5ad", "s1", donor="d 1")
+    adata = ad.read_h5ad(tmp_path / "s1.norm.h5ad")
+    in_memory = normalise(plain(counts), "s1")
+    assert (in_memory.X != adata.X).nnz == 0
+    assert (in_memory.layers["counts"] != adata.layers["counts"]).nnz == 0
     assert list(adata.obs) == ["sample", "batch", "donor", "condition", "total_counts"]
     assert [adata.obs[c].iloc[0] for c in ("sample", "batch", "donor", "condition")] == ["s1", "s1", "d 1", ""]
     for column in ("sample", "batch", "donor", "condition"):

@@ -68,7 +68,7 @@ def test_results_are_those_of_the_contract(small_run):
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
         "tables/evidence.tsv",
-        "tables/removed_cells.tsv.gz", "tables/benchmark.tsv",
+        "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
         "pipeline_info/params.json", "pipeline_info/trace.tsv", "pipeline_info/timeline.html",
@@ -177,6 +177,23 @@ def test_evidence_finds_the_references_markers_in_labelled_clusters(small_run):
         assert not set(found) & set(missing)
 
 
+def test_cells_per_step_add_up_from_barcodes_to_labels(small_run):
+    table = read_table(small_run / "tables" / "cells_per_step.tsv")
+    steps = table.pivot(index="sample", columns="step", values="cells")
+    cells = read_table(small_run / "tables" / "cells.tsv.gz")
+    removed = read_table(small_run / "tables" / "removed_cells.tsv.gz")
+    for sample, count in steps.iterrows():
+        mine, gone = cells[cells["sample"] == sample], removed[removed["sample"] == sample]
+        assert count["after filters"] == len(mine) == count["annotated"] + count["Unknown"]
+        assert count["Unknown"] == (mine["spikgpt_cell_type"] == "Unknown").sum()
+        assert count["called"] - len(gone) == count["after filters"]
+        assert count["after ambient"] - count["after doublets"] == (gone["reason"] == "predicted_doublet").sum()
+        assert count["called"] == count["after ambient"]
+    assert steps.loc["raw", "barcodes"] == 1620
+    assert steps.loc["raw", "called"] < 200
+    assert steps.loc["small", "barcodes"] == steps.loc["small", "called"] == 150
+
+
 def test_cell_calling_finds_the_cells_among_the_droplets(small_run):
     cells = read_table(small_run / "tables" / "cells.tsv.gz")
     removed = read_table(small_run / "tables" / "removed_cells.tsv.gz")
@@ -206,14 +223,10 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
     assert run.returncode == 0, told(run)
     assert told(run).count("EMBED_SCGPT") >= 5 + 2 + 2
     other = tmp_path / "results"
-    for name in (
-        "cells.tsv.gz",
-        "removed_cells.tsv.gz",
-        "composition.tsv",
-        "markers.tsv",
-        "unknown_populations.tsv",
-        "evidence.tsv",
-    ):
+    for path in sorted((small_run / "tables").iterdir()):
+        name = path.name
+        if name == "benchmark.tsv":  # says how many seconds it took
+            continue
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
     model = Path("annotator") / "model.safetensors"
     assert (other / model).read_bytes() == (small_run / model).read_bytes()

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import tempfile
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -11,6 +13,7 @@ from scipy import sparse
 from spikgpt.errors import UserError
 from spikgpt.layout import count_data, write_h5ad
 from spikgpt.qc import DEFAULTS, REASONS, cell_metrics, filter_cells, removal_reasons, thresholds_from
+from stored_cells import on_disk
 
 GENES = [f"GENE{i}" for i in range(900)] + [f"MT-{i}" for i in range(13)] + [f"RPL{i}" for i in range(1, 21)] + ["HBB"]
 
@@ -33,9 +36,19 @@ def no_doublets(adata: ad.AnnData) -> pd.DataFrame:
     )
 
 
+def measured(adata: ad.AnnData) -> pd.DataFrame:
+    with on_disk(adata) as cells:
+        return cell_metrics(cells.blocks(), cells.barcodes, cells.symbols)
+
+
 def filtered(adata, doublets=None, **thresholds):
     doublets = no_doublets(adata) if doublets is None else doublets
-    return filter_cells(adata, cell_metrics(adata), doublets, thresholds_from(thresholds, "sheet"), "s")
+    with on_disk(adata) as cells, tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "kept.h5ad"
+        chosen = thresholds_from(thresholds, "sheet")
+        removed, stats = filter_cells(cells, measured(adata), doublets, chosen, "s", out)
+        kept = ad.read_h5ad(out) if out.exists() else adata[:0, : stats["genes_out"]].copy()
+    return kept, removed, stats
 
 
 def adds_up(adata, kept, removed, stats):
@@ -54,7 +67,7 @@ def test_metrics_are_right():
     counts[1, GENES.index("MT-1")] = 30
     counts[1, GENES.index("RPL13")] = 60
     counts[1, GENES.index("HBB")] = 10
-    table = cell_metrics(count_data(sparse.csr_matrix(counts), np.array(["a", "b", "c"]), GENES, [""] * len(GENES)))
+    table = measured(count_data(sparse.csr_matrix(counts), np.array(["a", "b", "c"]), GENES, [""] * len(GENES)))
     assert list(table["barcode"]) == ["a", "b", "c"]
     assert list(table["total_counts"]) == [465, 100, 0]
     assert list(table["n_genes_by_counts"]) == [30, 3, 0]
@@ -119,7 +132,7 @@ def test_rules_are_switched_off_by_0():
 
 def test_max_mito_is_absolute():
     adata = sample(np.random.default_rng(0))
-    metrics = cell_metrics(adata)
+    metrics = measured(adata)
     limit = float(metrics["pct_counts_mt"].median())
     kept, removed, stats = filtered(adata, max_mito_percentage=limit)
     adds_up(adata, kept, removed, stats)
@@ -129,7 +142,7 @@ def test_max_mito_is_absolute():
 def test_alike_cells_are_no_outliers_of_each_other():
     """More than half of the values equal: the MAD is 0, and a bound without leeway removes the rest."""
     adata = sample(np.random.default_rng(0))
-    metrics = cell_metrics(adata)
+    metrics = measured(adata)
     metrics["pct_counts_mt"] = np.r_[np.zeros(150), np.full(50, 0.5)]
     metrics["total_counts"] = np.r_[np.full(150, 3000), np.full(50, 3300)]
     reasons, bounds = removal_reasons(metrics, np.zeros(200, dtype=bool), dict(DEFAULTS))
@@ -155,6 +168,18 @@ def test_min_cells_drops_genes():
     adds_up(adata, kept, removed, stats)
     assert kept.n_obs == 0
     assert stats["removed"]["min_cells"] > 50
+
+
+def test_block_size_changes_nothing(monkeypatch):
+    adata = sample(np.random.default_rng(0), 60)
+    whole, parts = measured(adata), filtered(adata, min_cells=30)
+    monkeypatch.setattr("spikgpt.layout.BLOCK", 1000)
+    assert measured(adata).equals(whole)
+    kept, removed, stats = filtered(adata, min_cells=30)
+    assert (kept.X != parts[0].X).nnz == 0
+    assert kept.obs.equals(parts[0].obs)
+    assert removed.equals(parts[1])
+    assert stats == parts[2]
 
 
 @pytest.mark.parametrize(("cells", "genes"), [(1, len(GENES)), (1, 1), (30, 1), (0, len(GENES))])
@@ -217,7 +242,7 @@ def test_scripts(tmp_path, script):
     assert list(removed.columns) == ["sample", "barcode", "reason"]
     assert stats["thresholds"]["min_genes"] == 300
     assert kept.X.dtype == np.int32
-    assert list(kept.obs) == [*cell_metrics(adata).columns[1:], "doublet_score", "predicted_doublet"]
+    assert list(kept.obs) == [*measured(adata).columns[1:], "doublet_score", "predicted_doublet"]
     assert kept.obs["doublet_score"].isna().all()
     # bytes 4 to 8 of gzip are a time
     assert (tmp_path / "s.removed.tsv.gz").read_bytes()[4:8] == b"\0\0\0\0"
@@ -226,7 +251,7 @@ def test_scripts(tmp_path, script):
 def test_a_sample_with_nothing_left_has_no_h5ad(tmp_path, script):
     adata = sample(np.random.default_rng(0), 30)
     write_h5ad(adata, tmp_path / "in.h5ad")
-    cell_metrics(adata).to_parquet(tmp_path / "s.qc.parquet")
+    measured(adata).to_parquet(tmp_path / "s.qc.parquet")
     no_doublets(adata).to_parquet(tmp_path / "s.doublets.parquet")
     (tmp_path / "s.thresholds.json").write_text('{"min_genes": 100000}')
     done = script(*FILTER)

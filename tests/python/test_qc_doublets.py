@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
-from spikgpt.doublets import detect_doublets, expected_rate, valley
+from spikgpt import doublets
+from spikgpt.doublets import expected_rate, valley
+from stored_cells import on_disk
 
 GENES, SINGLETS, DOUBLETS = 500, 400, 30
+
+
+def detect_doublets(adata: ad.AnnData, seed: int, skip: bool = False):
+    with on_disk(adata) as cells:
+        return doublets.detect_doublets(cells, seed, skip)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +58,20 @@ def test_large_samples_are_scored_in_blocks_in_any_order(mixture, monkeypatch):
     assert roc_auc_score(truth, table["doublet_score"]) > 0.9
     shuffled, _ = detect_doublets(adata[::-1].copy(), 0)
     assert table[::-1].reset_index(drop=True).equals(shuffled)
+
+
+def test_variable_genes_are_scanpys(mixture):
+    import scanpy as sc
+
+    adata = mixture[0].copy()
+    with on_disk(adata) as cells:
+        seen, variable = doublets.variable_genes(cells)
+    sc.pp.filter_genes(adata, min_cells=3)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata)
+    assert seen == adata.n_vars
+    assert list(variable) == [mixture[0].var_names.get_loc(g) for g in adata.var_names[adata.var["highly_variable"]]]
 
 
 @pytest.mark.parametrize(

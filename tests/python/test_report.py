@@ -9,8 +9,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from spikgpt.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort import write_cohort_cells
 from spikgpt.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.markers import find_markers
@@ -18,7 +20,17 @@ from spikgpt.populations import find_populations, unknown_populations
 from spikgpt.report.content import labels, short, text
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.palette import cell_type_colours, series_colours
-from spikgpt.report.sections import benchmark_verdict, evenly, general_statistics, sections, summary, warnings
+from spikgpt.report.sections import (
+    ambient,
+    batch_mixing,
+    benchmark_verdict,
+    evenly,
+    features_left_out,
+    general_statistics,
+    sections,
+    summary,
+    warnings,
+)
 from spikgpt.tables import composition, read_cohort, removed_cells, write_tsv
 from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
 from test_evidence import NASTY, PLANTED
@@ -46,7 +58,11 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         removed.append(folder / f"{sample}.removed.tsv.gz")
         called = kept + len(lost)
         facts = {
+            "ambient": {"run": sample == "s2", "cells_emptied": int(sample == "s2"), "estimated_percent": 4.2,
+                        "removed_percent": 3.1, "contamination": {"median": 3.5, "max": 40.0}, "messages": [],
+                        "background": "empty droplets", "genes": [{"gene": "LYZ", "before": 100, "after": 20}]},
             "import": {"barcodes": called + 1007, "barcodes_without_counts": 7, "gene_match_counts": 0.8,
+                       "feature_types_left_out": {"Antibody Capture": 17} if sample == "s2" else {},
                        "messages": ["Left out <i>12</i> features."] if sample == "s2" else []},
             "called": {"cells": called, "messages": [],
                        "knee": [{"rank": r, "umis": 5000 // r} for r in (1, 9, 10, 100)]},
@@ -67,6 +83,15 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "evidence.tsv": evidence_table(cells, judged, 0.05),
         "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": removed_cells(removed),
+        "batch_mixing.tsv": pd.DataFrame(
+            [
+                ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),
+                ("scGPT", TYPES[0], 80, 2, 0.5, 0.4, np.nan),
+                ("Harmony", "all", 200, 2, 0.8, 0.7, 0.9),
+                ("Harmony", TYPES[0], 80, 2, 0.9, 0.8, np.nan),
+            ],
+            columns=list(MIXING_COLUMNS),
+        ),
         "benchmark.tsv": pd.DataFrame(
             {"method": ["SpikGPT", "logistic regression"], "accuracy": [0.9, 0.95], "macro_f1": [0.8, 0.85]}
         ),
@@ -149,13 +174,29 @@ def test_numbers_add_up(inputs):
     for sample, count in steps.items():
         removed = sum(n for name, n in count.items() if name.startswith("removed: "))
         assert removed == 5
-        assert count["called"] == removed + count["annotated"] + count["unknown"]
+        assert count["called"] == removed + count["annotated"] + count["Unknown"]
         assert count["barcodes"] == count["called"] + 1007
-        assert count["annotated"] + count["unknown"] == len(inputs.of_sample(sample))
+        assert count["after ambient"] == count["called"] - (1 if sample == "s2" else 0)
+        assert count["after doublets"] == count["after ambient"] - 2
+        assert count["annotated"] + count["Unknown"] == count["after filters"] == len(inputs.of_sample(sample))
     general = general_statistics(inputs).data
     assert general["s2"]["cells_kept"] == 80
     assert general["s2"]["pct_unknown"] == 25
     assert general["empty"] == {"cells_in": 5, "cells_kept": 0, "pct_doublets": 40}
+
+
+def test_what_was_removed_and_left_out_is_shown(inputs):
+    assert ambient(inputs).data == {
+        "s2": {"estimated": 4.2, "removed": 3.1, "median": 3.5, "largest": 40.0, "background": "empty droplets",
+               "genes": "LYZ 80 %"},
+    }  # fmt: skip
+    assert features_left_out(inputs).data == {"s2": {"f0": 17}}
+    mixing = batch_mixing(inputs).data
+    assert mixing["All cells"]["clisi_after"] == 0.9
+    assert mixing[TYPES[0]] == {
+        "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
+        "kbet_acceptance_after": 0.8,
+    }  # fmt: skip
 
 
 def test_numbers_that_do_not_add_up_are_an_error(given):

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from spikgpt.cohort import OBS_COLUMNS
 from spikgpt.tables import (
+    STATISTICS,
+    STEPS,
+    cells_per_step,
     composition,
     read_cohort,
     read_tsv,
@@ -74,3 +77,24 @@ def test_removed_cells_are_joined_by_sample(tmp_path):
     assert list(joined_["sample"]) == ["a", "a", "z", "z"]
     assert list(joined_["barcode"]) == ["NA", "y", "NA", "y"]  # a barcode NA is a name
     assert removed_cells([]).empty
+
+
+def test_cells_per_step_add_up():
+    removed = pd.DataFrame(
+        {"sample": "a", "barcode": list("uvwx"), "reason": ["no_counts", "min_genes", *["predicted_doublet"] * 2]}
+    )
+    cells = pd.DataFrame({"sample": ["a"] * 5, "spikgpt_cell_type": ["T", "T", "B", "Unknown", "T"]})
+    statistics = {kind: {} for kind in STATISTICS}
+    statistics["import"] = {"a": {"barcodes": 100}, "b": {"barcodes": 0}}
+    statistics["called"] = {"a": {"cells": 9}}
+    statistics["ambient"] = {"a": {"cells_emptied": 1}}
+    found = cells_per_step(["b", "a"], statistics, removed, cells)
+    assert list(found.columns) == ["sample", "step", "cells"]
+    steps = found.pivot(index="sample", columns="step", values="cells")[list(STEPS)]
+    assert steps.loc["a"].tolist() == [100, 9, 8, 6, 5, 4, 1]
+    assert steps.loc["b"].tolist() == [0] * 7
+    # from each step to the next go as many as are removed there, and the last two share what is left
+    assert steps.loc["a", "called"] - len(removed) == steps.loc["a", ["annotated", "Unknown"]].sum()
+    statistics["called"]["a"]["cells"] = 10
+    with pytest.raises(ValueError, match=r"a: 100 barcodes, 10 called .* do not add up"):
+        cells_per_step(["a"], statistics, removed, cells)

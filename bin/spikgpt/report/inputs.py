@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 
 from spikgpt.cohort import LABEL_COLUMNS, OBS_COLUMNS
-from spikgpt.tables import REMOVED_COLUMNS, read_tsv
+from spikgpt.tables import REMOVED_COLUMNS, STATISTICS, cells_per_step, read_statistics, read_tsv
 
-_STATS = ("import", "called", "doublets", "filter", "norm", "annotation")
 _NUMBERS = ("n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", *LABEL_COLUMNS[2:4])
 
 Stats = dict[str, Any]
@@ -30,7 +29,7 @@ class Inputs:
     run
         `run.json`: version and parameters.
     stats
-        Step (import, called, doublets, filter, norm, annotation) to sample to statistics.
+        Step (`spikgpt.tables.STATISTICS`) to sample to statistics.
     embeddings
         Statistics of every chunk that was embedded, the reference's among them.
     reference
@@ -49,7 +48,7 @@ class Inputs:
 
     samples: list[str]
     run: Stats
-    stats: dict[str, dict[str, Stats]] = field(default_factory=lambda: {kind: {} for kind in _STATS})
+    stats: dict[str, dict[str, Stats]] = field(default_factory=lambda: {kind: {} for kind in STATISTICS})
     embeddings: list[Stats] = field(default_factory=list)
     reference: Stats | None = None
     cells: pd.DataFrame = field(default_factory=lambda: pd.DataFrame())
@@ -108,14 +107,13 @@ def read_inputs(
         Folder of the annotator.
     """
     made = Inputs(sorted(row["sample"] for row in read_json(samples)), read_json(run))
-    for path in sorted(map(Path, stats)):
+    files = sorted(map(Path, stats))
+    made.stats = read_statistics(files)
+    for path in files:
         if path.name == "reference.json":
             made.reference = read_json(path)
         elif re.fullmatch(r".+\.\d+\.embedding\.json", path.name):
             made.embeddings.append(read_json(path))
-        else:
-            sample, kind = path.name.removesuffix(".json").rsplit(".", 1)
-            made.stats[kind][sample] = read_json(path)
     folder = Path(tables)
     for path in sorted(folder.glob("*.tsv")):
         made.tables[path.name] = read_tsv(path)
@@ -149,12 +147,11 @@ def _read_cells(path: Path) -> pd.DataFrame:
 
 
 def check_numbers(inputs: Inputs) -> dict[str, dict[str, int]]:
-    """Cells per step and sample, checked to add up.
+    """Cells per step and sample, checked to add up, and why cells were removed.
 
     Returns
     -------
-    Sample to: barcodes, called, one entry `removed: <reason>` per reason, annotated (with a
-    type) and unknown.
+    Sample to the steps of `spikgpt.tables.cells_per_step`, and one entry `removed: <reason>` per reason.
 
     Raises
     ------
@@ -162,28 +159,13 @@ def check_numbers(inputs: Inputs) -> dict[str, dict[str, int]]:
         A step has more or fewer cells than the step before left it.
     """
     removed = inputs.tables["removed_cells.tsv.gz"]
+    steps: dict[str, dict[str, int]] = {sample: {} for sample in inputs.samples}
+    for row in cells_per_step(inputs.samples, inputs.stats, removed, inputs.cells).itertuples(index=False):
+        steps[row.sample][row.step] = int(row.cells)
     reasons = sorted(set(removed["reason"]))
-    gone_by_sample = {str(s): part.value_counts() for s, part in removed.groupby("sample")["reason"]}
-    steps = {}
-    for sample in inputs.samples:
-        cells = inputs.of_sample(sample)
-        gone = gone_by_sample.get(sample, pd.Series(dtype=int))
-        unknown = int((cells["spikgpt_cell_type"] == "Unknown").sum())
-        kept = len(cells)
-        imported = inputs.stats["import"].get(sample, {})
-        barcodes = int(imported.get("barcodes", kept + gone.sum()))
-        counted = barcodes - int(imported.get("barcodes_without_counts", 0))
-        called = int(inputs.stats["called"].get(sample, {}).get("cells", counted))
-        if called - int(gone.sum()) != kept or called > counted:
-            raise ValueError(
-                f"{sample}: {barcodes} barcodes, {called} called cells, {int(gone.sum())} removed, "
-                f"{kept} annotated do not add up"
-            )
-        steps[sample] = {
-            "barcodes": barcodes,
-            "called": called,
-            **{f"removed: {reason}": int(gone.get(reason, 0)) for reason in reasons},
-            "annotated": kept - unknown,
-            "unknown": unknown,
-        }
+    gone = pd.crosstab(removed["sample"], removed["reason"]).reindex(
+        index=inputs.samples, columns=reasons, fill_value=0
+    )
+    for sample, counts in gone.iterrows():
+        steps[str(sample)] |= {f"removed: {reason}": int(counts[reason]) for reason in reasons}
     return steps

@@ -9,6 +9,12 @@ _CITATIONS = {
     "Nat Biotechnol 2017;35:316.",
     "emptydrops": "Lun ATL, et al. EmptyDrops: distinguishing cells from empty droplets in droplet-based "
     "single-cell RNA sequencing data. Genome Biol 2019;20:63.",
+    "decontx": "Yang S, et al. Decontamination of ambient RNA in single-cell RNA-seq with DecontX. "
+    "Genome Biol 2020;21:57.",
+    "harmony": "Korsunsky I, et al. Fast, sensitive and accurate integration of single-cell data with Harmony. "
+    "Nat Methods 2019;16:1289.",
+    "kbet": "Buettner M, et al. A test metric for assessing single-cell RNA-seq batch correction. "
+    "Nat Methods 2019;16:43.",
     "scrublet": "Wolock SL, et al. Scrublet: computational identification of cell doublets in single-cell "
     "transcriptomic data. Cell Syst 2019;8:281.",
     "scanpy": "Wolf FA, et al. SCANPY: large-scale single-cell gene expression data analysis. Genome Biol 2018;19:15.",
@@ -45,6 +51,12 @@ def methods_html(inputs: Inputs) -> str:
         unfiltered = len(inputs.stats["called"])
         matrices = "matrix" if unfiltered == 1 else "matrices"
         parts.append(f"Cells of {unfiltered} unfiltered {matrices} were called by EmptyDrops {cite('emptydrops')}.")
+    cleaned = [stats for stats in inputs.stats["ambient"].values() if stats.get("run")]
+    if cleaned:
+        parts.append(
+            f"Ambient RNA was removed by DecontX {cite('decontx')} in {len(cleaned)} of {samples} samples, and the "
+            "counts left were rounded to whole numbers."
+        )
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
         parts.append(
@@ -91,6 +103,11 @@ def methods_html(inputs: Inputs) -> str:
             "cells against the other types', cells thinned to one depth) were looked for in its clusters; found ones "
             "are detected nearer to the type's share than to the others', and in more cells than in the rest (z-test "
             "of proportions, p < 0.01)."
+        )
+    if len(inputs.tables.get("batch_mixing.tsv", ())):
+        parts.append(
+            f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; no "
+            "label, cluster or embedding was corrected by it."
         )
     parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")
     references = [text(_CITATIONS[key].format(version=inputs.run["version"])) for key in cited]

@@ -22,6 +22,7 @@ from spikgpt.report.palette import (
     series_colours,
 )
 from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
+from spikgpt.tables import STEPS
 
 MAP_POINTS = 3000
 """Cells on the map at most: MultiQC draws each as a series, and more make a browser slow."""
@@ -89,7 +90,7 @@ def general_statistics(inputs: Inputs) -> Section:
             "pct_mt": number(cells["pct_counts_mt"].median()),
             "pct_doublets": number(100 * doublets["predicted_rate"]) if doublets.get("run") else None,
             "median_confidence": number(cells["spikgpt_confidence"].median()),
-            "pct_unknown": number(100 * steps[sample]["unknown"] / kept) if kept else None,
+            "pct_unknown": number(100 * steps[sample][UNKNOWN] / kept) if kept else None,
         }
         rows[sample] = {name: value for name, value in rows[sample].items() if value is not None}
     expected = 100 * inputs.unknown_rate
@@ -179,7 +180,7 @@ def warnings(inputs: Inputs) -> list[str]:
     notes: dict[str, list[str]] = {}
     for sample in inputs.samples:
         count = inputs.steps[sample]
-        kept = count["annotated"] + count["unknown"]
+        kept = count["annotated"] + count[UNKNOWN]
         stats = {kind: found.get(sample, {}) for kind, found in inputs.stats.items()}
         if kept == 0:
             gone = ((k.removeprefix("removed: "), v) for k, v in count.items() if k.startswith("removed"))
@@ -194,7 +195,7 @@ def warnings(inputs: Inputs) -> list[str]:
         if 2 * kept < count["called"]:
             kind = "more than half of the cells lost to quality control"
             notes.setdefault(kind, []).append(f"{_bold(sample)} ({100 * (1 - kept / count['called']):.0f} %)")
-        share = count["unknown"] / kept
+        share = count[UNKNOWN] / kept
         told = stats["annotation"].get("tissue_warning")
         if told:
             grave.setdefault(text(told), []).append(_bold(sample))
@@ -209,13 +210,13 @@ def warnings(inputs: Inputs) -> list[str]:
                     "with <code>--scgpt_model</code>"
                 )
                 grave.setdefault(kind, []).append(f"{_bold(sample)} ({100 * outside:.0f} % of its cells)")
-        if not told and share > HIGH_UNKNOWN * inputs.unknown_rate and count["unknown"] >= 10:
+        if not told and share > HIGH_UNKNOWN * inputs.unknown_rate and count[UNKNOWN] >= 10:
             kind = (
                 f"more than {HIGH_UNKNOWN} times the expected {100 * inputs.unknown_rate:.3g} % {UNKNOWN} cells: a "
                 "type that the reference lacks, low quality, or another tissue"
             )
             notes.setdefault(kind, []).append(f"{_bold(sample)} ({100 * share:.1f} %)")
-        for kind in ("import", "called", "doublets", "filter", "annotation"):
+        for kind in ("import", "called", "ambient", "doublets", "filter", "annotation"):
             for message in stats[kind].get("messages", []):
                 notes.setdefault(text(message), []).append(_bold(sample))
         for layer in stats["annotation"].get("dead_layers", []):
@@ -271,7 +272,7 @@ def cells_per_step(inputs: Inputs) -> Made:
     data = {
         sample: {
             "annotated": count["annotated"],
-            "unknown": count["unknown"],
+            "unknown": count[UNKNOWN],
             **{f"r{at}": count[name] for at, name in enumerate(reasons)},
         }
         for sample, count in steps.items()
@@ -290,29 +291,24 @@ def cells_per_step(inputs: Inputs) -> Made:
 def steps_table(inputs: Inputs) -> Made:
     """The same as numbers, barcodes included."""
     rows = {}
+    keys = {step: f"s{at}" for at, step in enumerate(STEPS)}
     for sample, count in inputs.steps.items():
-        doublets = sum(n for name, n in count.items() if name.startswith("removed: ") and "doublet" in name)
-        kept = count["annotated"] + count["unknown"]
-        rows[sample] = {
-            "barcodes": count["barcodes"],
-            "called": count["called"],
-            "singlets": count["called"] - doublets,
-            "filtered": kept,
-            "annotated": count["annotated"],
-            "unknown": count["unknown"],
-        }
-    titles = {
-        "barcodes": ("Barcodes", "Barcodes in the matrix as it came in"),
-        "called": ("Called cells", "Cells by cell calling; all barcodes with counts where the matrix came filtered"),
-        "singlets": ("After doublets", "Called cells less those removed as doublets"),
-        "filtered": ("After filters", "Cells that passed every filter"),
-        "annotated": ("Annotated", "Cells with a type of the reference"),
-        "unknown": (UNKNOWN, "Cells that were rejected; with Annotated they make up After filters"),
-    }
+        rows[sample] = {key: count[step] for step, key in keys.items()}
+    hints = (
+        "Barcodes in the matrix as it came in",
+        "Cells by cell calling; all barcodes where the matrix came filtered",
+        "Cells with a count left without ambient RNA; the same where it was not removed (--ambient none)",
+        "Those less the ones removed as doublets",
+        "Cells that passed every filter",
+        "Cells with a type of the reference",
+        "Cells that were rejected; with Annotated they make up After filters",
+    )
+    titles = {key: (step[0].upper() + step[1:], hint) for (step, key), hint in zip(keys.items(), hints, strict=True)}
     return Section(
         "spikgpt_steps_table",
         "Cells per step, in numbers",
-        f"From left to right what each step left; Annotated and {UNKNOWN} add up to After filters.",
+        f"From left to right what each step left; Annotated and {UNKNOWN} add up to After filters. A script reads the "
+        "same from tables/cells_per_step.tsv.",
         "table",
         rows,
         _table(titles, "Sample", decimals=0),
@@ -347,6 +343,102 @@ def knee(inputs: Inputs) -> Made:
                 "colors": dict(zip(curves, series_colours(len(curves)), strict=True)),
             }
         },
+    )
+
+
+def features_left_out(inputs: Inputs) -> Made:
+    """What of the matrices is no human gene expression, and stayed behind."""
+    found = {s: stats.get("feature_types_left_out") or {} for s, stats in sorted(inputs.stats["import"].items())}
+    kinds = sorted({kind for left in found.values() for kind in left})
+    if not kinds:
+        return None
+    keys = {kind: f"f{at}" for at, kind in enumerate(kinds)}
+    rows = {sample: {keys[kind]: number for kind, number in left.items()} for sample, left in found.items() if left}
+    titles = {key: (text(kind), f"Features of type {text(kind)} in the matrix") for kind, key in keys.items()}
+    return Section(
+        "spikgpt_left_out",
+        "Features left out",
+        "Features of the matrices that are not human gene expression, such as antibodies: they do not go on, and no "
+        "count of theirs is in any result.",
+        "table",
+        rows,
+        _table(titles, "Sample", decimals=0),
+    )
+
+
+def ambient(inputs: Inputs) -> Made:
+    """How much of the counts was ambient RNA, per sample."""
+    rows = {}
+    for sample, stats in sorted(inputs.stats["ambient"].items()):
+        if not stats.get("run"):
+            continue
+        lost = [f"{g['gene']} {100 * (1 - g['after'] / g['before']):.0f} %" for g in stats["genes"][:8]]
+        rows[sample] = {
+            "estimated": stats["estimated_percent"],
+            "removed": stats["removed_percent"],
+            "median": stats["contamination"]["median"],
+            "largest": stats["contamination"]["max"],
+            "background": text(stats["background"]),
+            "genes": text(", ".join(lost)),
+        }
+    if not rows:
+        return None
+    titles = {
+        "estimated": ("Estimated %", "Share of all counts that DecontX takes for ambient RNA"),
+        "removed": ("Removed %", "Share of all counts that was removed, after rounding to whole counts"),
+        "median": ("Median cell %", "Ambient share of the median cell"),
+        "largest": ("Worst cell %", "Ambient share of the most contaminated cell"),
+        "background": ("Profile", "Where the ambient profile comes from"),
+        "genes": ("Genes", "Genes that lost most counts, and the share of their counts that they lost"),
+    }
+    return Section(
+        "spikgpt_ambient",
+        "Ambient RNA",
+        "What DecontX removed. A few per cent are usual; far more, or a cell type's own markers among the genes, means "
+        "that many cells burst or that the correction went too far. The counts before are in "
+        "layers[&quot;uncorrected_counts&quot;].",
+        "table",
+        rows,
+        _table(titles, "Sample", decimals=1),
+    )
+
+
+def batch_mixing(inputs: Inputs) -> Made:
+    """Whether batches mix in the embedding, before and after Harmony."""
+    table = inputs.tables.get("batch_mixing.tsv")
+    if table is None or not len(table):
+        return None
+    rows: dict[str, dict[str, Any]] = {}
+    before = table[table["embedding"] == "scGPT"].set_index("cell_type")
+    after = table[table["embedding"] == "Harmony"].set_index("cell_type")
+    for label, row in before.iterrows():
+        values: dict[str, float] = {"cells": int(row["cells"]), "batches": int(row["batches"])}
+        for name in ("ilisi", "kbet_acceptance", "clisi"):
+            for when, frame in (("before", before), ("after", after)):
+                value = str(frame.at[label, name])
+                if value:
+                    values[f"{name}_{when}"] = float(value)
+        rows[text("All cells" if label == "all" else label)] = values
+    titles = {
+        "cells": ("Cells", "Cells that were looked at"),
+        "batches": ("Batches", "Batches with such cells"),
+        "ilisi_before": ("iLISI", "0: neighbours are of one batch; 1: of all batches alike"),
+        "ilisi_after": ("iLISI, Harmony", "The same after Harmony"),
+        "kbet_acceptance_before": ("kBET", "Share of neighbourhoods whose batches are as in all cells"),
+        "kbet_acceptance_after": ("kBET, Harmony", "The same after Harmony"),
+        "clisi_before": ("cLISI", "1: neighbours have one label; 0: all labels alike"),
+        "clisi_after": ("cLISI, Harmony", "The same after Harmony"),
+    }
+    return Section(
+        "spikgpt_batches",
+        "Batch mixing",
+        "Whether cells lie by batch in the embedding that labels come from, as it is and after Harmony. High iLISI and "
+        "kBET within a type: batches do not tell its cells apart. Low ones that Harmony raises while cLISI stays "
+        "high: a batch effect that labels survive; where cLISI falls with it, labels follow batches. Harmony is for "
+        "this comparison alone: labels, clusters and X_scGPT are without it.",
+        "table",
+        rows,
+        _table(titles, "Cell type", decimals=2, whole=("cells", "batches")),
     )
 
 
@@ -1043,8 +1135,8 @@ def parameters(inputs: Inputs) -> Made:
 
 ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Made], ...]], ...] = (
     (SUMMARY, (summary, warnings_section)),
-    (CELLS, (cells_per_step, steps_table, knee, qc_box, qc_violin, doublets)),
-    (TYPES, (composition, cell_map, confidence, evidence)),
+    (CELLS, (cells_per_step, steps_table, features_left_out, knee, ambient, qc_box, qc_violin, doublets)),
+    (TYPES, (composition, cell_map, batch_mixing, confidence, evidence)),
     (UNKNOWNS, (unknown_reasons, populations, p_values)),
     (MODELS, (checkpoint, annotator, reference_types, leave_one_out, benchmark, firing_rates, energy)),
     (RECORD, (methods, parameters)),

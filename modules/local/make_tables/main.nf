@@ -7,9 +7,11 @@ process MAKE_TABLES {
     tuple val(meta), path(h5ad), path(markers)
     path removed
     path annotator
+    path samples
+    path stats, stageAs: 'stats/*'
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,unknown_populations}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,unknown_populations,cells_per_step}.tsv'), emit: tables
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
@@ -19,13 +21,15 @@ process MAKE_TABLES {
         --h5ad ${h5ad} \\
         --markers ${markers} \\
         --annotator ${annotator} \\
-        --removed ${removed} ${args}
+        --removed ${removed} \\
+        --samples ${samples} \\
+        --stats stats/*.json ${args}
     """
 
     stub:
     """
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
-    touch composition.tsv evidence.tsv unknown_populations.tsv
+    touch composition.tsv evidence.tsv unknown_populations.tsv cells_per_step.tsv
     """
 }

@@ -1,4 +1,5 @@
 include { CLUSTER_COHORT } from '../../../modules/local/cluster_cohort'
+include { BATCH_MIXING   } from '../../../modules/local/batch_mixing'
 include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
@@ -9,8 +10,10 @@ workflow BUILD_COHORT {
     take:
     ch_annotated    // [meta, h5ad, [npy], parquet, json]
     ch_removed      // [meta, tsv.gz]
+    ch_samples      // [meta, samples.json]
     ch_run          // [meta, run.json]
     ch_annotator    // folder of the annotator
+    ch_stats        // json of any step
     cohort_meta     // map: id, code
     options         // map: cluster_resolution, seed
 
@@ -21,13 +24,17 @@ workflow BUILD_COHORT {
         .filter { entries -> entries }
         .map { entries ->
             [
+                entries.any { entry -> entry[0].batch } && entries.collect { entry -> entry[0].batch ?: entry[0].id }.unique().size() > 1,
                 cohort_meta,
                 entries.collect { entry -> entry[1] },
                 entries.collectMany { entry -> entry[2] },
                 entries.collect { entry -> entry[3] },
             ]
         }
-    CLUSTER_COHORT(ch_all, options.cluster_resolution, options.seed)
+    CLUSTER_COHORT(ch_all.map { entries -> entries.tail() }, options.cluster_resolution, options.seed)
+
+    // only where the samplesheet tells batches apart
+    BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, options.seed)
 
     WRITE_SAMPLE(
         ch_annotated,
@@ -45,12 +52,15 @@ workflow BUILD_COHORT {
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
         ch_annotator,
+        ch_samples.map { _meta, sheet -> sheet },
+        ch_stats.toSortedList { a, b -> a.name <=> b.name },
     )
 
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
+        .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
 
     emit:

@@ -1,4 +1,5 @@
 include { CALL_CELLS      } from '../../../modules/local/call_cells'
+include { REMOVE_AMBIENT  } from '../../../modules/local/remove_ambient'
 include { QC_METRICS      } from '../../../modules/local/qc_metrics'
 include { DETECT_DOUBLETS } from '../../../modules/local/detect_doublets'
 include { FILTER_CELLS    } from '../../../modules/local/filter_cells'
@@ -8,7 +9,7 @@ include { NORMALISE       } from '../../../modules/local/normalise'
 workflow QUALITY_CONTROL {
     take:
     ch_counts   // [meta, counts h5ad]
-    options     // map: skip_doublets, seed
+    options     // map: ambient, skip_doublets, seed
 
     main:
     ch_by_calling = ch_counts.branch { meta, _h5ad ->
@@ -16,7 +17,12 @@ workflow QUALITY_CONTROL {
         uncalled: true
     }
     CALL_CELLS(ch_by_calling.uncalled, options.seed)
-    ch_cells = ch_by_calling.called.mix(CALL_CELLS.out.h5ad)
+    ch_by_ambient = ch_by_calling.called.mix(CALL_CELLS.out.h5ad).branch { _meta, _h5ad ->
+        decontx: options.ambient == 'decontx'
+        none: true
+    }
+    REMOVE_AMBIENT(ch_by_ambient.decontx, options.seed)
+    ch_cells = ch_by_ambient.none.mix(REMOVE_AMBIENT.out.h5ad)
 
     QC_METRICS(ch_cells)
     DETECT_DOUBLETS(ch_cells, options.skip_doublets, options.seed)
@@ -26,7 +32,7 @@ workflow QUALITY_CONTROL {
     normalised = NORMALISE.out.h5ad
     qc = QC_METRICS.out.qc
     removed = FILTER_CELLS.out.removed
-    stats = CALL_CELLS.out.stats.mix(DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
+    stats = CALL_CELLS.out.stats.mix(REMOVE_AMBIENT.out.stats, DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
 
     emit:
     normalised  // [meta, h5ad, stats]; a sample without cells is missing

@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Whether batches mix in the embedding, as it is and after Harmony."""
+
+from spikgpt.cli import launch, parser, whole_file
+
+
+def main() -> None:
+    args = parser(__doc__)
+    args.add_argument("--h5ad", nargs="+", required=True, help="<sample>.norm.h5ad of all samples")
+    args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
+    args.add_argument("--annotation", nargs="+", required=True, help="<sample>.annotation.parquet")
+    args.add_argument("--seed", type=int, default=0, help="of the draw of cells and of Harmony")
+    options = args.parse_args()
+
+    from spikgpt.batch_mixing import read_and_score
+    from spikgpt.tables import write_tsv
+
+    table = read_and_score(options.h5ad, options.embedding, options.annotation, options.seed)
+    with whole_file("batch_mixing.tsv") as partial:
+        write_tsv(partial, table)
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,28 @@
+// Whether batches mix in the embedding, as it is and after Harmony
+process BATCH_MIXING {
+    tag "${meta.id}"
+    label 'process_medium'
+
+    input:
+    tuple val(meta), path(h5ads), path(embeddings), path(annotations)
+    val seed
+
+    output:
+    tuple val(meta), path('batch_mixing.tsv'), emit: scores
+    tuple val("${task.process}"), val('harmonypy'), eval('package_version.py harmonypy'), emit: versions_harmonypy, topic: versions
+
+    script:
+    def args = task.ext.args ?: ''
+    """
+    batch_mixing.py \\
+        --h5ad ${h5ads} \\
+        --embedding ${embeddings} \\
+        --annotation ${annotations} \\
+        --seed ${seed} ${args}
+    """
+
+    stub:
+    """
+    touch batch_mixing.tsv
+    """
+}

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Doublets found by SpikGPT, by Scrublet's own package and defaults, and by DoubletDetection.
+
+    tools/bench/doublets.py --cells sc_mixology_cell_lines.h5ad --truth demuxlet_cls --singlet SNG --json doublets.json
+
+Needs doubletdetection and scikit-image (for Scrublet's own threshold) beside the pipeline's packages. Every batch is
+scored on its own, as a sample is in the pipeline, and all together. `--parts` also scores the cells in random parts
+of at most so many, as the pipeline does above 10,000 cells, to tell what that costs.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
+
+import anndata as ad
+import numpy as np
+import scanpy as sc
+import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
+from scipy import sparse
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from spikgpt import doublets
+from spikgpt.layout import count_data, stored, write_h5ad
+
+warnings.filterwarnings("ignore")
+
+
+def spikgpt_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, dict]:
+    counts = count_data(sparse.csr_matrix(cells.X), cells.obs_names, list(cells.var_names), [""] * cells.n_vars)
+    with tempfile.TemporaryDirectory() as folder:
+        write_h5ad(counts, Path(folder) / "s.h5ad")
+        with stored(Path(folder) / "s.h5ad") as opened:
+            table, stats = doublets.detect_doublets(opened, 0)
+    return table["doublet_score"].to_numpy(), table["predicted_doublet"].to_numpy(), stats
+
+
+def scrublet_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, dict]:
+    made = ad.AnnData(X=cells.X.astype(np.float32))
+    made.obs_names = [str(i) for i in range(made.n_obs)]
+    sc.pp.scrublet(made, random_state=0, verbose=False)
+    return made.obs["doublet_score"].to_numpy(), made.obs["predicted_doublet"].to_numpy(dtype=bool), {}
+
+
+def doubletdetection_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, dict]:
+    import doubletdetection
+
+    model = doubletdetection.BoostClassifier(
+        n_iters=10, clustering_algorithm="leiden", standard_scaling=True, n_jobs=1, random_state=0, verbose=False
+    )
+    called = np.asarray(model.fit(cells.X.astype(np.float64)).predict())
+    score = np.ma.filled(np.ma.asarray(model.doublet_score()), np.nan)
+    return np.nan_to_num(score, nan=float(np.nanmax(score))), np.nan_to_num(called) == 1, {}
+
+
+METHODS = {
+    "SpikGPT": spikgpt_scores,
+    "Scrublet, its defaults": scrublet_scores,
+    "DoubletDetection": doubletdetection_scores,
+}
+
+
+def scored(cells: ad.AnnData, truth: np.ndarray) -> dict:
+    found = {"cells": int(cells.n_obs), "doublets": int(truth.sum())}
+    found["expected_rate"] = round(doublets.expected_rate(cells.n_obs), 4)
+    for name, method in METHODS.items():
+        score, called, _ = method(cells)
+        found[name] = {
+            "auroc": round(float(roc_auc_score(truth, np.nan_to_num(score))), 3),
+            "called": int(called.sum()),
+            "called_right": int((called & truth).sum()),
+        }
+        print(name, found[name], file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--cells", required=True, help="h5ad: counts in X, obs batch")
+    made.add_argument("--truth", required=True, help="column of obs that tells doublets")
+    made.add_argument("--singlet", required=True, help="its value for a single cell")
+    made.add_argument("--parts", type=int, help="cells in a part")
+    made.add_argument("--json", required=True)
+    given = made.parse_args()
+    cells = ad.read_h5ad(given.cells)
+    cells.X = sparse.csr_matrix(cells.X)
+    truth = (cells.obs[given.truth].astype(str) != given.singlet).to_numpy()
+    result = {"all": scored(cells, truth)}
+    for batch in sorted(set(cells.obs["batch"])):
+        inside = (cells.obs["batch"] == batch).to_numpy()
+        result[str(batch)] = scored(cells[inside].copy(), truth[inside])
+    if given.parts:
+        whole, _, _ = spikgpt_scores(cells)
+        doublets.LARGEST_BLOCK = given.parts
+        parts, _, stats = spikgpt_scores(cells)
+        result["parts"] = {
+            "parts": stats["blocks"],
+            "auroc_whole": round(float(roc_auc_score(truth, whole)), 3),
+            "auroc_parts": round(float(roc_auc_score(truth, parts)), 3),
+            "spearman": round(float(spearmanr(whole, parts)[0]), 3),
+        }
+    Path(given.json).write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
