@@ -1,5 +1,6 @@
 """The bench: its metrics, its reading of the paper, and the page that is made of its figures."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from annotator_cells import made_cells
 from conftest import ROOT
 from spikgpt.annotator import spiking
 from spikingjelly.activation_based import functional
@@ -14,10 +16,17 @@ from spikingjelly.activation_based import functional
 sys.path.append(str(ROOT / "tools" / "bench"))
 
 import write_docs
+from bench import ABLATION_SPLITS, plan
+from methods import METHODS, PAPER_MODE
 from metrics import caught_at_rate, figures, oscr
+from networks import PlainTransformer
+from own import reference_of, train, without_spikes
 from paper_mode import PAPER, NormOfCopies, PaperMode
 from sections import annotator as section
 from sections import speed as speed_section
+from speed import drawn
+from splits import Side, split
+from task import Task
 
 
 def test_caught_counts_ties_in_proportion():
@@ -135,6 +144,75 @@ def test_paper_mode_learns():
     assert (spiking.log_probabilities(model, cells).argmax(1) == codes).mean() > 0.8
 
 
+@pytest.fixture(scope="module")
+def small_task():
+    """Three types to learn from; the query has a fourth."""
+
+    def side(types, seed):
+        data, embedding = made_cells(types, seed=seed, name=f"c{seed}")
+        texts = [data.obs[column].to_numpy(dtype=object) for column in ("cell_type", "batch")]
+        names = data.obs_names.to_numpy(dtype=object)
+        return Side(data.layers["counts"].astype(np.float32), data.var_names.tolist(), *texts, names), embedding
+
+    reference, of_reference = side({"B cell": 60, "NK cell": 60, "T cell": 60}, 3)
+    query, of_query = side({"B cell": 40, "NK cell": 40, "T cell": 40, "new cell": 40}, 4)
+    return Task(split("made", reference, query), of_reference, of_query, 0, whole=False)
+
+
+@pytest.mark.parametrize("method", ["SpikGPT", PAPER_MODE, "linear SVM with rejection", "MLP on the embedding"])
+def test_method_answers_for_every_query_cell(small_task, method):
+    answer = METHODS[method].run(small_task)
+    truth = small_task.split.query.labels
+    found = figures(
+        truth, {"B cell", "NK cell", "T cell"}, answer.best, answer.belongs, answer.probability, answer.unknown
+    )
+    assert (found["known_cells"], found["unseen_cells"]) == (120, 40)
+    assert found["accuracy"] > 0.8
+    assert 0 <= found["caught_at_5"] <= 1
+    if method == "SpikGPT":
+        assert set(answer.notes) == {"embedding_weight", "firing_rates", "architecture"}
+        assert found["auroc"] > 0.8
+
+
+def test_no_spikes_changes_the_annotators_network_and_nothing_else(small_task):
+    cells = reference_of(small_task.split.reference, small_task.reference_embedding)
+    annotator = train(cells, 0, spikes=False, table=False)
+    assert isinstance(annotator.views.embedding.network, PlainTransformer)
+    assert annotator.config["leave_one_out"] == []
+    with pytest.raises(RuntimeError, match="trained no network"), without_spikes():
+        pass
+
+
+def test_ablations_leave_out_what_is_the_default():
+    default = spiking.Architecture(16, 2)
+    assert f"SpikGPT, T = {default.time_steps}" not in METHODS
+    assert f"SpikGPT, depth {default.depth}" not in METHODS
+    assert {"SpikGPT, no attention", "SpikGPT, depth 0"} - {f"SpikGPT, depth {default.depth}"} <= set(METHODS)
+
+
+def test_plan_repeats_what_draws_random_numbers(small_task):
+    cells = small_task.split
+    jobs = plan([cells], 3, list(METHODS), whole=True, left_out=True)
+    assert cells.types_to_leave_out() == ["B cell", "NK cell", "T cell"]
+    own = [job for job in jobs if job[2] == "SpikGPT"]
+    assert [job[3] for job in own if job[1] is None] == [0, 1, 2]
+    assert sorted(job[1:] for job in own if job[1]) == [(t, "SpikGPT", 0) for t in ("B cell", "NK cell", "T cell")]
+    assert [job for job in jobs if job[2] == "SingleR" and job[1] is None] == [("made", None, "SingleR", 0)]
+    # networks of ablations are trained on the splits named for it alone
+    assert "made" not in ABLATION_SPLITS
+    assert not [job for job in jobs if job[2] == "SpikGPT, no attention"]
+
+
+def test_drawn_cells_are_thinned_and_all_different(small_task):
+    side = small_task.split.reference
+    cells, embedding = drawn(side, small_task.reference_embedding, 400, 0)
+    assert cells.counts.shape == (400, len(side.genes))
+    assert len(np.unique(embedding, axis=0)) == 400
+    assert set(cells.labels) == set(side.labels)
+    assert cells.counts.sum(1).mean() == pytest.approx(0.8 * side.counts.sum(1).mean(), rel=0.05)
+    assert (cells.counts.data == np.round(cells.counts.data)).all()
+
+
 def run(split, method, kind, f1, seed=0, left_out=None, **more):
     """A row of annotator.json."""
     row = {
@@ -169,14 +247,14 @@ def run(split, method, kind, f1, seed=0, left_out=None, **more):
 @pytest.fixture
 def small_figures():
     rows = []
-    for split, base in ((section.BARON, 0.90), ("savercat others to V2", 0.80), ("savercat others to V3", 0.90)):
+    for name, base in ((section.BARON, 0.90), ("savercat others to V2", 0.80), ("savercat others to V3", 0.90)):
         for seed, noise in enumerate((-0.004, 0.004)):
-            rows.append(run(split, "SpikGPT", "own", base + noise, seed))
-            rows.append(run(split, "SpikGPT, no attention", "part", base - 0.001 - noise, seed))
-            rows.append(run(split, "SpikGPT, depth 2", "part", base + 0.05 + noise, seed))
-        rows.append(run(split, "SpikGPT, expression view alone", "part", base - 0.03))
-        rows.append(run(split, section.REGRESSION, "peer", base - 0.05))
-        rows.append(run(split, "CellTypist", "peer", base - 0.02))
+            rows.append(run(name, "SpikGPT", "own", base + noise, seed))
+            rows.append(run(name, "SpikGPT, no attention", "part", base - 0.001 - noise, seed))
+            rows.append(run(name, "SpikGPT, depth 2", "part", base + 0.05 + noise, seed))
+        rows.append(run(name, "SpikGPT, expression view alone", "part", base - 0.03))
+        rows.append(run(name, section.REGRESSION, "peer", base - 0.05))
+        rows.append(run(name, "CellTypist", "peer", base - 0.02))
     rows.append(run(section.BARON, "SpikGPT", "own", 0.9, left_out="alpha", caught_at_5=0.99))
     rows.append(run(section.BARON, "CellTypist", "peer", 0.9, left_out="alpha", auroc=0.95))
     return {
@@ -220,8 +298,6 @@ def test_a_part_within_the_seeds_spread_adds_nothing(small_figures):
 
 
 def test_page_has_every_section_that_has_figures(small_figures, tmp_path):
-    import json
-
     (tmp_path / "annotator.json").write_text(json.dumps(small_figures), encoding="utf-8")
     page = write_docs.page(tmp_path)
     assert "Not run here: SingleR: needs Rscript." in page
@@ -239,8 +315,6 @@ def test_page_has_every_section_that_has_figures(small_figures, tmp_path):
 
 
 def test_pictures_are_the_same_bytes_each_time(small_figures, tmp_path):
-    import json
-
     (tmp_path / "annotator.json").write_text(json.dumps(small_figures), encoding="utf-8")
     drawn = []
     for name in ("a", "b"):
