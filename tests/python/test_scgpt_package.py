@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -124,7 +125,7 @@ def test_backend_package(package_python: Path, cells: ad.AnnData, tmp_path: Path
     cells.layers["counts"] = sparse.csr_matrix(cells.X)
     cells.write_h5ad(tmp_path / "s.h5ad")
     made = {}
-    for backend, python in (("package", package_python), ("spikgpt", ROOT / ".venv" / "bin" / "python")):
+    for backend, python in (("package", package_python), ("spikgpt", Path(sys.executable))):
         (tmp_path / backend).mkdir()
         done = subprocess.run(
             [python, ROOT / "bin" / "embed_scgpt.py", "--sample", "s", "--h5ad", tmp_path / "s.h5ad", "--scgpt-model",

@@ -14,10 +14,11 @@ from typing import Any
 
 def machine() -> dict[str, Any]:
     """The machine in words that tell its speed and not its name."""
-    cpu = Path("/proc/cpuinfo").read_text()
-    flags = set(re.search(r"^flags\s*:\s*(.*)$", cpu, re.MULTILINE)[1].split())  # type: ignore[index]
+    # as Linux tells it on x86; elsewhere the architecture alone
+    told = dict(re.findall(r"^(flags|model name)\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    flags = set(told.get("flags", "").split())
     return {
-        "cpu": re.search(r"^model name\s*:\s*(.*)$", cpu, re.MULTILINE)[1],  # type: ignore[index]
+        "cpu": told.get("model name", platform.machine()),
         "cores": os.cpu_count(),
         "instructions": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
