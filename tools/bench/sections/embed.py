@@ -98,9 +98,10 @@ def _bins(content: dict[str, Any]) -> str:
 
 scGPT gives a count that spans several quantiles a random one of their bins, anew in every run.
 `tools/bench/bins.py --pair NAME REFERENCE QUERY LABEL_KEY ... --out docs/benchmarks/embed.json` (labels: `coarse` for
-PBMC, else `cell_type`; Baron's alpha cells are left out, as in the demo's reference): logistic regression learns the reference's labels on the bundled checkpoint's embeddings and is scored on the query,
-per cent, ± standard deviation over draws. The bundled checkpoint was itself pretrained on the mean. The pipeline takes
-the mean for every checkpoint: it costs one pass and has no luck in it.
+PBMC, else `cell_type`; Baron's alpha cells are left out, as in the demo's reference): logistic regression learns the
+reference's labels on the bundled checkpoint's embeddings and is scored on the query, per cent, ± standard deviation
+over draws. The bundled checkpoint was itself pretrained on the mean. The pipeline takes the mean for every checkpoint:
+it costs one pass and has no luck in it.
 
 {table(["reference to query: bins", "repetitions", "accuracy", "macro-F1"], rows)}"""
 
