@@ -205,6 +205,26 @@ def test_few_cells(cells):
     assert np.isfinite(umap[1:]).all()
 
 
+def test_more_cells_than_the_graph_holds_are_placed_by_their_neighbours(monkeypatch):
+    rng = np.random.default_rng(0)
+    of = rng.integers(0, 3, 400)
+    embedding = (6 * rng.normal(size=(3, 8))[of] + rng.normal(size=(400, 8))).astype(np.float32)
+    embedding[7] = np.nan
+    monkeypatch.setattr(cohort, "LARGEST_GRAPH", 150)
+    clusters, umap = cluster_embedding(embedding, resolution=0.1, seed=0)
+    assert clusters[7] == ""
+    known = np.arange(400) != 7
+    assert np.isfinite(umap[known]).all()
+    # each planted group is one cluster, and lies in one place
+    assert len(set(zip(of[known], clusters[known], strict=True))) == 3
+    centres = np.stack([umap[known & (of == group)].mean(axis=0) for group in range(3)])
+    nearest = np.linalg.norm(umap[known, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == of[known]).all()
+    again = cluster_embedding(embedding, resolution=0.1, seed=0)
+    assert (again[0] == clusters).all()
+    np.testing.assert_array_equal(again[1], umap)
+
+
 def test_no_cell_with_an_embedding():
     clusters, umap = cluster_embedding(np.full((3, 4), np.nan, np.float32), resolution=1.0, seed=0)
     assert list(clusters) == ["", "", ""]
@@ -287,6 +307,11 @@ def test_join_is_anndatas_outer_concat(annotated, joined, monkeypatch, tmp_path)
     np.testing.assert_array_equal(made.obsm["X_umap"], whole.obsm["X_umap"])
     for column in OBS_COLUMNS:
         assert list(made.obs[column]) == list(whole.obs[column]), column
+    # chosen within batches, and not among the genes that no cell has
+    assert made.var["highly_variable"].dtype == bool
+    assert made.var["highly_variable"].any()
+    seen = np.asarray(made.layers["counts"].sum(axis=0)).ravel() > 0
+    assert not made.var["highly_variable"][~seen].any()
     # the first sample has no Ensembl ids, the others do
     assert made.var.loc["gene_1", "gene_id"] == "ENSGgene_1"
     assert made.uns["spikgpt"]["annotator_sha256"] == "cd" * 32
