@@ -60,7 +60,9 @@ def compared(counts: sparse.csr_matrix, kinds: np.ndarray) -> dict:
         found[f"dropletutils_{name}"] = {
             "cells": int(theirs.sum()),
             "agree_percent": round(100 * float((called == theirs).mean()), 2),
-            "agree_percent_of_tested": round(100 * float((called == theirs)[tested].mean()), 2) if tested.any() else None,
+            "agree_percent_of_tested": round(100 * float((called == theirs)[tested].mean()), 2)
+            if tested.any()
+            else None,
             **{f"called_{kind}": int(theirs[kinds == kind].sum()) for kind in sorted(set(kinds) - {"as it was"})},
         }
     found |= {f"called_{kind}": int(called[kinds == kind].sum()) for kind in sorted(set(kinds) - {"as it was"})}

@@ -24,7 +24,8 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
 def _steps(found: dict) -> str:
     keys = ("step", "peak_gb", "cpu_seconds", "seconds")
     rows = [[row.get(key, "not measured") for key in keys] for row in found["steps"]]
-    return _table(["step", "peak memory, GB", "processor, s", "clock, s"], rows)
+    table = _table(["step", "peak memory, GB", "processor, s", "clock, s"], rows)
+    return f"{table}\n\n{found['note']}" if found.get("note") else table
 
 
 def scale_sample(found: dict) -> str:
@@ -53,7 +54,7 @@ def calling(found: dict, title: str = "Cell calling beside DropletUtils") -> str
                 f"{part[k]} / {other[k]}" if k in part else ""
                 for k in ("called_small_cells", "called_ambient_barcodes")
             ]
-            tested = f"{other['agree_percent_of_tested']} of {part['tested']}"
+            tested = f"{other['agree_percent_of_tested']} of {part['tested']}" if part["tested"] else "none tested"
             rows.append(
                 [names[key], told, f"{part['cells']} / {other['cells']}", other["agree_percent"], tested, *extra]
             )
