@@ -83,7 +83,7 @@ def test_joined_score_stays_calibrated_and_takes_off_a_shift_all_types_share() -
     made = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
     for shift in (0.0, 4.0):
         new, new_doubt, new_predicted = cells(1000, shift)
-        pair, moved, wider = made.fit_and_doubt(new, new_doubt, new_predicted)
+        pair, moved, wider = made.fit_and_doubt(new, new_doubt, new_predicted, np.ones(4, bool))
         p = conformal.p_values(made.join(pair)[0], made.score)
         assert 0.02 < (p <= 0.05).mean() < 0.09
         np.testing.assert_allclose((moved * made.width)[:2], shift, atol=0.3)
@@ -97,7 +97,7 @@ def test_a_sample_that_is_wider_in_all_types_is_not_unknown_for_it() -> None:
     distances = draw.normal(predicted[:, None], 1, (2000, 2))
     made = conformal.Calibration.learn(distances[:1000], doubt[:1000], predicted[:1000], np.zeros(1000, np.int64), 4)
     wide = predicted[1000:, None] + 4 * (distances[1000:] - predicted[1000:, None])
-    pair, _, wider = made.fit_and_doubt(wide, doubt[1000:], predicted[1000:])
+    pair, _, wider = made.fit_and_doubt(wide, doubt[1000:], predicted[1000:], np.ones(4, bool))
     assert wider[0] > 2
     assert (conformal.p_values(made.join(pair)[0], made.score) <= 0.05).mean() < 0.09
     assert (conformal.p_values(made.join(pair * wider)[0], made.score) <= 0.05).mean() > 0.15
@@ -111,8 +111,8 @@ def test_detection_misses_markers_and_sees_those_of_others() -> None:
     made = fit.MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
     fresh = sp.csr_matrix(draw.poisson(rates[codes]))
     everything = np.ones(60, dtype=bool)
-    right = made.distances(fresh, everything, codes, None)
-    wrong = made.distances(fresh, everything, 1 - codes, None)
+    right = made.distances(fresh, everything, codes, None, np.ones(2, bool))
+    wrong = made.distances(fresh, everything, 1 - codes, None, np.ones(2, bool))
     assert np.median(right) < 1 < np.median(wrong)
     assert (wrong > right).mean() > 0.95
 
@@ -125,6 +125,21 @@ def test_embedding_offset_is_what_all_types_share() -> None:
     cells = np.full(4, 200.0)
     np.testing.assert_allclose(expression.batch_offset(values, codes, means, cells), 2.0, atol=0.2)
     assert (expression.batch_offset(values[codes == 0], codes[codes == 0], means, cells) == 0).all()
+
+
+def test_types_of_another_tissue_do_not_tell_what_is_batch() -> None:
+    draw = np.random.default_rng(6)
+    rates, foreign = draw.gamma(0.5, 4, (3, 200)), draw.gamma(0.5, 4, (3, 200))
+    codes = np.repeat([0, 1, 2], 40)
+    genes, everything = np.arange(200), np.ones(200, dtype=bool)
+    counts = sp.csr_matrix(draw.poisson(rates[codes]).astype(np.float32))
+    made = fit.TypeProfiles.fit(counts, genes, codes, 3, None)
+    batch = sp.csr_matrix(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)).astype(np.float32))
+    assert made.alike(batch, everything, codes).all()
+    other = sp.csr_matrix(draw.poisson(foreign[codes]).astype(np.float32))
+    assert not made.alike(other, everything, codes).any()
+    assert not made.alike(batch[codes < 2], everything, codes[codes < 2])[2]  # no cell, no likeness
+    assert len(fit.types_to_compare(codes, made.class_cells, np.array([True, False, True]))) == 2
 
 
 def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:

@@ -102,12 +102,18 @@ class Calibration:
         made.score = np.sort(made.join(pair)[0])
         return made
 
-    def fit_and_doubt(self, distances: Floats, doubt: Floats, predicted: Codes) -> tuple[Floats, Floats, Floats]:
-        """Fit and doubt of a query ``(cells, 2)``; the shift ``(signs,)`` taken off, the spread ``(2,)`` divided by."""
+    def fit_and_doubt(
+        self, distances: Floats, doubt: Floats, predicted: Codes, alike: NDArray[np.bool_]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Fit and doubt of a query ``(cells, 2)``; the shift ``(signs,)`` taken off, the spread ``(2,)`` divided by.
+
+        ``alike`` (classes,) are the predicted types that tell what is batch.
+        """
+        cells = np.where(alike, self.type_cells, 0.0)
         scaled = (np.column_stack([distances, log_odds(doubt)]) - self.centre) / self.width
-        moved = shift(scaled, predicted, self.type_medians, self.type_cells)
+        moved = shift(scaled, predicted, self.type_medians, cells)
         pair = joined(scaled - moved)
-        wider = spread(pair, predicted, self.type_spreads, self.type_cells)
+        wider = spread(pair, predicted, self.type_spreads, cells)
         return pair / wider, moved, wider
 
     def join(self, pair: Floats) -> tuple[Floats, NDArray[np.bool_]]:

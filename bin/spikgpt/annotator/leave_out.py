@@ -60,7 +60,7 @@ def try_without(
     log_p = mixing.blended(views.log_probabilities(cells), weight)
     mixed = log_softmax(best_scale(log_p[~unseen], codes[test][~unseen]) * log_p)
     predicted = mixed.argmax(1)
-    distances, doubt = signs(views, cells, mixed, predicted, views.neighbours(cells))
+    distances, doubt, alike = signs(views, cells, mixed, predicted, views.neighbours(cells))
     seen = ~unseen
     classes = len(training.reference.classes)
     counted = seen & large_enough(codes, classes, unknown_rate)[codes[test]]
@@ -72,7 +72,7 @@ def try_without(
         np.zeros(int(counted.sum()), dtype=np.int64),
         classes,
     )
-    score = calibration.join(calibration.fit_and_doubt(distances, doubt, predicted)[0])[0]
+    score = calibration.join(calibration.fit_and_doubt(distances, doubt, predicted, alike)[0])[0]
     p = p_values(score, calibration.score)
     names = training.reference.classes
     called = np.bincount(predicted[unseen], minlength=len(names))

@@ -269,8 +269,8 @@ class Annotator:
         predicted = mixed.argmax(1)
         neighbours = self.views.neighbours(cells) if "pooled" in self.calibrations else None
         calibration = self._calibration(neighbours is not None)
-        distances, doubt = signs(self.views, cells, mixed, predicted, neighbours)
-        pair, moved, wider = calibration.fit_and_doubt(distances, doubt, predicted)
+        distances, doubt, alike = signs(self.views, cells, mixed, predicted, neighbours)
+        pair, moved, wider = calibration.fit_and_doubt(distances, doubt, predicted, alike)
         score, from_fit = calibration.join(pair)
         names = [*self.config["calibration"]["distances"], "doubt"]
         shift = {name: round(float(value), 6) for name, value in zip(names, moved, strict=True)}
@@ -300,13 +300,16 @@ class Annotator:
 
 def signs(
     views: Views, cells: Cells, mixed: Floats, predicted: Codes, neighbours: Codes | None
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """What speaks against a cell: distances to its type ``(cells, distances)``, and doubt ``(cells,)``.
+
+    The third are the classes ``(classes,)`` whose cells look like the reference's, so that they can tell what is batch.
 
     Doubt is one minus the largest probability, averaged with neighbours of the same call.
     """
     doubt = smoothed(1.0 - np.exp(mixed.max(1)), predicted, neighbours)
-    return views.distances(cells, predicted, neighbours), doubt
+    alike = views.alike(cells, predicted)
+    return views.distances(cells, predicted, neighbours, alike), doubt, alike
 
 
 def file_sha256(path: Path) -> str:

@@ -238,7 +238,7 @@ def _calibrate(
             near = part.views.neighbours(cells) if kind == "pooled" else None
             if kind == "pooled" and near is None:
                 continue
-            distances, doubt = signs(part.views, cells, mixed, predicted, near)
+            distances, doubt, _ = signs(part.views, cells, mixed, predicted, near)
             kept = counted[part.rows]
             found[kind].append((distances[kept], doubt[kept], predicted[kept], fold_of[part.rows][kept]))
     classes = len(training.reference.classes)

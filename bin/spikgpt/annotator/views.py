@@ -170,20 +170,29 @@ class Views:
         assert self.embedding is not None
         return nearest(self.embedding.standardised(cells.embedding))
 
-    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None) -> Floats:
-        """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`."""
+    def alike(self, cells: Cells, predicted: Codes) -> NDArray[np.bool_]:
+        """Classes ``(classes,)`` whose cells in the sample look like the reference's; all without expression."""
+        if self.profile is None:
+            return np.ones(len(self.present), dtype=bool)
+        return self.profile.profiles.alike(cells.counts, cells.measured, predicted)
+
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: NDArray[np.bool_]) -> Floats:
+        """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`.
+
+        ``alike`` (classes,) are the types that tell what is batch.
+        """
         out = []
         if self.profile is not None:
             genes = self.profile.profiles.genes
             seen = cells.measured[genes]
-            out.append(self.profile.profiles.distances(cells.counts, cells.measured, predicted, neighbours))
+            out.append(self.profile.profiles.distances(cells.counts, cells.measured, predicted, neighbours, alike))
             values = log_cp10k(cells.counts, genes, cells.measured)
-            out.append(self.profile.distance.distances(values, seen, predicted, neighbours))
-            out.append(self.profile.detection.distances(cells.counts, cells.measured, predicted, neighbours))
+            out.append(self.profile.distance.distances(values, seen, predicted, neighbours, alike))
+            out.append(self.profile.detection.distances(cells.counts, cells.measured, predicted, neighbours, alike))
         if self.embedding is not None:
             values = self.embedding.standardised(cells.embedding)
             everything = np.ones(values.shape[1], dtype=bool)
-            out.append(self.embedding.distance.distances(values, everything, predicted, neighbours))
+            out.append(self.embedding.distance.distances(values, everything, predicted, neighbours, alike))
         return np.stack(out, axis=1)
 
     def arrays(self) -> Arrays:
