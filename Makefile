@@ -42,7 +42,7 @@ lint: setup
 	@. .venv/bin/activate && ruff check . && ruff format --check . && mypy bin/spikgpt && \
 	    NXF_SYNTAX_PARSER=v2 nextflow lint -o concise main.nf nextflow.config conf modules subworkflows
 
-# see docs/benchmarks.md; about half an hour on 2 cores with DATA
+# see docs/benchmarks.md
 SEEDS ?= 3
 DATA ?=
 bench-setup: setup

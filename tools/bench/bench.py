@@ -101,12 +101,8 @@ def plan(splits: list, seeds: int, methods: list[str], whole: bool, left_out: bo
     return sorted(jobs, key=lambda job: -slow.get(METHODS[job[2]].kind, 1) * cells[job[0]])
 
 
-def energy(architecture: dict, rates: dict[str, float]) -> dict[str, float] | None:
-    """Theoretical microjoules of one cell: the head, others like it, and scGPT as published; None where not told."""
-    from importlib.util import find_spec
-
-    if find_spec("spikgpt.annotator.energy") is None:
-        return None
+def energy(architecture: dict, rates: dict[str, float]) -> dict[str, float]:
+    """Theoretical microjoules of one cell: the head, others like it, and scGPT as published."""
     from spikgpt.annotator import energy as costs
     from spikgpt.annotator.spiking import Architecture
 
