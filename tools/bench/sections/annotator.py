@@ -23,7 +23,8 @@ INTRO = """## Annotator
 
 Real cells with the authors' labels: a reference to learn from, and a query of another library, technology,
 laboratory or condition. Every method gets the raw counts of the genes that both sides have, and the same scGPT
-embedding ({scgpt}). Labels of the query are used for scoring alone; every choice of SpikGPT's is made on the reference.
+embedding ({scgpt}). No run sees the query's labels but to score; SpikGPT's design, the same for every split, was
+settled with such scores in view ([method.md](method.md) says which choices).
 
 {splits}
 Each type with at least 30 cells on both sides is also taken out of the reference in turn; its query cells are then
