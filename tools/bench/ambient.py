@@ -30,7 +30,7 @@ MARKERS = {
 
 
 def run(work: Path, name: str, *args: object) -> None:
-    subprocess.run([ROOT / "bin" / name, *map(str, args)], cwd=work, check=True)
+    subprocess.run([sys.executable, ROOT / "bin" / name, *map(str, args)], cwd=work, check=True)
 
 
 def shares(before, after, symbols: list[str], own: np.ndarray, genes: list[str]) -> dict:

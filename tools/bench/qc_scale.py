@@ -71,7 +71,7 @@ def write_counts(path: Path, source: ad.AnnData, number: int, seed: int, depth: 
 def step(results: list[dict], work: Path, name: str, *args: object) -> None:
     """Run a script; add its seconds on the clock and of the processor, and its peak resident memory."""
     started = time.monotonic()
-    process = subprocess.Popen([ROOT / "bin" / name, *map(str, args)], cwd=work)
+    process = subprocess.Popen([sys.executable, ROOT / "bin" / name, *map(str, args)], cwd=work)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
