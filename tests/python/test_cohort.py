@@ -225,6 +225,18 @@ def test_more_cells_than_the_graph_holds_are_placed_by_their_neighbours(monkeypa
     np.testing.assert_array_equal(again[1], umap)
 
 
+def test_a_cohort_too_large_for_exact_neighbours():
+    """From 4,096 cells on scanpy leaves the neighbours to pynndescent, whose releases it does not all understand."""
+    rng = np.random.default_rng(0)
+    of = rng.integers(0, 3, 4200)
+    embedding = (6 * rng.normal(size=(3, 8))[of] + rng.normal(size=(4200, 8))).astype(np.float32)
+    clusters, umap = cluster_embedding(embedding, resolution=0.05, seed=0)
+    assert len(set(zip(of, clusters, strict=True))) == 3
+    again = cluster_embedding(embedding, resolution=0.05, seed=0)
+    assert (again[0] == clusters).all()
+    np.testing.assert_array_equal(again[1], umap)
+
+
 def test_no_cell_with_an_embedding():
     clusters, umap = cluster_embedding(np.full((3, 4), np.nan, np.float32), resolution=1.0, seed=0)
     assert list(clusters) == ["", "", ""]

@@ -55,7 +55,7 @@ def ablations() -> dict[str, Method]:
         "no attention": {"attention_scale": 0.0},
         "no spikes": {"spikes": False},
     }
-    changes |= {f"T = {steps}": {"time_steps": steps} for steps in (1, 2, 4)}
+    changes |= {f"T = {steps}": {"time_steps": steps} for steps in (1, 4)}
     changes |= {f"depth {depth}": {"depth": depth} for depth in (0, 1, 2)}
     return {
         f"{SPIKGPT}, {name}": Method(

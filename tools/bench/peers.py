@@ -218,7 +218,8 @@ def scanvi(task: Task) -> Answer:
             base = scvi.model.SCVI(cells, n_layers=2, n_latent=30, gene_likelihood="nb")
             base.train(max_epochs=first, **quiet)
             model = scvi.model.SCANVI.from_scvi_model(base, unlabeled_category=unlabelled)
-            model.train(max_epochs=second, n_samples_per_label=100, **quiet)
+            # a last batch of one cell would end batch normalisation with an error
+            model.train(max_epochs=second, n_samples_per_label=100, datasplitter_kwargs={"drop_last": True}, **quiet)
             return model
 
         def predict(model: object) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
