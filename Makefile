@@ -89,9 +89,10 @@ annotator: setup
 	@.venv/bin/python tools/train_pbmc.py --data "$(DATA)"
 
 # the tag is the pipeline's version, as in conf/containers.config
+VERSION := $(shell sed -n "s/^    version *= '\(.*\)'/\1/p" nextflow.config)
 images:
 	@for image in spikgpt scgpt multiqc; do \
-	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:0.1.0 .; \
+	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:$(VERSION) .; \
 	done
 
 clean:
