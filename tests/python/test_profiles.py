@@ -26,7 +26,7 @@ def resolved(folder: Path, profiles: str, *params: str) -> tuple[dict, dict, dic
     Nothing leaves this machine: the tasks run here, where a profile would send them elsewhere.
     """
     here = folder / "here.config"
-    here.write_text("process.executor = 'local'\n")
+    here.write_text("process { executor = 'local'; container = null }\n")
     run = subprocess.run(
         ["nextflow", "run", ROOT / "tests/lib/profiles.nf", "-ansi-log", "false", "-c", ROOT / "nextflow.config",
          "-c", here, "-profile", profiles, "--outdir", "results", *params],
@@ -171,7 +171,7 @@ def test_slurm(tmp_path):
 
 @pytest.mark.parametrize(
     ("engine", "flags"),
-    [("docker", "--gpus all"), ("podman", "--device nvidia.com/gpu=all"), ("apptainer", "--nv")],
+    [("docker", "--gpus all"), ("apptainer", "--nv")],
 )
 def test_gpu_flags_stand_on_the_gpus_label_alone(engine, flags, tmp_path):
     config, plain, gpu = resolved(tmp_path, f"{engine},gpu")
