@@ -5,12 +5,13 @@
     tools/bench/resources.py add --cells 735 --out resources.json trace.tsv
 
 `run` draws cells of a real data set (resample.py) into two samples and runs the pipeline with -profile local; `add` reads
-the trace of a run that was made with `trace.raw = true`.
+the trace of any run (results/pipeline_info/trace.tsv).
 """
 
 import argparse
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,21 @@ from measure import machine, measured, store
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPTH = 2000
+
+
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+SIZES = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+
+
+def seconds_of(text: str) -> float:
+    """``1m 17s`` as seconds."""
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|[smhd])", text))
+
+
+def bytes_of(text: str) -> float:
+    """``846.3 MB`` as bytes."""
+    number, unit = text.split()
+    return float(number) * SIZES[unit]
 
 
 def processes(trace: Path) -> list[dict]:
@@ -32,11 +48,11 @@ def processes(trace: Path) -> list[dict]:
                 raise SystemExit(f"{trace}: {task['name']} has no peak memory; traces need ps (procps)")
             name = task["name"].split(" ")[0].split(":")[-1]
             row = rows.setdefault(name, {"process": name, "tasks": 0, "cpu_s": 0.0, "longest_s": 0.0, "peak_mib": 0})
-            seconds = float(task["realtime"]) / 1000
+            seconds = seconds_of(task["realtime"])
             row["tasks"] += 1
-            row["cpu_s"] = round(row["cpu_s"] + seconds * float(task["%cpu"]) / 100, 1)
+            row["cpu_s"] = round(row["cpu_s"] + seconds * float(task["%cpu"].rstrip("%")) / 100, 1)
             row["longest_s"] = max(row["longest_s"], round(seconds, 1))
-            row["peak_mib"] = max(row["peak_mib"], round(int(task["peak_rss"]) / 2**20))
+            row["peak_mib"] = max(row["peak_mib"], round(bytes_of(task["peak_rss"]) / 2**20))
     return list(rows.values())
 
 
@@ -60,9 +76,8 @@ def run(given: argparse.Namespace) -> None:
                       "--number", cells // 2, "--depth", DEPTH, "--out", made])  # fmt: skip
             sheet.append(f"s{seed},{made.resolve()},counts")
         (folder / "samplesheet.csv").write_text("\n".join(sheet) + "\n")
-        (folder / "raw.config").write_text("trace.raw = true\n")
         subprocess.run(
-            ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local", "-c", "raw.config", "--input",
+            ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local", "--input",
              "samplesheet.csv", "--reference", given.reference.resolve(), "--batch_key", "library", "--outdir", "results"],
             cwd=folder, check=True, stdout=sys.stderr,
         )  # fmt: skip
