@@ -63,6 +63,7 @@ bench-speed: bench-setup
 bench-docs: setup
 	@cp results/bench/*.json docs/benchmarks/
 	@.venv/bin/python tools/bench/write_docs.py
+	@.venv/bin/python tools/bench/cloud_cost.py --write
 
 lock: setup
 	@tools/lock

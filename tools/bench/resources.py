@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What each process of the pipeline takes: runs at several sizes, read from Nextflow's traces.
+r"""What each process of the pipeline takes: runs at several sizes, read from Nextflow's traces.
 
-    tools/bench/resources.py run --cells human1_lib3.h5ad --reference reference.h5ad --sizes 1000 20000 --work DIR --out resources.json
+    tools/bench/resources.py run --cells human1_lib3.h5ad --reference reference.h5ad --sizes 1000 20000 \
+        --work DIR --out resources.json
     tools/bench/resources.py add --cells 735 --out resources.json trace.tsv
 
-`run` draws cells of a real data set (resample.py) into two samples and runs the pipeline with -profile local; `add` reads
-the trace of any run (results/pipeline_info/trace.tsv).
+`run` draws cells of a real data set (resample.py) into two samples and runs the pipeline with -profile local; `add`
+reads the trace of any run (results/pipeline_info/trace.tsv).
 """
 
 import argparse
@@ -33,12 +34,12 @@ def seconds_of(text: str) -> float:
 
 def bytes_of(text: str) -> float:
     """``846.3 MB`` as bytes."""
-    number, unit = text.split()
-    return float(number) * SIZES[unit]
+    number, _, unit = text.partition(" ")
+    return float(number) * SIZES[unit or "B"]
 
 
 def processes(trace: Path) -> list[dict]:
-    """Per process, in the order of their first tasks: tasks, CPU seconds of all, the largest task's seconds and memory."""
+    """Per process, by their first tasks: tasks, CPU seconds of all, the longest's seconds, the largest's memory."""
     rows: dict[str, dict] = {}
     with trace.open(newline="") as file:
         for task in csv.DictReader(file, delimiter="\t"):
@@ -77,8 +78,8 @@ def run(given: argparse.Namespace) -> None:
             sheet.append(f"s{seed},{made.resolve()},counts")
         (folder / "samplesheet.csv").write_text("\n".join(sheet) + "\n")
         subprocess.run(
-            ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local", "--input",
-             "samplesheet.csv", "--reference", given.reference.resolve(), "--batch_key", "library", "--outdir", "results"],
+            ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local", "--input", "samplesheet.csv",
+             "--reference", given.reference.resolve(), "--batch_key", "library", "--outdir", "results"],
             cwd=folder, check=True, stdout=sys.stderr,
         )  # fmt: skip
         add(given.out, cells, folder / "results/pipeline_info/trace.tsv")

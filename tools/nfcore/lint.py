@@ -9,7 +9,7 @@ import sys
 from nf_core.pipelines.lint import PipelineLint
 
 CHECKS = (
-    "actions_schema_validation", "base_config", "files_exist", "local_component_structure", "merge_markers",
+    "base_config", "files_exist", "local_component_structure", "merge_markers",
     "modules_structure", "multiqc_config", "nextflow_config", "nf_test_content", "nfcore_yml", "pipeline_if_empty_null",
     "pipeline_name_conventions", "pipeline_todos", "plugin_includes", "readme", "schema_description", "schema_lint",
     "schema_params", "system_exit", "template_strings", "included_configs", "version_consistency",
@@ -18,17 +18,15 @@ CHECKS = (
 
 def main() -> None:
     logging.getLogger("nf_core").setLevel(logging.WARNING)
-    failed = 0
     lint = PipelineLint(".", release_mode=True, key=list(sys.argv[1:] or CHECKS))
     lint._load()
     lint._lint_pipeline()
-    for name, message in [*lint.failed, *lint.could_not_lint_modules] if hasattr(lint, "could_not_lint_modules") else lint.failed:
+    for name, message in lint.failed:
         print(f"[lint] nf-core {name}: {message}")
-        failed += 1
     for name, message in lint.warned:
         print(f"[warn] nf-core {name}: {message}")
-    print(f"[lint] nf-core: {len(lint.passed)} passed, {len(lint.warned)} warnings, {failed} failed")
-    sys.exit(failed > 0)
+    print(f"[lint] nf-core: {len(lint.passed)} passed, {len(lint.warned)} warnings, {len(lint.failed)} failed")
+    sys.exit(bool(lint.failed))
 
 
 if __name__ == "__main__":
