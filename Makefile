@@ -63,6 +63,7 @@ bench-speed: bench-setup
 bench-docs: setup
 	@cp results/bench/*.json docs/benchmarks/
 	@.venv/bin/python tools/bench/write_docs.py
+	@.venv/bin/python tools/bench/cloud_cost.py --write
 
 lock: setup
 	@tools/lock
@@ -89,9 +90,10 @@ annotator: setup
 	@.venv/bin/python tools/train_pbmc.py --data "$(DATA)"
 
 # the tag is the pipeline's version, as in conf/containers.config
+VERSION := $(shell sed -n "s/^    version *= '\(.*\)'/\1/p" nextflow.config)
 images:
 	@for image in spikgpt scgpt multiqc; do \
-	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:0.1.0 .; \
+	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:$(VERSION) .; \
 	done
 
 clean:

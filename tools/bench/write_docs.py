@@ -8,7 +8,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bin"), str(Path(__fil
 
 from spikgpt.cli import launch, parser, whole_file  # noqa: E402
 
-SECTIONS = ("annotator", "speed", "embed", "qc")
+SECTIONS = ("annotator", "speed", "embed", "qc", "resources")
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
 HEAD = """# Benchmarks

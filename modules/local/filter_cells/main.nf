@@ -1,7 +1,7 @@
 // Remove low-quality cells and doublets, each with its reason; no h5ad when none is left
 process FILTER_CELLS {
     tag "${meta.id}"
-    label 'process_low'
+    label 'process_single'
 
     input:
     tuple val(meta), path(h5ad), path(qc), path(doublets)

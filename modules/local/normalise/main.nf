@@ -3,7 +3,7 @@ include { shellQuote } from '../functions'
 // log1p of counts per 10,000 in X, the raw counts in a layer, the samplesheet's columns in obs
 process NORMALISE {
     tag "${meta.id}"
-    label 'process_low'
+    label 'process_single'
 
     input:
     tuple val(meta), path(h5ad)

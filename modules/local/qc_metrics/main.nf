@@ -1,7 +1,7 @@
 // Counts, genes and mitochondrial share of every cell
 process QC_METRICS {
     tag "${meta.id}"
-    label 'process_low'
+    label 'process_single'
 
     input:
     tuple val(meta), path(h5ad)

@@ -2,7 +2,6 @@
 process TRAIN_ANNOTATOR {
     tag "${meta.id}"
     label 'process_medium'
-    label 'process_gpu'
 
     input:
     tuple val(meta), path(h5ad), path(embedding)
