@@ -239,6 +239,7 @@ class Annotator:
         if not measured.any():
             raise UserError(
                 "The sample shares no gene with the annotator.",
+                where="genes of the sample",
                 found=", ".join(genes[:3]),
                 expected=", ".join(own[:3]),
                 fix="use gene symbols of the annotator's species (--symbol_col names the column that has them)",
@@ -252,6 +253,7 @@ class Annotator:
         if self.config["features"] != "expression" and embedding.shape[1] != size:
             raise UserError(
                 "The embeddings are not those of the annotator's scGPT checkpoint.",
+                where="embedding of the sample",
                 found=f"{embedding.shape[1]} numbers a cell",
                 expected=f"{size}",
                 fix="embed the sample with the checkpoint that the annotator was trained with",
@@ -317,10 +319,11 @@ def file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             "A file of the annotator is missing.",
             where=str(path),
+            found=", ".join(sorted(p.name for p in path.parent.glob("*"))[:8]) or "nothing there",
             expected=f"a folder with {CONFIG}, {TENSORS} and {CARD}",
             fix="give --annotator the whole folder that a training run published",
         ) from error
@@ -357,7 +360,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     file_sha256(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"no JSON: {error}") from error
     if not isinstance(config, dict):
         raise damaged(path, "no JSON object")
