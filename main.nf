@@ -62,6 +62,11 @@ workflow {
     if (!params.outdir) {
         error(mistake('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results'))
     }
+    // Files of two runs side by side would look like one run's
+    def earlier = ['annotated', 'annotator', 'multiqc', 'tables'].findAll { name -> file("${params.outdir}/${name}").exists() }
+    if (earlier && !workflow.resume) {
+        error(mistake('The folder for the results holds results of an earlier run', earlier.join(', '), 'an empty folder, or -resume to go on with the run that made them', 'give another --outdir, remove the folder, or add -resume', "--outdir ${params.outdir}"))
+    }
     def cohort = [id: 'cohort', code: codeVersion()]
     def options = params + [scgpt_model: existingPath('scgpt_model')]
 
@@ -80,6 +85,14 @@ workflow {
         ch_annotator,
         options,
     )
+    // with -resume too: a sample that left the samplesheet must not stay among the results
+    READ_INPUT.out.samples.subscribe { _meta, samples ->
+        def names = new groovy.json.JsonSlurper().parseText(samples.text).collect { row -> row.sample } + 'cohort'
+        def strangers = files("${params.outdir}/annotated/*.h5ad").collect { h5ad -> h5ad.baseName }.findAll { name -> !(name in names) }
+        if (strangers) {
+            error(mistake('The folder for the results holds samples that are not in the samplesheet', strangers.sort().join(', '), 'results of this samplesheet alone', 'give another --outdir, or remove these files', "${params.outdir}/annotated"))
+        }
+    }
     QUALITY_CONTROL(READ_INPUT.out.counts, options)
 
     // an empty list is a run that ends for another reason, and has said so

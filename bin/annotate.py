@@ -16,24 +16,23 @@ def main() -> None:
     command.add_argument("--unknown-rate", type=float, default=0.05, help="p-value of an Unknown cell")
     given = command.parse_args()
 
-    import anndata as ad
-    import scipy.sparse as sp
     from spikgpt.annotator import energy
     from spikgpt.annotator.model import Annotator
     from spikgpt.annotator.reference import read_embedding
     from spikgpt.annotator.spiking import Architecture
+    from spikgpt.layout import stored
     from spikgpt.scgpt.checkpoint import checkpoint_files, checkpoint_sha256
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
     annotator = Annotator.load(given.annotator, scgpt_sha256)
-    data = ad.read_h5ad(given.h5ad)
-    table, figures = annotator.annotate(
-        sp.csr_matrix(data.layers["counts"]),
-        data.var_names.astype(str).tolist(),
-        read_embedding(given.embedding, data.n_obs, str(given.h5ad)),
-        data.obs_names.astype(str).tolist(),
-        given.unknown_rate,
-    )
+    with stored(given.h5ad) as cells:
+        table, figures = annotator.annotate(
+            (block for _, block in cells.blocks("layers/counts")),
+            cells.symbols,
+            read_embedding(given.embedding, len(cells.obs), str(given.h5ad)),
+            [str(barcode) for barcode in cells.barcodes],
+            given.unknown_rate,
+        )
     shape, rates = annotator.config["architecture"], figures["firing_rates"]
     figures["energy"] = None  # without an embedding view, or a cell that it could read, no neuron fired
     if rates:

@@ -20,14 +20,13 @@ class UserError(Exception):
         self,
         what: str,
         *,
-        where: str | None = None,
-        found: str | None = None,
-        expected: str | None = None,
-        fix: str | None = None,
+        where: str,
+        found: str,
+        expected: str,
+        fix: str,
     ) -> None:
         self.what = what
         lines = [what]
         for name, text in (("where", where), ("found", found), ("expected", expected), ("next step", fix)):
-            if text:
-                lines.append(f"  {name + ':':<11}{text}")
+            lines.append(f"  {name + ':':<11}{text}")
         super().__init__("\n".join(lines))

@@ -127,18 +127,27 @@ def vocabulary(scgpt_model: str | Path) -> frozenset[str]:
         raise UserError(
             "The scGPT checkpoint has no vocabulary.",
             where=str(path),
+            found=f"{path.parent.name} without vocab.json" if path.parent.is_dir() else "no such folder",
             expected="a folder with args.json or config.json, vocab.json and the weights",
             fix="Give --scgpt_model the folder of a complete scGPT checkpoint.",
         )
     try:
         tokens = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError("The scGPT vocabulary is not JSON.", where=str(path), found=str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            "The scGPT vocabulary is not JSON.",
+            where=str(path),
+            found=str(error),
+            expected="a JSON object of token to number",
+            fix="Copy the checkpoint again.",
+        ) from error
     if not isinstance(tokens, dict) or not tokens:
         raise UserError(
             "The scGPT vocabulary holds no genes.",
             where=str(path),
+            found="an empty object" if isinstance(tokens, dict) else type(tokens).__name__,
             expected="a JSON object of token to number",
+            fix="Give the vocab.json that belongs to these weights.",
         )
     return frozenset(token for token in tokens if not (token.startswith("<") and token.endswith(">")))
 
@@ -194,7 +203,7 @@ def unify(
     names: Sequence[str],
     vocab: frozenset[str],
     gene_ids: Sequence[str] | None = None,
-    where: str | None = None,
+    where: str = "the matrix",
 ) -> GeneNames:
     """Give every gene one symbol, and its Ensembl id where it is known.
 

@@ -67,7 +67,13 @@ def import_counts(
     Content of `{sample}.import.json`.
     """
     if not 0 <= min_gene_match <= 1:
-        raise UserError("min_gene_match is out of range.", found=str(min_gene_match), expected="0 to 1")
+        raise UserError(
+            "min_gene_match is out of range.",
+            where="--min_gene_match",
+            found=str(min_gene_match),
+            expected="0 to 1",
+            fix="Leave it out, or give a share of genes.",
+        )
     vocab = vocabulary(scgpt_model)
     with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
         gene_totals = np.zeros(len(matrix.symbols), dtype=np.int64)

@@ -6,11 +6,14 @@ stand in the file (barcodes keep their `-1`); the genes are brought to unique sy
 
 import csv
 import gzip
+import io
+import lzma
 import os
 import re
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +30,7 @@ from scipy import io as scipy_io
 from scipy import sparse
 
 from spikgpt import genes as gene_names
+from spikgpt import guards
 from spikgpt.errors import UserError
 from spikgpt.layout import BLOCK, matrix_blocks, row_ranges
 from spikgpt.raw_counts import CHUNK, CountCheck, fault, not_raw, restore_log1p
@@ -44,13 +48,14 @@ BARCODE_FILES = ("barcodes.tsv", "quants_mat_rows.txt")
 FEATURE_FILES = ("features.tsv", "genes.tsv", "quants_mat_cols.txt")
 LARGEST_IN_MEMORY = 50_000_000
 """Values of a matrix market file that are read at once; a larger one in blocks, if its cells follow each other."""
-LARGEST_ARCHIVE = 100 * 1024**3
-"""Bytes an archive may unpack to: more is a mistake or an attack."""
+LARGEST_MARKET_HEADER = 10_000
+"""Lines of comments at the head of a matrix market file."""
 RAW_LAYERS = ("counts", "raw_counts", "raw", "umi", "umis", "count", "spliced_unspliced", "matrix")
 
 
 _DAMAGE = (
-    OSError, EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, MemoryError, tarfile.TarError,
+    OSError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError, ArithmeticError,
+    RuntimeError, MemoryError, tarfile.TarError, zlib.error, lzma.LZMAError, csv.Error,
 )  # fmt: skip
 """What the readers raise at a damaged file, or at one that claims to be larger than the memory."""
 
@@ -153,7 +158,13 @@ def open_matrix(
     """
     path = Path(path)
     if not path.exists():
-        raise UserError("The matrix does not exist.", where=str(path), fix="Correct the path in the samplesheet.")
+        raise UserError(
+            "The matrix does not exist.",
+            where=str(path),
+            found="nothing there",
+            expected=FORMATS,
+            fix="Correct the path in the samplesheet.",
+        )
     reader = _reader_for(path)
     columns = {"symbol_col": symbol_col, "geneid_col": geneid_col, "counts_layer": counts_layer}
     asked = {name: value for name, value in columns.items() if value}
@@ -161,10 +172,16 @@ def open_matrix(
         raise UserError(
             f"{', '.join(asked)} are for h5ad and zarr files only.",
             where=path.name,
+            found=", ".join(f"{name} {value}" for name, value in asked.items()),
+            expected="an h5ad or a zarr",
             fix="Leave these columns of the samplesheet empty for this sample.",
         )
     with ExitStack() as stack:
         with _readable(path):
+            if path.is_file() and h5py.is_hdf5(path):
+                guards.check_hdf5(path)
+            elif reader is _read_anndata and path.is_dir():
+                guards.check_zarr(path)
             read = _read_anndata(path, stack, **columns) if reader is _read_anndata else reader(path, stack)
         yield _finish(read, vocab, path)
 
@@ -177,10 +194,11 @@ def _readable(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except _DAMAGE as error:
+        content = guards.content_of(path)
         raise UserError(
             "The matrix cannot be read.",
             where=str(path),
-            found=f"{type(error).__name__}: {_first_line(error)}",
+            found=f"{type(error).__name__}: {_first_line(error)}" + (f" (the file is {content})" if content else ""),
             expected=FORMATS,
             fix="The file may be damaged or cut short: copy it again and compare sizes or checksums.",
         ) from error
@@ -211,7 +229,13 @@ def _reader_for(path: Path) -> Callable[..., _Read]:
         fix = "Give the folder that holds matrix.mtx, barcodes.tsv and features.tsv, not the matrix.mtx alone."
     elif name.endswith((".rds", ".rdata")):
         fix = "Export the R object as .h5ad (zellkonverter, sceasy) or as a 10x folder (DropletUtils::write10xCounts)."
-    raise UserError("This is no known matrix format.", where=str(path), expected=FORMATS, fix=fix)
+    raise UserError(
+        "This is no known matrix format.",
+        where=str(path),
+        found=guards.content_of(path) or f"a file called {path.name}",
+        expected=FORMATS,
+        fix=fix,
+    )
 
 
 def _finish(read: _Read, vocab: frozenset[str], path: Path) -> Matrix:
@@ -225,8 +249,11 @@ def _finish(read: _Read, vocab: frozenset[str], path: Path) -> Matrix:
             "Names and matrix do not fit together.",
             where=where,
             found=f"a matrix of {cells} cells x {kept} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
+            expected="a name for every row and every column",
             fix="Check that the files come from the same run.",
         )
+    guards.check_names(barcodes, "barcodes", where)
+    guards.check_names(read.names, "names of genes", where)
     times = pd.Series(barcodes).value_counts(sort=False)
     twice = [str(barcode) for barcode in times.index[times > 1]]
     if twice:
@@ -267,16 +294,6 @@ def _finish(read: _Read, vocab: frozenset[str], path: Path) -> Matrix:
         messages=[*read.messages, *genes.messages, *merged],
     )
     return matrix
-
-
-def _check_not_empty(shape: tuple[int, ...], where: str) -> None:
-    if min(shape) == 0:
-        raise UserError(
-            "The matrix is empty.",
-            where=where,
-            found=f"{shape[0]} cells x {shape[1]} genes",
-            expected="at least one cell and one gene",
-        )
 
 
 # --- 10x: a matrix, barcodes, features; many species and kinds of feature ---------------------------
@@ -367,6 +384,7 @@ def _matrix_folder(folder: Path) -> Path:
             "The folder holds several matrices.",
             where=str(folder),
             found=", ".join(str(p.relative_to(folder)) for p in below[:6]),
+            expected="one matrix, or one of a human genome (GRCh38)",
             fix="Give the folder of one of them.",
         )
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
@@ -404,7 +422,7 @@ def _read_folder(folder: Path, stack: ExitStack, format: str = "10x folder") -> 
         )
     barcodes = _table(barcode_path)[0].tolist()
     features = _table(feature_path)
-    rows, columns, *_ = scipy_io.mminfo(str(matrix_path))
+    rows, columns, *_ = _market_header(matrix_path)
     if (rows, columns) == (len(features), len(barcodes)):
         turned = True
     elif (rows, columns) == (len(barcodes), len(features)):
@@ -418,7 +436,7 @@ def _read_folder(folder: Path, stack: ExitStack, format: str = "10x folder") -> 
             expected="features x barcodes",
             fix="Copy the three files again from the same run.",
         )
-    _check_not_empty((len(barcodes), len(features)), where)
+    guards.check_shape(len(barcodes), len(features), where)
     ids = features[0].tolist()
     names = features[1].tolist() if features.shape[1] > 1 else ids
     types = features[2].tolist() if features.shape[1] > 2 else None
@@ -429,13 +447,46 @@ def _read_folder(folder: Path, stack: ExitStack, format: str = "10x folder") -> 
     )  # fmt: skip
 
 
+def _market_header(path: Path) -> tuple[int, int, int, str, str, str]:
+    """What `scipy.io.mminfo` says: rows, columns, values, and how they are written; checked against the file's size."""
+    lines = 0
+    with _unzipped(path) as stream:
+        begin = guards.read_line(stream, path.name)
+        while (line := guards.read_line(stream, path.name)).startswith(b"%") or (line and not line.strip()):
+            lines += 1
+            if lines > LARGEST_MARKET_HEADER:
+                break
+    if not begin.startswith(b"%%MatrixMarket") or lines > LARGEST_MARKET_HEADER:
+        raise UserError(
+            "The matrix does not begin as a matrix market file.",
+            where=f"{path.name}, line 1",
+            found=f"{begin[:40].decode('utf-8', 'replace').strip()!r}" + (f", and {lines} comments" if lines else ""),
+            expected="%%MatrixMarket matrix coordinate integer general, and a line with rows, columns and values",
+            fix="Give the matrix.mtx that the quantifier wrote.",
+        )
+    found = scipy_io.mminfo(str(path))
+    rows, columns, values, form, *_ = found
+    # a value takes four bytes at least: two places, and what parts them
+    room = path.stat().st_size * (guards.LARGEST_RATIO if path.suffix == ".gz" else 1) // 4
+    if form == "coordinate" and values > min(room, rows * columns):
+        raise UserError(
+            "The matrix claims more values than it can hold.",
+            where=f"{path.name}, line {lines + 2}",
+            found=f"{values:,} values in {rows:,} x {columns:,}, in a file of {guards.gib(path.stat().st_size)}",
+            expected="rows, columns and the number of the lines that follow",
+            fix="The file may be cut short or edited: copy it again from where the quantifier wrote it.",
+        )
+    guards.check_shape(max(rows, columns), min(rows, columns), path.name)
+    return found
+
+
 def _matrix_market(path: Path, turned: bool) -> _Source:
     """A matrix market file; `turned` where it has genes in rows.
 
     scipy reads it whole, at 16 bytes a value and more. A large one whose cells follow each other, as
     quantifiers write them, is read in blocks of lines.
     """
-    rows, columns, values, form, field_of, symmetry = scipy_io.mminfo(str(path))
+    rows, columns, values, form, field_of, symmetry = _market_header(path)
     shape = (columns, rows) if turned else (rows, columns)
     names = ["gene", "cell"] if turned else ["cell", "gene"]
 
@@ -458,7 +509,8 @@ def _matrix_market(path: Path, turned: bool) -> _Source:
         return True
 
     def whole() -> Iterator[sparse.csr_matrix]:
-        loaded = scipy_io.mmread(str(path))
+        with _unzipped(path) as stream:
+            loaded = scipy_io.mmread(stream)
         for _, block in matrix_blocks(sparse.csr_matrix(loaded.T if turned else loaded)):
             yield block
 
@@ -487,22 +539,22 @@ def _matrix_market(path: Path, turned: bool) -> _Source:
 
 def _table(path: Path) -> pd.DataFrame:
     """A headless tab-separated file as text; no value is taken for missing."""
-    try:
-        return pd.read_csv(
-            path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3, skip_blank_lines=False
-        )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame({0: pd.Series([], dtype=str)})
+    with _unzipped(path, guards.LARGEST_TABLES) as stream:
+        try:
+            return pd.read_csv(
+                stream, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3, skip_blank_lines=False,
+                encoding="utf-8-sig",
+            )  # fmt: skip
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame({0: pd.Series([], dtype=str)})
 
 
 @contextmanager
-def _unzipped(path: Path) -> Iterator[Any]:
-    if path.suffix == ".gz":
-        with gzip.open(path, "rb") as stream:
-            yield stream
-    else:
-        with path.open("rb") as stream:
-            yield stream
+def _unzipped(path: Path, at_most: int | None = None) -> Iterator[Any]:
+    """The bytes of a file, unpacked where it is gzip; an error once they are more than the limit."""
+    limit = guards.LARGEST_UNPACKED if at_most is None else at_most
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        yield io.BufferedReader(guards.Bounded(stream, limit, path.name), 1 << 20)
 
 
 def _read_archive(path: Path, stack: ExitStack) -> _Read:
@@ -526,11 +578,12 @@ def _read_archive(path: Path, stack: ExitStack) -> _Read:
             if not member.isfile() or inside.name not in wanted:
                 continue
             unpacked += member.size
-            if unpacked > LARGEST_ARCHIVE:
-                raise UserError(
+            if unpacked > guards.LARGEST_UNPACKED:
+                raise guards.too_large(
                     "The archive unpacks to more than any matrix needs.",
-                    where=str(path),
-                    found=f"more than {LARGEST_ARCHIVE // 1024**3} GiB",
+                    str(path),
+                    f"{guards.gib(unpacked)} and more",
+                    f"at most {guards.gib(guards.LARGEST_UNPACKED)}",
                 )
             target = Path(temporary, *inside.parts)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -543,6 +596,7 @@ def _read_archive(path: Path, stack: ExitStack) -> _Read:
         raise UserError(
             "The archive holds no 10x matrix.",
             where=str(path),
+            found=f"{unpacked:,} bytes of files with such names",
             expected="matrix.mtx[.gz], barcodes.tsv[.gz], features.tsv[.gz] or genes.tsv[.gz]",
             fix="Pack the folder that the quantifier wrote.",
         )
@@ -591,7 +645,7 @@ def _read_10x_h5(path: Path, stack: ExitStack) -> _Read:
         values = len(stored["data"])
     if barcodes is None or ids is None or names is None:
         raise ValueError("no barcodes or no features")
-    _check_not_empty((cells, features), path.name)
+    guards.check_shape(cells, features, path.name)
     chosen, ids, names, more_left_out, more = _gene_expression_only(ids, names, types, genome_of, path.name)
 
     def blocks() -> Iterator[sparse.csr_matrix]:
@@ -624,10 +678,16 @@ def _human_group(file: h5py.File, genomes: list[str], path: Path) -> tuple[str, 
 def _csr_blocks(stored: Any, width: int) -> Iterator[sparse.csr_matrix]:
     """Blocks of a group with data, indices and indptr; HDF5 or zarr."""
     indptr = np.asarray(stored["indptr"][:], dtype=np.int64)
+    values = int(stored["data"].shape[0])
+    if (np.diff(indptr) < 0).any() or indptr[0] != 0 or indptr[-1] != values:
+        raise ValueError(f"indptr does not rise from 0 to the {values} values")
     for start, stop in row_ranges(indptr, BLOCK):
         first, last = int(indptr[start]), int(indptr[stop])
         parts = (np.asarray(stored["data"][first:last]), np.asarray(stored["indices"][first:last]))
-        yield sparse.csr_matrix((*parts, indptr[start : stop + 1] - first), shape=(stop - start, width))
+        block = sparse.csr_matrix((*parts, indptr[start : stop + 1] - first), shape=(stop - start, width))
+        # scipy's own loops trust the indices: one outside of the matrix would write outside of the memory
+        block.check_format(full_check=True)
+        yield block
 
 
 # --- AnnData on disk: h5ad and zarr -------------------------------------------------------------------
@@ -643,6 +703,16 @@ def _store(path: Path) -> Iterator[Any]:
     else:
         with h5py.File(path, "r") as file:
             yield file
+
+
+def _element(element: Any) -> Any:
+    """What anndata reads from a group; ValueError where it knows no way to."""
+    try:
+        return ad.io.read_elem(element)
+    except _DAMAGE:
+        raise
+    except Exception as error:  # anndata's own kind of error for that is private
+        raise ValueError(_first_line(error)) from error
 
 
 def _is_sparse(element: Any) -> bool:
@@ -676,7 +746,9 @@ def _source(path: Path, place: str) -> _Source:
             elif "csr" in str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format"))):
                 yield from _csr_blocks(element, shape[1])
             else:
-                for _, block in matrix_blocks(sparse.csr_matrix(ad.io.read_elem(element))):
+                loaded = _element(element)
+                loaded.check_format(full_check=True)
+                for _, block in matrix_blocks(sparse.csr_matrix(loaded)):
                     yield block
 
     return _Source((shape[0], shape[1]), values, blocks)
@@ -730,17 +802,24 @@ def _read_anndata(
         elif counts_layer == "X":
             places = {"X": "var"}
         if not places:
-            raise UserError("The file holds no matrix.", where=str(path), expected="X, raw.X or a layer")
+            raise UserError(
+                "The file holds no matrix.",
+                where=str(path),
+                found="neither X nor raw.X nor a layer",
+                expected="raw counts in X, raw.X or a layer",
+                fix="Write the AnnData with its counts.",
+            )
         faults = {place: _glance(store[place]) for place in places}
         chosen = next((place for place, found in faults.items() if found is None), None)
         messages: list[str] = []
         if chosen is None:
             chosen = _restorable(path, faults)
-        _check_not_empty(_shape(store[chosen]), path.name)
+        cells, genes = _shape(store[chosen])[:2]
+        guards.check_shape(cells, genes, path.name)
         if chosen != "X" and not counts_layer and "X" in faults:
             messages.insert(0, f"X holds {faults['X']}; the raw counts of {_spoken(chosen)} are used.")
-        var = ad.io.read_elem(store[places[chosen]])
-        obs = ad.io.read_elem(store["obs"])
+        var = _element(store[places[chosen]])
+        obs = _element(store["obs"])
     names, names_from = _symbol_column(var, symbol_col, path.name)
     ids = _id_column(var, geneid_col, path.name)
     types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
@@ -841,11 +920,12 @@ def _read_loom(path: Path, stack: ExitStack) -> _Read:
                 where=str(path),
                 found=f"groups {', '.join(sorted(file.keys())[:8]) or 'none'}",
                 expected="matrix, row_attrs, col_attrs",
+                fix="Give the .loom that velocyto or loompy wrote, or name the file .h5ad if it is one.",
             )
         rows = {k: text(v) for k, v in file["row_attrs"].items() if v.ndim == 1}
         columns = {k: text(v) for k, v in file["col_attrs"].items() if v.ndim == 1}
         genes, cells = file["matrix"].shape
-        _check_not_empty((cells, genes), path.name)
+        guards.check_shape(cells, genes, path.name)
 
     def blocks() -> Iterator[sparse.csr_matrix]:
         with h5py.File(path, "r") as file:
@@ -860,9 +940,16 @@ def _read_loom(path: Path, stack: ExitStack) -> _Read:
             where=str(path),
             found=f"col_attrs {', '.join(columns) or 'none'}",
             expected="col_attrs/CellID",
+            fix="Add the barcodes as col_attrs/CellID, or give the matrix in another format.",
         )
     if not rows:
-        raise UserError("The loom does not name its genes.", where=str(path), expected="row_attrs/Gene")
+        raise UserError(
+            "The loom does not name its genes.",
+            where=str(path),
+            found="no row_attrs",
+            expected="row_attrs/Gene",
+            fix="Add the gene symbols as row_attrs/Gene, or give the matrix in another format.",
+        )
     var = pd.DataFrame(rows)
     name = next((k for k in ("Gene", "var_names", "gene_name", "gene") if k in rows), var.columns[0])
     names, names_from = _symbol_column(var.set_index(name, drop=False), None, path.name)
@@ -873,15 +960,39 @@ def _read_loom(path: Path, stack: ExitStack) -> _Read:
     )  # fmt: skip
 
 
+def _row_blocks(path: Path, separator: str, width: int) -> Iterator[pd.DataFrame]:
+    """The rows of a table after the first, the first column as their index, some at a time."""
+    with _unzipped(path) as stream:
+        yield from pd.read_csv(
+            stream, sep=separator, header=None, skiprows=1, index_col=0, chunksize=max(1, CHUNK // width),
+            dtype={0: str}, keep_default_na=False, na_values=["", "NA", "NaN", "nan"], encoding="utf-8-sig",
+        )  # fmt: skip
+
+
 def _read_text(path: Path, stack: ExitStack) -> _Read:
     """Dense csv or tsv, cells x genes or genes x cells, the first row and column being names.
 
     Read in blocks of rows, each made sparse and looked at: a scaled matrix is refused at its first block.
     """
+    if (content := guards.content_of(path)) and not (content == "gzip" and path.suffix == ".gz"):
+        raise UserError(
+            "The table is no text.",
+            where=str(path),
+            found=content,
+            expected="comma- or tab-separated text, packed with gzip where its name ends in .gz",
+            fix="Export it as CSV, or give the file the ending of what it is.",
+        )
     with _unzipped(path) as stream:
-        lines = [stream.readline().decode("utf-8-sig"), stream.readline().decode("utf-8")]
+        first, second = (guards.read_line(stream, path.name) for _ in range(2))
+    lines = [first.decode("utf-8-sig"), second.decode("utf-8")]
     if not lines[1].strip():
-        raise UserError("The table is empty.", where=str(path), found="no line after the header")
+        raise UserError(
+            "The table is empty.",
+            where=str(path),
+            found="no line after the header" if lines[0].strip() else "no text",
+            expected="names in the first row and first column, counts elsewhere",
+            fix="Check that the table was written whole.",
+        )
     separator = max(("\t", ",", ";"), key=lines[0].count)
     fields = [next(csv.reader([line.rstrip("\r\n")], delimiter=separator)) for line in lines]
     if separator not in lines[0]:
@@ -890,6 +1001,7 @@ def _read_text(path: Path, stack: ExitStack) -> _Read:
             where=str(path),
             found=lines[0].strip()[:80],
             expected="comma- or tab-separated: names in the first row and first column, counts elsewhere",
+            fix="Separate the columns by commas or tabs.",
         )
     header = [name.strip() for name in fields[0]]
     # R's write.table leaves the corner out: one name fewer than there are columns
@@ -900,15 +1012,20 @@ def _read_text(path: Path, stack: ExitStack) -> _Read:
             where=f"{path.name}, line 2",
             found=f"{width} columns where the header has {len(header)}",
             expected="the same number of columns in every row",
+            fix="Write the table again, with a name for every column.",
         )
     columns = header if width == len(header) + 1 else header[1:]
+    if "" in columns:
+        raise UserError(
+            "The table has a column without a name.",
+            where=f"{path.name}, column {len(header) - len(columns) + columns.index('') + 1}",
+            found="an empty name in the first line",
+            expected="names in the first row and first column, counts elsewhere",
+            fix="Name the column or remove it; commas at the end of each line are an empty column.",
+        )
     row_names: list[str] = []
     blocks: list[sparse.csr_matrix] = []
-    chunks = pd.read_csv(
-        path, sep=separator, header=None, skiprows=1, index_col=0, chunksize=max(1, CHUNK // width),
-        dtype={0: str}, keep_default_na=False, na_values=["", "NA", "NaN", "nan"], encoding="utf-8-sig",
-    )  # fmt: skip
-    for chunk in chunks:
+    for chunk in _row_blocks(path, separator, width):
         text = [i for i, kind in enumerate(chunk.dtypes) if kind.kind not in "iufb"]
         if text:
             value = next(str(v) for v in chunk.iloc[:, text[0]] if not _is_number(v))
@@ -926,7 +1043,7 @@ def _read_text(path: Path, stack: ExitStack) -> _Read:
         row_names += [str(name) for name in chunk.index]
         blocks.append(sparse.csr_matrix(values))
     loaded = sparse.csr_matrix(sparse.vstack(blocks, format="csr"))
-    _check_not_empty(loaded.shape, path.name)
+    guards.check_shape(loaded.shape[0], loaded.shape[1], path.name)
     genes_in_rows = gene_names.known_share(row_names) > gene_names.known_share(columns)
     messages = [f"The table has {'genes' if genes_in_rows else 'cells'} in rows."]
     if genes_in_rows:

@@ -117,7 +117,13 @@ def thresholds_from(given: dict[str, Any], where: str) -> dict[str, float]:
     """
     unknown = sorted(set(given) - set(DEFAULTS))
     if unknown:
-        raise UserError(f"There is no threshold called {unknown[0]!r}.", where=where, expected=", ".join(DEFAULTS))
+        raise UserError(
+            f"There is no threshold called {unknown[0]!r}.",
+            where=where,
+            found=unknown[0],
+            expected=", ".join(DEFAULTS),
+            fix="Correct its name in the samplesheet.",
+        )
     chosen = dict(DEFAULTS)
     for name, value in given.items():
         if value is None or value == "":
@@ -131,6 +137,7 @@ def thresholds_from(given: dict[str, Any], where: str) -> dict[str, float]:
                 f"The threshold {name} is not a number from 0.",
                 where=where,
                 found=repr(value),
+                expected="a number from 0",
                 fix="Correct it in the samplesheet; 0 switches the rule off.",
             )
         chosen[name] = number

@@ -11,6 +11,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.errors import UserError
 from spikgpt.genes import vocabulary
+from spikgpt.guards import check_names
 from spikgpt.importing import match_stats
 from spikgpt.layout import MESSAGES, constant, count_data, matrix_blocks
 from spikgpt.matrices import Matrix, read_matrix
@@ -57,11 +58,12 @@ def import_reference(
         terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
         messages += more
     batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where) if batch_key else None
-    empty = int((np.diff(matrix.counts.indptr) == 0).sum())
-    if empty:
+    empty = np.flatnonzero(np.diff(matrix.counts.indptr) == 0)
+    if empty.size:
         raise UserError(
-            f"{empty} cells of the reference have no counts.",
+            f"{empty.size} cells of the reference have no counts.",
             where=where,
+            found=", ".join(str(name) for name in matrix.barcodes[empty[:3]]) + (", ..." if empty.size > 3 else ""),
             expected="cells that its authors would keep: the reference is never filtered",
             fix="Drop these cells from the reference.",
         )
@@ -129,6 +131,7 @@ def _labels(column: pd.Series, key: str, where: str) -> list[str]:
         )
     labels = column.astype(str).str.strip().tolist()
     classes = sorted(set(labels))
+    check_names(classes, "labels", place)
     numbers = [label for label in classes if re.fullmatch(r"[-+]?\d+(\.\d+)?", label)]
     if len(numbers) == len(classes):
         raise UserError(
@@ -159,12 +162,15 @@ def _labels(column: pd.Series, key: str, where: str) -> list[str]:
 
 
 def _batches(column: pd.Series, key: str, where: str) -> list[str]:
-    missing = column.isna().to_numpy()
+    missing = column.isna().to_numpy() | column.astype(str).str.strip().str.lower().isin(MISSING).to_numpy()
     if missing.any():
         raise UserError(
             f"{int(missing.sum())} of {len(column)} cells of the reference have no batch.",
             where=f"{where}, obs column {key}",
+            found=f"missing for {', '.join(str(name) for name in column.index[missing][:3])}",
             expected="a batch for every cell",
             fix="Fill the column, or leave --batch_key out.",
         )
-    return column.astype(str).str.strip().tolist()
+    batches = column.astype(str).str.strip().tolist()
+    check_names(sorted(set(batches)), "batches", f"{where}, obs column {key}")
+    return batches

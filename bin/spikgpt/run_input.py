@@ -5,6 +5,7 @@ import difflib
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from spikgpt.errors import UserError
+from spikgpt.guards import content_of, strange_name
 
 Row = dict[str, Any]
 
 RESERVED = ("cohort", "reference")
 """Names that files of the results have, and so no sample."""
+
+LARGEST_SHEET = 16 * 1024**2
+"""Bytes of a samplesheet: some hundred thousand samples."""
+STORES = ("s3", "gs", "az")
+"""Where a matrix may lie besides on a disk. Anything else would be fetched unchecked from wherever a sheet says."""
+URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
 
 _SHEET_HELP = "see the samplesheet's columns in docs/usage.md"
 
@@ -131,15 +139,24 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         Names the line and the column of the first mistake.
     """
     name = Path(path).name
-    raw = Path(path).read_bytes()
-    if raw[:4] == b"PK\x03\x04" or raw[:4] == b"\xd0\xcf\x11\xe0":
+    content = "a folder" if Path(path).is_dir() else content_of(Path(path))
+    if content not in ("", "an empty file"):
         raise UserError(
-            "The samplesheet is an Excel workbook",
+            "The samplesheet is no text",
             where=name,
-            found="a binary workbook",
-            expected="plain comma-separated text",
+            found=content,
+            expected="a file of comma-separated text",
             fix="save it as CSV and give that file",
         )
+    if Path(path).stat().st_size > LARGEST_SHEET:
+        raise UserError(
+            "The samplesheet is larger than any list of samples",
+            where=name,
+            found=f"{Path(path).stat().st_size:,} bytes",
+            expected=f"at most {LARGEST_SHEET:,} bytes",
+            fix="give the list of samples, not a matrix",
+        )
+    raw = Path(path).read_bytes()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -176,6 +193,15 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     (header_line, header), rows = lines[0], lines[1:]
     while header and not header[-1]:  # a spreadsheet's trailing commas
         header.pop()
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise UserError(
+                f"The samplesheet is separated by {word}",
+                where=f"{name}, line {header_line}",
+                found=repr(header[0]),
+                expected="fields separated by commas",
+                fix="save it as CSV with commas",
+            )
     for column in header:
         if column not in columns:
             raise UserError(
@@ -243,6 +269,25 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 expected=wanted,
                 fix=f"{column}: {columns[column]['description']}",
             )
+        for column in ("filtered", "unfiltered"):
+            scheme = URL.match(row.get(column, ""))
+            if scheme and scheme[1].lower() not in STORES:
+                raise UserError(
+                    f"The samplesheet's column '{column}' names an address that is not read",
+                    where=f"{name}, line {number}, column {column}",
+                    found=row[column],
+                    expected=f"a path, or an address in a cloud's store ({', '.join(f'{s}://' for s in STORES)})",
+                    fix="download the matrix, check it against its checksum, and give the path",
+                )
+        for column in ("batch", "condition", "donor"):
+            if strange := strange_name(row.get(column, "")):
+                raise UserError(
+                    f"The samplesheet's column '{column}' has a value that would do harm in the results' tables",
+                    where=f"{name}, line {number}, column {column}",
+                    found=f"{row[column][:60]!r} {strange}",
+                    expected="text without control characters that does not begin as a formula",
+                    fix="write it another way",
+                )
         # file names must differ on case-insensitive file systems too
         key = row["sample"].lower()
         if key in RESERVED:

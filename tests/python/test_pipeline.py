@@ -232,12 +232,16 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
         if name == "benchmark.tsv":  # says how many seconds it took
             continue
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
-    model = Path("annotator") / "model.safetensors"
-    assert (other / model).read_bytes() == (small_run / model).read_bytes()
-    a, b = (anndata.read_h5ad(folder / "annotated" / "cohort.h5ad") for folder in (small_run, other))
-    assert (a.X != b.X).nnz == 0
-    for key in ("X_scGPT", "X_umap"):
-        np.testing.assert_array_equal(a.obsm[key], b.obsm[key])
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert (other / "annotator" / name).read_bytes() == (small_run / "annotator" / name).read_bytes(), name
+    for name in ("cohort.h5ad", "raw.h5ad", "small.h5ad"):
+        a, b = (anndata.read_h5ad(folder / "annotated" / name) for folder in (small_run, other))
+        pd.testing.assert_frame_equal(a.obs, b.obs, check_exact=True)
+        pd.testing.assert_frame_equal(a.var, b.var, check_exact=True)
+        assert (a.X != b.X).nnz == 0
+        assert (a.layers["counts"] != b.layers["counts"]).nnz == 0
+        for key in ("X_scGPT", "X_umap"):
+            np.testing.assert_array_equal(a.obsm[key], b.obsm[key])
 
 
 def test_a_trained_annotator_gives_the_same_cells_again(small_run, small_data, tmp_path):
@@ -370,6 +374,15 @@ def submitted(run: subprocess.CompletedProcess[str]) -> set[str]:
     return {line.split(" > ")[1] for line in run.stdout.splitlines() if "Submitted process" in line}
 
 
+def contents(results: Path) -> dict[str, bytes]:
+    """Every file of the results but those that tell of the run itself."""
+    return {
+        str(path.relative_to(results)): path.read_bytes()
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and "pipeline_info" not in path.parts
+    }
+
+
 def test_stub_run_makes_every_result_and_resumes(copy_of_project, tmp_path):
     folder = tmp_path / "stub run"
     args = stub_args(folder)
@@ -382,6 +395,27 @@ def test_stub_run_makes_every_result_and_resumes(copy_of_project, tmp_path):
     again = nextflow(folder, *args, "-resume", project=copy_of_project)
     assert again.returncode == 0, told(again)
     assert not submitted(again)
+
+    # without -resume it would be another run, whose files must not mix with these
+    before = contents(folder / "results")
+    mixed = nextflow(folder, *args, project=copy_of_project)
+    assert mixed.returncode != 0
+    for word in (
+        "SpikGPT stopped: ",
+        "results of an earlier run",
+        "annotated, annotator, multiqc, tables",
+        "add -resume",
+    ):
+        assert word in told(mixed), told(mixed)
+    assert not submitted(mixed)
+    assert contents(folder / "results") == before
+
+    # a file that a fault left half-written is whole again
+    (folder / "results" / "tables" / "composition.tsv").write_text("half")
+    (folder / "results" / "annotated" / "cohort.h5ad").write_text("half")
+    repaired = nextflow(folder, *args, "-resume", project=copy_of_project)
+    assert repaired.returncode == 0, told(repaired)
+    assert contents(folder / "results") == before
 
     # the trap: Nextflow looks at the scripts that a task calls, not at the package behind them
     core = copy_of_project / "bin" / "spikgpt" / "errors.py"
@@ -404,6 +438,13 @@ def test_another_sample_runs_only_what_it_must(copy_of_project, tmp_path):
         if process.split(":")[-1] not in {"CHECK_INPUT", *cohort}:
             assert tag.split(":")[0] == "c", task
     assert not any("TRAIN_ANNOTATOR" in task for task in submitted(more))
+
+    # one sample less: its files would stay among the results
+    (folder / "sheet.csv").write_text("sample,filtered,unfiltered\na,a.h5ad,\nb,,a.h5ad\n")
+    less = nextflow(folder, *args, "-resume", project=copy_of_project)
+    assert less.returncode != 0
+    for word in ("SpikGPT stopped: ", "samples that are not in the samplesheet", "found:     c", "remove these files"):
+        assert word in told(less), told(less)
 
 
 def test_help_lists_every_parameter(tmp_path):

@@ -64,7 +64,7 @@ def test_what_spreadsheets_write_is_read(tmp_path, text):
         ("sample,filtered,max_mito_percentage\na,x.h5,nan\n", "column max_mito_percentage"),
         ("sample,filtered,max_mito_percentage\na,x.h5,101\n", "at most 100"),
         ("sample,filtered\na,x.h5,extra\n", "line 2"),
-        (b"PK\x03\x04rest", "Excel"),
+        (b"PK\x03\x04rest", "Excel workbook"),
         (b"sample,filtered\n\xff\xfe,x\n", "UTF-8"),
     ],
 )

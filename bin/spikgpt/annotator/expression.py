@@ -28,6 +28,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
+from spikgpt.annotator.fit import row_blocks
+
 Floats = NDArray[np.float64]
 
 SCALES = ("rank", "length")
@@ -251,15 +253,33 @@ class ExpressionView:
 
         Rows depend on the other cells of the sample through the offset alone.
         """
+        blocks = list(row_blocks(counts.shape[0]))
+        sums = {name: np.zeros_like(scale.type_means) for name, scale in self.scales.items()}
+        first = []
+        for rows in blocks:
+            z, correlations = self._signals(counts[rows], measured)
+            first.append(self._mean_log_probability(z, correlations).argmax(1))
+            for name in sums:
+                sums[name] += type_sums(z[name], first[-1], len(self.class_cells))
+        predicted = np.concatenate(first)
+        offsets = {
+            name: offset_of_sums(sums[name], predicted, scale.type_means, self.class_cells)
+            for name, scale in self.scales.items()
+        }
+        out = []
+        for rows in blocks:
+            if len(blocks) > 1:  # those of a single block are still there
+                z, correlations = self._signals(counts[rows], measured)
+            out.append(self._mean_log_probability({name: z[name] - offsets[name] for name in z}, correlations))
+        return np.concatenate(out)
+
+    def _signals(self, counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> tuple[dict[str, Floats], Floats]:
+        """z-scores ``(cells, markers)`` of each regression, and scaled correlations ``(cells, classes)``."""
         values = {name: scaled(counts, name) for name in SCALES}
         z = {name: scale.z_scores(values[name.split(".")[0]], measured) for name, scale in self.scales.items()}
         correlations = self.correlation.scale * self.correlation.correlations(values["length"], measured)
         correlations[:, self.class_cells == 0] = ABSENT
-        first = self._mean_log_probability(z, correlations)
-        predicted = first.argmax(1)
-        for name, scale in self.scales.items():
-            z[name] = z[name] - batch_offset(z[name], predicted, scale.type_means, self.class_cells)
-        return self._mean_log_probability(z, correlations)
+        return z, correlations
 
     def _mean_log_probability(self, z: dict[str, Floats], correlations: Floats) -> Floats:
         parts = [log_softmax(scale.logits(z[name])) for name, scale in self.scales.items()]
@@ -272,11 +292,25 @@ def batch_offset(values: Floats, predicted: NDArray[np.int64], type_means: Float
     ``values`` (cells, features) of the sample; ``type_means`` (classes, features) and ``class_cells`` (classes,) of the
     reference. Zero with fewer than two types of `OFFSET_MIN_CELLS`: one type cannot tell a batch from itself.
     """
-    cells = np.minimum(np.bincount(predicted, minlength=len(class_cells)), class_cells)
+    return offset_of_sums(type_sums(values, predicted, len(class_cells)), predicted, type_means, class_cells)
+
+
+def type_sums(values: Floats, predicted: NDArray[np.int64], classes: int) -> Floats:
+    """Sum ``(classes, features)`` of the cells of each predicted type."""
+    sums = np.zeros((classes, values.shape[1]))
+    for k in np.unique(predicted):
+        sums[k] = values[predicted == k].sum(0, dtype=np.float64)
+    return sums
+
+
+def offset_of_sums(sums: Floats, predicted: NDArray[np.int64], type_means: Floats, class_cells: Floats) -> Floats:
+    """`batch_offset` from the sums ``(classes, features)`` of the predicted types."""
+    number = np.bincount(predicted, minlength=len(class_cells))
+    cells = np.minimum(number, class_cells)
     types = np.flatnonzero(cells >= OFFSET_MIN_CELLS)
     if len(types) < 2:
-        return np.zeros(values.shape[1])
-    differences = np.stack([values[predicted == k].mean(0, dtype=np.float64) - type_means[k] for k in types])
+        return np.zeros(sums.shape[1])
+    differences = np.stack([sums[k] / number[k] - type_means[k] for k in types])
     return shared_offset(differences, np.sqrt(cells[types]))
 
 

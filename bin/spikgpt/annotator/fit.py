@@ -15,6 +15,7 @@ A sample too small to pool (`MIN_CELLS_TO_POOL`) is judged cell by cell, against
 the same way.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,20 @@ DISPERSION = 5.0
 """Size of the negative binomial that a gene's zeros are expected from."""
 OWN_SHARE = 0.3
 """Weight of a cell's own value when it is averaged with its neighbours of the same call."""
+AT_ONCE = 20_000
+"""Cells whose dense values in float64 are in memory at a time."""
+
+
+def row_blocks(cells: int) -> Iterator[slice]:
+    """Rows of at most `AT_ONCE` cells each, in order; one empty block for no cell."""
+    for start in range(0, max(cells, 1), AT_ONCE):
+        yield slice(start, min(start + AT_ONCE, cells))
+
+
+def depths(counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
+    """Counts ``(cells,)`` of each cell over the measured genes: sums of whole numbers, exact in any order."""
+    weight = measured.astype(np.float64)
+    return np.concatenate([counts[rows] @ weight for rows in row_blocks(counts.shape[0])])
 
 
 def log_cp10k(
@@ -59,12 +74,16 @@ def log_cp10k(
 
     With ``neighbours`` (cells, k), each cell's counts are pooled with theirs first.
     """
-    total = np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel()
+    total = depths(counts, measured)
     if neighbours is not None:
         total = total + total[neighbours].sum(1)
     total = np.maximum(total, 1.0)
-    dense = pool(counts[:, genes], neighbours).toarray().astype(np.float64)
-    return np.log1p(dense * (1e4 / total)[:, None]).astype(np.float32)
+    own = counts[:, genes]
+    out = np.empty(own.shape, dtype=np.float32)
+    for rows in row_blocks(len(out)):
+        dense = pool(own, neighbours, rows).toarray().astype(np.float64)
+        out[rows] = np.log1p(dense * (1e4 / total)[rows, None])
+    return out
 
 
 def variable_genes(counts: sp.csr_matrix, number: int = VARIABLE_GENES) -> Codes:
@@ -103,7 +122,9 @@ def nearest(values: NDArray[np.float32], groups: Codes | None = None) -> Codes:
     With ``groups``, cells are looked for in the same group where it is large enough to pool.
     """
     centre, loadings = principal_components(values, COMPONENTS)
-    scores = ((values - centre) @ loadings.T).astype(np.float32)
+    scores = np.concatenate(
+        [((values[rows] - centre) @ loadings.T).astype(np.float32) for rows in row_blocks(len(values))]
+    )
     groups = np.zeros(len(values), dtype=np.int64) if groups is None else groups
     found = np.empty((len(values), NEIGHBOURS), dtype=np.int64)
     numbers, sizes = np.unique(groups, return_counts=True)
@@ -120,17 +141,17 @@ def nearest(values: NDArray[np.float32], groups: Codes | None = None) -> Codes:
     return found
 
 
-def pool(counts: sp.csr_matrix, neighbours: Codes | None) -> sp.csr_matrix:
-    """Each cell's counts plus those of its neighbours."""
+def pool(counts: sp.csr_matrix, neighbours: Codes | None, rows: slice = slice(None)) -> sp.csr_matrix:
+    """The counts of the cells of ``rows``, each plus those of its neighbours."""
     if neighbours is None:
-        return counts
+        return counts[rows]
     cells, k = neighbours.shape
-    index = np.concatenate([np.arange(cells)[:, None], neighbours], axis=1).ravel()
+    index = np.concatenate([np.arange(cells)[rows, None], neighbours[rows]], axis=1).ravel()
     adjacency = sp.csr_matrix(
         (np.ones(len(index), dtype=np.float32), index, np.arange(0, len(index) + 1, k + 1)),
-        shape=(cells, cells),
+        shape=(len(index) // (k + 1), cells),
     )
-    return (adjacency @ counts.astype(np.float32)).tocsr()
+    return (adjacency @ counts.astype(np.float32, copy=False)).tocsr()
 
 
 def smoothed(values: Floats, predicted: Codes, neighbours: Codes | None) -> Floats:
@@ -158,9 +179,12 @@ def types_to_compare(predicted: Codes, class_cells: Floats, alike: NDArray[np.bo
 
 def bulk(counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_], codes: Codes, classes: int) -> Floats:
     """log1p counts per 10,000 of all cells of each class together ``(classes, genes)``; 0 without cells."""
-    member = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
-    total = np.asarray((member @ counts[:, measured].astype(np.float64)).sum(axis=1)).ravel()
-    own = (member @ counts[:, genes].astype(np.float64)).toarray()
+    total = np.bincount(codes, depths(counts, measured), minlength=classes)
+    own = np.zeros((classes, len(genes)))
+    for rows in row_blocks(len(codes)):
+        inside = codes[rows]
+        member = sp.csr_matrix((np.ones(len(inside)), (inside, np.arange(len(inside)))), shape=(classes, len(inside)))
+        own += (member @ counts[rows][:, genes].astype(np.float64)).toarray()
     return np.asarray(np.log1p(own * (1e4 / np.maximum(total, 1.0))[:, None]))
 
 
@@ -203,7 +227,10 @@ class TypeDistance:
         alike: NDArray[np.bool_],
     ) -> Floats:
         """Distance ``(cells,)`` to the type called, over measured features, shift taken off, smoothed."""
-        scores = (values[:, measured] - self.centre[measured]) @ self.loadings[:, measured].T
+        loadings = self.loadings[:, measured].T
+        scores = np.concatenate(
+            [(values[rows][:, measured] - self.centre[measured]) @ loadings for rows in row_blocks(len(values))]
+        )
         residual = scores - self.type_centres[predicted]
         types = types_to_compare(predicted, self.class_cells, alike)
         means = [residual[predicted == k].mean(0) for k in types]
@@ -264,12 +291,21 @@ class TypeProfiles:
         seen = measured[self.genes]
         kind = 1 if neighbours is None else 0
         values = log_cp10k(counts, self.genes[seen], measured, neighbours)
-        residual = values - self.profiles[kind][:, seen][predicted]
+        profiles = self.profiles[kind][:, seen]
         types = types_to_compare(predicted, self.class_cells, alike)
-        means = [residual[predicted == k].mean(0) for k in types]
-        residual -= median_shift(np.array(means).reshape(len(types), residual.shape[1]))
-        z = residual / (self.residual_sd[kind][seen] + RESIDUAL_FLOOR)
-        return np.sqrt((np.clip(z, -CLIP, CLIP) ** 2).mean(1))
+        sums = np.zeros((len(types), values.shape[1]))
+        for rows in row_blocks(len(values)):
+            residual = values[rows] - profiles[predicted[rows]]
+            for place, k in enumerate(types):
+                sums[place] += residual[predicted[rows] == k].sum(0)
+        shift = median_shift(sums / np.bincount(predicted, minlength=len(self.class_cells))[types, None])
+        distances = np.empty(len(values))
+        for rows in row_blocks(len(values)):
+            residual = values[rows] - profiles[predicted[rows]]
+            residual -= shift
+            z = residual / (self.residual_sd[kind][seen] + RESIDUAL_FLOOR)
+            distances[rows] = np.sqrt((np.clip(z, -CLIP, CLIP) ** 2).mean(1))
+        return distances
 
 
 @dataclass
@@ -311,20 +347,25 @@ class MarkerDetection:
         """Standardised negative log-likelihood ``(cells,)`` of the markers seen; the gene offset is taken off."""
         known = measured[self.genes]
         genes, shares = self.genes[known], self.shares[:, known]
-        depth = np.asarray(counts[:, measured].sum(axis=1, dtype=np.float64)).ravel()
-        values = counts[:, genes].toarray().astype(np.float64)
+        depth = depths(counts, measured)
+        own = counts[:, genes]
         types = types_to_compare(predicted, self.class_cells, alike)
+        # sums of whole numbers: exact in any order
+        sums = [np.asarray(own[predicted == k].sum(axis=0, dtype=np.float64)).ravel() for k in types]
         # one count of an average gene keeps the ratio finite where one side never saw the gene
         ratios = [
-            np.log((values[predicted == k].sum(0) + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
-            for k in types
+            np.log((total + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
+            for total, k in zip(sums, types, strict=True)
         ]
         offset = np.exp(median_shift(np.array(ratios).reshape(len(types), len(genes))))
-        expected = depth[:, None] * (shares[predicted] + 1e-6) * offset
-        absent = np.clip((1 + expected / DISPERSION) ** -DISPERSION, 1e-4, 1 - 1e-4)
-        log_seen, log_absent = np.log(1 - absent), np.log(absent)
-        likelihood = np.where(values > 0, log_seen, log_absent)
-        mean = (1 - absent) * log_seen + absent * log_absent
-        variance = absent * (1 - absent) * (log_seen - log_absent) ** 2
-        standard = -(likelihood - mean).sum(1) / np.sqrt(variance.sum(1) + 1e-9)
+        standard = np.empty(len(depth))
+        for rows in row_blocks(len(depth)):
+            values = own[rows].toarray().astype(np.float64)
+            expected = depth[rows, None] * (shares[predicted[rows]] + 1e-6) * offset
+            absent = np.clip((1 + expected / DISPERSION) ** -DISPERSION, 1e-4, 1 - 1e-4)
+            log_seen, log_absent = np.log(1 - absent), np.log(absent)
+            likelihood = np.where(values > 0, log_seen, log_absent)
+            mean = (1 - absent) * log_seen + absent * log_absent
+            variance = absent * (1 - absent) * (log_seen - log_absent) ** 2
+            standard[rows] = -(likelihood - mean).sum(1) / np.sqrt(variance.sum(1) + 1e-9)
         return smoothed(standard, predicted, neighbours)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.views import FEATURES, Arrays, Cells, Views, named, unnamed
 from spikgpt.cli import whole_file, write_json
 from spikgpt.errors import UserError
+from spikgpt.layout import matrix_blocks
 from spikgpt.ontology import TERM, labels_to_terms
 
 FORMAT_VERSION = 1
@@ -149,7 +151,7 @@ class Annotator:
 
     def annotate(
         self,
-        counts: sp.csr_matrix,
+        counts: sp.csr_matrix | Iterable[sp.csr_matrix],
         genes: list[str],
         embedding: NDArray[np.float32],
         barcodes: list[str],
@@ -160,7 +162,7 @@ class Annotator:
         Parameters
         ----------
         counts
-            Raw counts ``(cells, genes)``.
+            Raw counts ``(cells, genes)``, or blocks of their rows in order: then one copy of them is in memory.
         genes
             Symbols of the columns, unique.
         embedding
@@ -178,8 +180,9 @@ class Annotator:
         """
         order = np.argsort(np.array(barcodes, dtype=object), kind="stable")
         matched = np.asarray(np.isfinite(embedding).all(axis=1))
-        cells, depth = self._aligned(counts, genes, embedding)
-        usable = order[matched[order]]
+        usable, unmatched = order[matched[order]], order[~matched[order]]
+        blocks = (block for _, block in matrix_blocks(counts)) if sp.issparse(counts) else counts
+        cells, depth = self._aligned(blocks, genes, embedding, np.concatenate([usable, unmatched]))
         table = pd.DataFrame({"barcode": barcodes})
         number = len(barcodes)
         best, runner_up = np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.int64)
@@ -188,7 +191,7 @@ class Annotator:
         figures: dict[str, Any] = {"shift": {}, "spread": {}, "firing_rates": {}, "dead_layers": [], "pooled": False}
 
         if len(usable):
-            judged = cells.take(usable)
+            judged = cells.take(np.arange(len(usable))) if len(unmatched) else cells
             network = self.views.embedding.network if self.views.embedding else None
             if network is None:
                 mixed = self.mixture(self.views.log_probabilities(judged))
@@ -206,10 +209,9 @@ class Annotator:
             rank = p_values(score, self._calibration(figures["pooled"]).score)
             p_value[usable] = np.minimum(self.config["calibration"]["allowance"] * rank, 1.0)
             by_fit[usable] = from_fit
-        unmatched = order[~matched[order]]
         if len(unmatched) and self.views.expression is not None:
             # Unknown whatever comes out, but the nearest type can still be told from expression
-            alone = self.views.expression.log_probabilities(cells.counts[unmatched], cells.measured)
+            alone = self.views.expression.log_probabilities(cells.counts[len(usable) :], cells.measured)
             ranked = np.argsort(-alone, axis=1, kind="stable")
             best[unmatched], runner_up[unmatched] = ranked[:, 0], ranked[:, min(1, ranked.shape[1] - 1)]
 
@@ -230,8 +232,10 @@ class Annotator:
         table[TERM] = labels_to_terms(table["spikgpt_cell_type"], self.config["ontology"])
         return table, self._figures(table, figures)
 
-    def _aligned(self, counts: sp.csr_matrix, genes: list[str], embedding: NDArray[np.float32]) -> tuple[Cells, Floats]:
-        """The sample on the annotator's genes, and each cell's depth over them."""
+    def _aligned(
+        self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: NDArray[np.float32], order: Codes
+    ) -> tuple[Cells, Floats]:
+        """The cells in ``order`` on the annotator's genes, and each cell's depth over them as the cells were given."""
         own = self.genes
         place = {gene: number for number, gene in enumerate(genes)}
         columns = np.array([place.get(gene, -1) for gene in own])
@@ -239,6 +243,7 @@ class Annotator:
         if not measured.any():
             raise UserError(
                 "The sample shares no gene with the annotator.",
+                where="genes of the sample",
                 found=", ".join(genes[:3]),
                 expected=", ".join(own[:3]),
                 fix="use gene symbols of the annotator's species (--symbol_col names the column that has them)",
@@ -247,17 +252,18 @@ class Annotator:
             (np.ones(measured.sum()), (columns[measured], np.flatnonzero(measured))),
             shape=(len(genes), len(own)),
         )
-        aligned = sp.csr_matrix(counts.astype(np.float64) @ spread).astype(np.float32)
         size = self.config["scgpt"]["embedding_size"]
         if self.config["features"] != "expression" and embedding.shape[1] != size:
             raise UserError(
                 "The embeddings are not those of the annotator's scGPT checkpoint.",
+                where="embedding of the sample",
                 found=f"{embedding.shape[1]} numbers a cell",
                 expected=f"{size}",
                 fix="embed the sample with the checkpoint that the annotator was trained with",
             )
-        depth = np.asarray(aligned.sum(axis=1, dtype=np.float64)).ravel()
-        return Cells(aligned, measured, embedding.astype(np.float32)), depth
+        aligned = [sp.csr_matrix(block.astype(np.float64) @ spread).astype(np.float32) for block in blocks]
+        depth = np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in aligned])
+        return Cells(stacked(aligned, order), measured, embedding[order].astype(np.float32, copy=False)), depth
 
     def _calibration(self, pooled: bool) -> Calibration:
         return self.calibrations["pooled" if pooled else "single"]
@@ -298,6 +304,26 @@ class Annotator:
         }
 
 
+def stacked(blocks: list[sp.csr_matrix], order: Codes) -> sp.csr_matrix:
+    """Rows of the blocks, one below the other, in ``order``; the list is emptied, so that no second copy is kept."""
+    width = blocks[0].shape[1]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    sizes = np.concatenate([np.diff(block.indptr) for block in blocks])
+    ends = np.cumsum(sizes[order], dtype=np.int64)
+    index = np.int32 if not len(ends) or ends[-1] < np.iinfo(np.int32).max else np.int64
+    indptr = np.concatenate([[0], ends]).astype(index)
+    data, indices = np.empty(int(indptr[-1]), dtype=blocks[0].dtype), np.empty(int(indptr[-1]), dtype=index)
+    first = 0
+    while blocks:
+        block = blocks.pop(0)
+        starts = indptr[place[first : first + block.shape[0]]] - block.indptr[:-1]
+        to = np.repeat(starts, np.diff(block.indptr)) + np.arange(block.nnz)
+        data[to], indices[to] = block.data, block.indices
+        first += block.shape[0]
+    return sp.csr_matrix((data, indices, indptr), shape=(len(order), width))
+
+
 def signs(
     views: Views, cells: Cells, mixed: Floats, predicted: Codes, neighbours: Codes | None
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -317,10 +343,11 @@ def file_sha256(path: Path) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             "A file of the annotator is missing.",
             where=str(path),
+            found=", ".join(sorted(p.name for p in path.parent.glob("*"))[:8]) or "nothing there",
             expected=f"a folder with {CONFIG}, {TENSORS} and {CARD}",
             fix="give --annotator the whole folder that a training run published",
         ) from error
@@ -357,7 +384,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     file_sha256(path)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, f"no JSON: {error}") from error
     if not isinstance(config, dict):
         raise damaged(path, "no JSON object")

@@ -48,17 +48,17 @@ class Reference:
 
 def read_embedding(paths: list[Path], cells: int, where: str) -> NDArray[np.float32]:
     """Fragments of an embedding, in order of their names, as one ``(cells, embedding_size)`` matrix."""
-    parts = [np.load(path, allow_pickle=False) for path in sorted(paths, key=lambda path: path.name)]
-    whole = np.concatenate(parts).astype(np.float32)
-    if len(whole) != cells:
+    parts = [np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(paths, key=lambda path: path.name)]
+    found = sum(len(part) for part in parts)
+    if found != cells:
         raise UserError(
             "The embedding has another number of cells than the matrix.",
             where=where,
-            found=f"{len(whole)} rows of embedding",
+            found=f"{found} rows of embedding",
             expected=f"{cells}",
             fix="embed every cell of this file, each once",
         )
-    return whole
+    return np.concatenate(parts, dtype=np.float32)
 
 
 def read_reference(path: Path, embeddings: list[Path], classes: list[str] | None = None) -> Reference:

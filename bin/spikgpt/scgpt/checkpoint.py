@@ -149,7 +149,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             "A file of the scGPT checkpoint is not JSON.",
             where=str(path),

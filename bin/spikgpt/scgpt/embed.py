@@ -281,6 +281,7 @@ def embed_rows(embedder: Embedder, counts: CountsFile, start: int, end: int) -> 
             where=str(counts.path),
             found=f"{counts.cells} cells, and the range {start} to {end}",
             expected="0 <= start <= end <= number of cells",
+            fix="Give a range within the file.",
         )
 
     def read(first: int) -> list[CellTokens | None]:

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Kill the pipeline at random moments, fill its disks, and compare what comes out with an undisturbed run.
+
+    make faults [RUNS=20]
+
+Every run takes the small samples of the tests (150 cells, and 1,620 droplets). A kill is SIGKILL of Nextflow's Java, or
+of a task's Python, in turn, at a moment drawn from the time of the undisturbed run. Right after it, each published file
+must be the undisturbed run's own or be told; after -resume all of them must be, byte for byte. A full disk is a small
+tmpfs (needs root; skipped and told where none can be mounted). The figures go to a JSON file, for docs/reliability.md.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "tools" / "bench")]
+
+from measure import machine  # noqa: E402
+from small_data import write_small_data  # noqa: E402
+
+TIMES = "benchmark.tsv"
+"""Says how many seconds training took: never the same."""
+OF_THE_RUN = ("pipeline_info", "multiqc")
+"""Tell of the run itself: when, and how long."""
+SPACE = {"work directory": "30m", "results directory": "3m"}
+"""What a full disk has room for: less than the run needs."""
+
+
+def start(folder: Path, sheet: Path, *more: str) -> subprocess.Popen:
+    """The pipeline, started in `folder`; its output is in log.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = (folder / "log.txt").open("ab")
+    return subprocess.Popen(
+        ["nextflow", "run", str(ROOT), "-ansi-log", "false", "-profile", "local,test", "--input", str(sheet),
+         "--reference", str(sheet.parent / "reference.h5ad"), "--batch_key", "library", "--outdir", "results", *more],
+        cwd=folder, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+
+
+def contents(results: Path) -> dict[str, str]:
+    """sha256 of each file that must be the same in every run."""
+    return {
+        str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and path.name != TIMES and path.relative_to(results).parts[0] not in OF_THE_RUN
+    }
+
+
+def processes() -> dict[int, tuple[str, Path]]:
+    """Command and working folder of the processes that can be seen."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                found[int(entry.name)] = (words, Path(os.readlink(entry / "cwd")))
+            except OSError:
+                continue  # it ended meanwhile, or is not ours
+    return found
+
+
+def victim(target: str, folder: Path) -> int | None:
+    """The process to kill: Nextflow's Java, or a script of a task below `folder`."""
+    for number, (words, place) in sorted(processes().items()):
+        if target == "Nextflow" and place == folder and "java" in words.split(" ")[0] and " run " in words:
+            return number
+        if target == "task" and (folder / "work") in place.parents and "python" in words and ".py" in words:
+            return number
+    return None
+
+
+def end_all(folder: Path) -> None:
+    """End what a killed Nextflow left running: its tasks."""
+    for number, (_words, place) in processes().items():
+        if (folder / "work") in place.parents:
+            try:
+                os.kill(number, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def killed(folder: Path, sheet: Path, target: str, after: float, expected: dict[str, str]) -> dict:
+    """One run with a kill, and its resume."""
+    shutil.rmtree(folder, ignore_errors=True)
+    process = start(folder, sheet)
+    time.sleep(after)
+    hit = None
+    while hit is None and process.poll() is None:
+        if (hit := victim(target, folder)) is None:
+            time.sleep(0.2)  # between two tasks
+    if hit is not None:
+        os.kill(hit, signal.SIGKILL)
+    status = process.wait()
+    end_all(folder)
+    at_kill = contents(folder / "results") if (folder / "results").exists() else {}
+    half = sorted(name for name, digest in at_kill.items() if expected.get(name) != digest)
+    resumed = 0
+    # a killed task is tried again by Nextflow itself
+    if status != 0:
+        resumed = start(folder, sheet, "-resume").wait()
+    found = contents(folder / "results")
+    return {
+        "target": target, "after_s": round(after, 1), "hit": hit is not None, "status": status,
+        "published_at_the_kill": len(at_kill), "half_written_at_the_kill": half, "resumed_status": resumed,
+        "differing": sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)),
+    }  # fmt: skip
+
+
+def full_disk(folder: Path, sheet: Path, where: str, expected: dict[str, str]) -> dict:
+    """A run whose work or results directory has too little room; then one with room, by -resume."""
+    shutil.rmtree(folder, ignore_errors=True)
+    small = folder / ("work" if where == "work directory" else "results")
+    small.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SPACE[where]}", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        return {"where": where, "measured": False, "why": "no tmpfs can be mounted here"}
+    try:
+        status = start(folder, sheet).wait()
+        half = sorted(n for n, digest in contents(folder / "results").items() if expected.get(n) != digest)
+        said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    return {
+        "where": where, "measured": True, "room": SPACE[where], "status": status,
+        "told": "No space left on device" in said, "half_written": half,
+    }  # fmt: skip
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--runs", type=int, default=20, help="kills, of Nextflow and of a task in turn")
+    made.add_argument("--seed", type=int, default=0, help="of the moments")
+    made.add_argument("--work", type=Path, required=True, help="folder for data and runs")
+    made.add_argument("--json", type=Path, default=ROOT / "docs" / "reliability" / "faults.json")
+    given = made.parse_args()
+    work = given.work.resolve()
+    sheet = write_small_data(ROOT / ".demo" / "data", work / "data")
+    shutil.rmtree(work / "undisturbed", ignore_errors=True)
+    began = time.monotonic()
+    if start(work / "undisturbed", sheet).wait():
+        sys.exit(f"the undisturbed run failed; see {work}/undisturbed/log.txt")
+    seconds = time.monotonic() - began
+    expected = contents(work / "undisturbed" / "results")
+    moments = random.Random(given.seed)
+    kills = []
+    for number in range(given.runs):
+        target = ("Nextflow", "task")[number % 2]
+        kills.append(killed(work / "killed", sheet, target, moments.uniform(0.1, 0.95) * seconds, expected))
+        print(f"[faults] {number + 1} of {given.runs}: {kills[-1]}", file=sys.stderr)
+    disks = [full_disk(work / "full", sheet, where, expected) for where in SPACE]
+    found = {"machine": machine(), "files": len(expected), "undisturbed_s": round(seconds), "seed": given.seed,
+             "kills": kills, "disks": disks}  # fmt: skip
+    given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    bad = [kill for kill in kills if kill["differing"] or kill["resumed_status"]]
+    sys.exit(bool(bad) or any(disk.get("status") == 0 or not disk.get("told", True) for disk in disks))
+
+
+if __name__ == "__main__":
+    main()

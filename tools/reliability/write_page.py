@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Write docs/reliability.md from the JSON files of docs/reliability; no figure is typed by hand."""
+
+import argparse
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+UNMEASURED = "Not measured yet: `{command}` writes the figures."
+
+HEAD = """# Reliability
+
+What the pipeline does with bad input, faults and attacks. The figures are those of the JSON files in
+`docs/reliability/`; `tools/reliability/write_page.py` writes this page, and a test compares the two. What was not
+measured is said to be so.
+
+## Bad input
+
+`tests/python/test_bad_input.py` holds a table of files, each wrong in one way: samplesheets, parameters, matrices,
+references, annotators, scGPT checkpoints. Each is given to the command that the pipeline runs for it, and must end
+with exit status 65, one message that names the place, what was found, what was expected and the next step, no
+traceback, and no file left behind, within 60 seconds. `tests/python/test_pipeline.py` sends some of them through
+Nextflow: the run ends before anything is embedded, and nothing of the good samples beside them is published.
+
+A sample of which no cell is left after quality control is skipped and told in the report; the others go on. If none
+has a cell left, the run ends with a message.
+
+`--outdir` with results of an earlier run is refused, unless the run resumes that one with `-resume`; then too, a file
+of a sample that is no longer in the samplesheet is refused. Nothing is deleted for the user.
+
+## Limits on input files
+
+| what | limit |
+|---|---|
+{limits}
+
+A file beyond one ends the run with a message that says the limit.
+"""
+
+SECURITY = """
+## Security
+
+Model files and matrices come from outside and are treated so (`tests/python/test_security.py`):
+
+- **No code in files.** scGPT weights are read with torch's restricted reader, annotators are safetensors and JSON
+  whose digests must fit, embeddings are read without pickles, a zarr that names an unknown codec (`pickle` above all)
+  is refused. A test looks through all code of `bin/` for calls that run code or a shell, or that use the network.
+- **Archives** are unpacked file by file, plain files with the expected names alone: `..`, absolute names, links,
+  devices and pipes end the run before a byte is written.
+- **Bombs** (tar, gzip, matrix market, HDF5, zarr) meet the limits above before they fill memory or disk. A sparse
+  matrix whose indices lie outside of it is refused, as scipy would write outside of its memory.
+- **Other files.** An HDF5 file that takes data from elsewhere (external links, external storage, virtual data sets)
+  is refused: it could bring any file of the machine into the results. A samplesheet may name paths and addresses in a
+  cloud's store (`s3://`, `gs://`, `az://`), nothing else that would be fetched.
+- **Names.** Samples have letters, digits, `.`, `_` and `-`; other texts reach a shell quoted only. Labels, batches,
+  barcodes and genes that a spreadsheet would run as a formula are refused; the report shows HTML as text.
+- **Network and places.** No step needs the network (a test blocks it), and a step writes into its own folder alone.
+
+"""
+
+
+def limits() -> str:
+    """The table of the limits, from the code."""
+    import sys
+
+    sys.path.insert(0, str(ROOT / "bin"))
+    from spikgpt import guards
+    from spikgpt.run_input import LARGEST_SHEET
+
+    rows = [
+        ("cells of a matrix", f"{guards.LARGEST_CELLS:,}"),
+        ("genes of a matrix", f"{guards.LARGEST_GENES:,}"),
+        ("what an archive, a packed file or a stored matrix unpacks to", guards.gib(guards.LARGEST_UNPACKED)),
+        ("names and tables of cells and genes", guards.gib(guards.LARGEST_TABLES)),
+        ("a line of text", guards.gib(guards.LARGEST_LINE)),
+        ("the samplesheet", guards.gib(LARGEST_SHEET)),
+    ]
+    return "\n".join(f"| {what} | {limit} |" for what, limit in rows)
+
+
+def audit(found: dict | None) -> str:
+    """Packages, licences, known vulnerabilities."""
+    lines = [
+        "## Dependencies",
+        "",
+        "`make audit` writes an SBOM of each image (CycloneDX JSON) and a table of licences into `results/audit`. All",
+        "packages are locked with hashes.",
+        "",
+    ]
+    if found is None:
+        return "\n".join([*lines, UNMEASURED.format(command="make audit"), ""])
+    images = ", ".join(f"{name} {number}" for name, number in found["images"].items())
+    lines += [
+        f"{found['packages']} packages ({images}). By licence:",
+        "",
+        "| licence | packages | what it means here |",
+        "|---|---|---|",
+    ]
+    for name, about in found["licences"].items():
+        which = f" ({', '.join(about['names'])})" if about["names"] else ""
+        lines.append(f"| {name} | {about['packages']}{which} | {about['meaning']} |")
+    lines += ["", f"Licences that nobody stated: {', '.join(found['unknown_licences']) or 'none'}.", ""]
+    for image, report in found["vulnerabilities"].items():
+        if not report["measured"]:
+            lines.append(f"- Known vulnerabilities of {image}: not measured ({report['why']}).")
+        elif report["found"]:
+            told = "; ".join(f"{name}: {', '.join(ids)}" for name, ids in report["found"].items())
+            lines.append(f"- Known vulnerabilities of {image}: {told}.")
+        else:
+            lines.append(f"- Known vulnerabilities of {image}: none in {report['packages']} packages.")
+    return "\n".join([*lines, ""])
+
+
+def faults(found: dict | None) -> str:
+    """Kills and full disks."""
+    lines = [
+        "## Faults",
+        "",
+        "`make faults` kills Nextflow or a task at random moments of a run on small samples, resumes it, and compares",
+        "every file of the results with those of an undisturbed run; then it runs into full disks.",
+        "",
+    ]
+    if found is None:
+        return "\n".join([*lines, UNMEASURED.format(command="make faults"), ""])
+    kills = found["kills"]
+    hit = [kill for kill in kills if kill["hit"]]
+    same = [kill for kill in hit if not kill["differing"] and kill["resumed_status"] == 0]
+    half = sum(bool(kill["half_written_at_the_kill"]) for kill in hit)
+    lines += [
+        f"The undisturbed run took {found['undisturbed_s']} s and made {found['files']} files that are compared.",
+        "",
+        "| killed | runs | same bytes in the end | with a file half-written at the kill |",
+        "|---|---|---|---|",
+    ]
+    for target in ("Nextflow", "task"):
+        mine = [kill for kill in hit if kill["target"] == target]
+        halves = sum(bool(kill["half_written_at_the_kill"]) for kill in mine)
+        lines.append(f"| {target} | {len(mine)} | {sum(kill in same for kill in mine)} | {halves} |")
+    lines += [
+        "",
+        f"{len(kills) - len(hit)} kills came after the run's end. Half-written files at a kill: {half} runs.",
+        "",
+    ]
+    for disk in found["disks"]:
+        if not disk["measured"]:
+            lines.append(f"- Full {disk['where']}: not measured ({disk['why']}).")
+            continue
+        told = "the message says so" if disk["told"] else "without a message that says so"
+        halves = f"; half-written: {', '.join(disk['half_written'])}" if disk["half_written"] else ""
+        lines.append(f"- Full {disk['where']} ({disk['room']}): exit status {disk['status']}, {told}{halves}.")
+    return "\n".join([*lines, ""])
+
+
+def memory(found: dict | None) -> str:
+    """One large sample."""
+    lines = [
+        "## Load",
+        "",
+        "Memory of the steps that annotate and write one large sample (`tools/reliability/memory.py`):",
+        "",
+    ]
+    if found is None:
+        lines.append(UNMEASURED.format(command="tools/reliability/memory.py --cells pbmc3k.h5ad --work DIR"))
+    else:
+        lines += ["| step | cells | genes a cell | seconds | peak memory |", "|---|---|---|---|---|"]
+        for row in found["steps"]:
+            size = f"{row['peak_rss_mib'] / 1024:.1f} GiB"
+            lines.append(
+                f"| {row['step']} | {row['cells']:,} | {row['genes_per_cell']} | {row['wall_s']:.0f} | {size} |"
+            )
+    lines += [
+        "",
+        "The other steps of a large sample and of a large cohort: `docs/benchmarks.md`. A whole run of 200 samples",
+        "of 500 cells was not measured.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def page(folder: Path) -> str:
+    """The whole page."""
+
+    def read(name: str) -> dict | None:
+        path = folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    parts = [audit(read("audit")), faults(read("faults")), memory(read("memory"))]
+    return HEAD.format(limits=limits()) + SECURITY + "\n".join(parts)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("--figures", type=Path, default=ROOT / "docs" / "reliability", help="folder of the JSON files")
+    made.add_argument("--out", type=Path, default=ROOT / "docs" / "reliability.md")
+    given = made.parse_args()
+    given.out.write_text(page(given.figures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
