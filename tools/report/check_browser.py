@@ -23,16 +23,18 @@ LOCAL = ("file:", "data:", "blob:", "about:")
 # Per section what was drawn: marks of a plot, rows of a table, or letters of a text. Plotly draws
 # many points on a canvas (WebGL) and few as paths.
 DRAWN = """section => {
-  const plot = section.querySelector('.js-plotly-plot');
+  // a table has a hidden violin plot beside it, and a violin plot a hidden table
+  const seen = selector => [...section.querySelectorAll(selector)].find(e => e.offsetParent);
+  const plot = seen('.js-plotly-plot');
   if (plot) {
     const box = plot.getBoundingClientRect();
     const marks = plot.querySelectorAll('.points path, .point path, .lines path, path.box, .violinlayer path, ' +
                                         '.barlayer path, canvas').length;
     return {kind: 'plot', marks: box.height > 100 ? marks : 0};
   }
-  if (section.querySelector('.hc-plot, .mqc-plot')) return {kind: 'plot', marks: 0};
-  const table = section.querySelector('.mqc_table, table');
+  const table = seen('table');
   if (table) return {kind: 'table', marks: table.querySelectorAll('tr td').length};
+  if (seen('.hc-plot, .mqc-plot')) return {kind: 'plot', marks: 0};
   return {kind: 'text', marks: section.innerText.trim().length};
 }"""
 

@@ -69,10 +69,13 @@ RECORD = Group("spikgpt_record", "Methods and parameters", "What was done, in wo
 _ON_TOP = """<style>
 .mainpage > div:first-child { display: flex; flex-direction: column; }
 .mainpage > div:first-child > * { min-width: 0; }
-#general_stats { order: 1; margin-top: 2rem; }
+#general_stats { order: 1; margin-top: 1rem; }
+#general_stats .mqc-section-comment { font-size: .875rem; background: none; border: 0; padding: 0; margin: 0 0 .5rem; }
 .mqc-module-section { order: 2; }
 #mqc-module-section-spikgpt_summary { order: 0; }
 #mqc_welcome, #page_title { display: none !important; }
+#mqc-section-wrapper-spikgpt_evidence td.found, #mqc-section-wrapper-spikgpt_evidence td.missing,
+#mqc-section-wrapper-spikgpt_populations td.markers { min-width: 13rem; }
 .mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
 </style>"""
 
@@ -782,41 +785,49 @@ def evidence(inputs: Inputs) -> Made:
             "label": text(row.cell_type),
             "share": float(row.percent),
             "confidence": float(row.median_confidence),
-            "runner": second,
             "unknown": int(row.unknown_cells),
             "expected": float(row.expected_unknown),
-            "reasons": text(row.reasons) or "none",
             "nearest": nearest,
             # a sentence of its own, so that nobody takes an untested cluster for one without markers
             "score": f"{len(found)} of {tested}" if tested else "not judged",
             "found": text(row.markers_found) or "none",
             "missing": text(row.markers_missing) or "none",
             "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
+            "runner": second,
+            "reasons": text(row.reasons) or "none",
         }
     titles = {
         "cells": ("Cells", "Cells of the cluster"),
         "label": ("Label", "Majority label of its cells"),
         "share": ("Share %", "Cells that have this label"),
         "confidence": ("Confidence", "Median calibrated probability of the best match"),
-        "runner": ("Runner-up", "Commonest best match other than the nearest type"),
         "unknown": (UNKNOWN, "Rejected cells"),
         "expected": ("Expected", f"Rejected cells that unknown_rate ({100 * inputs.unknown_rate:.3g} %) allows"),
-        "reasons": ("Reasons", "Why cells were rejected"),
         "nearest": ("Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"),
         "score": ("Markers found", "Markers of that type in the reference that the cluster shows, of those tested"),
         "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
         "missing": ("Missing", "Seen about as rarely as outside of the type"),
         "unclear": ("Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all"),
+        "runner": ("Runner-up", "Commonest best match other than the nearest type"),
+        "reasons": ("Reasons", "Why cells were rejected"),
     }
     return Section(
         "spikgpt_evidence",
         "Evidence per cluster",
         "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
         "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
-        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them.",
+        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them. "
+        "Configure columns shows unclear markers, the runner-up, and reasons for rejection.",
         "table",
         rows,
-        _table(titles, "Cluster", decimals=1, whole=("cells", "unknown"), fine=("confidence",)),
+        _table(
+            titles,
+            "Cluster",
+            decimals=1,
+            whole=("cells", "unknown"),
+            fine=("confidence",),
+            hidden=("unclear", "runner", "reasons"),
+        ),
     )
 
 
@@ -1216,14 +1227,15 @@ def _table(
     decimals: int,
     whole: Iterable[str] = (),
     fine: Iterable[str] = (),
+    hidden: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Headers of a table: title and hover text per column, numbers with so many decimals."""
+    """Headers of a table: title and hover text per column, numbers with so many decimals; some hidden at first."""
 
     def form(name: str) -> str:
         return f"{{:,.{0 if name in whole else 2 if name in fine else decimals}f}}"
 
     headers = {
-        name: {"title": title, "description": hint, "format": form(name), "scale": False}
+        name: {"title": title, "description": hint, "format": form(name), "scale": False, "hidden": name in hidden}
         for name, (title, hint) in titles.items()
     }
     return {
