@@ -75,7 +75,7 @@ _ON_TOP = """<style>
 #mqc-module-section-spikgpt_summary { order: 0; }
 #mqc_welcome, #page_title { display: none !important; }
 #mqc-section-wrapper-spikgpt_evidence td.found, #mqc-section-wrapper-spikgpt_evidence td.missing,
-#mqc-section-wrapper-spikgpt_populations td.markers { min-width: 13rem; }
+#mqc-section-wrapper-spikgpt_populations td.markers { min-width: 10rem; }
 .mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
 </style>"""
 
@@ -762,7 +762,7 @@ def populations(inputs: Inputs) -> Made:
         "samples": ("Samples", "Samples with cells in it; a population seen in one sample alone needs more proof"),
         "nearest": ("Nearest type", "Commonest best match of its rejected cells"),
         "markers": ("Markers", "Genes higher than in all other cells, best first"),
-        "missing": ("Nearest type's markers missing", "Markers of the nearest type that the cluster does not show"),
+        "missing": ("Missing", "Markers of the nearest type that the cluster does not show"),
         "flags": ("Quality", "What else could explain the cluster"),
     }
     return Section("spikgpt_populations", name, how, "table", rows, _table(titles, "Cluster", decimals=0))
@@ -790,8 +790,8 @@ def evidence(inputs: Inputs) -> Made:
             "nearest": nearest,
             # a sentence of its own, so that nobody takes an untested cluster for one without markers
             "score": f"{len(found)} of {tested}" if tested else "not judged",
-            "found": text(row.markers_found) or "none",
             "missing": text(row.markers_missing) or "none",
+            "found": text(row.markers_found) or "none",
             "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
             "runner": second,
             "reasons": text(row.reasons) or "none",
@@ -804,9 +804,9 @@ def evidence(inputs: Inputs) -> Made:
         "unknown": (UNKNOWN, "Rejected cells"),
         "expected": ("Expected", f"Rejected cells that unknown_rate ({100 * inputs.unknown_rate:.3g} %) allows"),
         "nearest": ("Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"),
-        "score": ("Markers found", "Markers of that type in the reference that the cluster shows, of those tested"),
-        "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
+        "score": ("Markers", "Markers of that type in the reference that the cluster shows, of those tested"),
         "missing": ("Missing", "Seen about as rarely as outside of the type"),
+        "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
         "unclear": ("Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all"),
         "runner": ("Runner-up", "Commonest best match other than the nearest type"),
         "reasons": ("Reasons", "Why cells were rejected"),
@@ -817,7 +817,7 @@ def evidence(inputs: Inputs) -> Made:
         "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
         "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
         "markers are those of the reference, compared at equal sequencing depth; labels are not made from them. "
-        "Configure columns shows unclear markers, the runner-up, and reasons for rejection.",
+        "Configure columns shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
         "table",
         rows,
         _table(
@@ -826,7 +826,7 @@ def evidence(inputs: Inputs) -> Made:
             decimals=1,
             whole=("cells", "unknown"),
             fine=("confidence",),
-            hidden=("unclear", "runner", "reasons"),
+            hidden=("found", "unclear", "runner", "reasons"),
         ),
     )
 
@@ -1163,7 +1163,7 @@ def benchmark(inputs: Inputs) -> Made:
         + "All methods saw the same training cells and were scored on the same held-out ones; higher is better.",
         "table",
         rows,
-        _table(titles, "Method", decimals=3),
+        _table(titles, "Method", decimals=3, whole=[key for key, name in columns.items() if name.endswith("_cells")]),
     )
 
 
