@@ -1,12 +1,13 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: audit faults help setup setup-scgpt demo test lint bench-setup bench bench-speed bench-docs \
+.PHONY: audit faults help setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
     bench-embed bench-embed-size lock genes annotator images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
 	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
+	@echo 'make setup-viewers  cellxgene and a browser'\''s remote control, for the tests of what comes out'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without Docker or a GPU'
 	@echo 'make lint    ruff, mypy, nextflow lint'
@@ -27,6 +28,9 @@ setup:
 setup-scgpt: setup
 	@tools/setup-scgpt
 
+setup-viewers: setup
+	@tools/report/setup
+
 SEED ?= 0
 demo: setup
 	@tools/demo/get_data
@@ -36,7 +40,7 @@ demo: setup
 	    --seed $(SEED) --outdir results/demo
 	@.venv/bin/python tools/demo/summary.py --results results/demo --truth .demo/data/truth.tsv
 
-test: setup setup-scgpt
+test: setup setup-scgpt setup-viewers
 	@tools/demo/get_data
 	@tools/test
 

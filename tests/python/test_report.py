@@ -208,14 +208,14 @@ def test_numbers_that_do_not_add_up_are_an_error(given):
 
 def test_summary_and_warnings_come_with_the_facts(inputs):
     first = summary(inputs).data
-    assert "200 cells</b> of 3 of 4 samples" in first
+    assert "200 cells</b> of 3 of 4 samples passed quality control: a.b-c 60, s10 60, s2 80." in first
     assert "1 population outside of the reference" in first
-    found = warnings(inputs)
+    found, remarks = warnings(inputs)
     assert "<b>empty</b> (5 cells: min_genes 3, predicted_doublet 2): <b>skipped</b>" in found[0]
     assert "alert-danger" in found[0]
     told = " ".join(found)
     assert "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times the expected 5 %" in told
-    assert "Left out &lt;i&gt;12&lt;/i&gt; features." in told
+    assert "Left out &lt;i&gt;12&lt;/i&gt; features." in remarks[0]
     assert "Few &lt;b&gt;cells&lt;/b&gt;." in told
     assert "logistic regression (macro_f1 0.850) does better than SpikGPT (0.800)" in told
 
@@ -248,7 +248,7 @@ def test_an_unfamiliar_tissue_is_a_grave_warning(given):
     strange = read_inputs(**given)
     for chunk in strange.embeddings:
         chunk["unfamiliar_fraction"] = 0.9 if chunk["sample"] == "s2" else 0.1
-    found = [item for item in warnings(strange) if "looks like none of the tissues" in item]
+    found = [item for item in warnings(strange)[0] if "looks like none of the tissues" in item]
     assert len(found) == 1
     assert "alert-danger" in found[0]
     assert "<b>s2</b> (90 % of its cells):" in found[0]

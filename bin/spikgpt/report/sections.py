@@ -35,6 +35,12 @@ HIGH_UNKNOWN = 3
 FEW_CELLS = 100
 """A sample with fewer cells than this is pointed out."""
 
+LOW_CONFIDENCE = 0.7
+"""A sample whose median confidence is lower is pointed out: three in ten best matches would be wrong."""
+
+HIGH_MITO = 10
+"""A sample whose median mitochondrial percentage is higher is pointed out, as populations are."""
+
 QC_METRICS = (
     ("n_genes_by_counts", "Genes per cell", "genes"),
     ("total_counts", "Counts per cell", "counts (UMIs)"),
@@ -57,15 +63,20 @@ UNKNOWNS = Group("spikgpt_unknown", "Unknown cells", "Cells that were rejected, 
 MODELS = Group("spikgpt_models", "Models", "What the labels come from, and how well it does.")
 RECORD = Group("spikgpt_record", "Methods and parameters", "What was done, in words to cite, and with which values.")
 
-# MultiQC puts general statistics first whatever its configuration says; the summary goes above them,
-# and its own welcome, which links to a video on the web, does not belong in a report that is sent on
+# MultiQC puts general statistics first whatever its configuration says; the summary goes above them. Its own
+# welcome, which links to a video on the web, does not belong in a report that is sent on, and its logo, which
+# the side bar has too, would take the place of the answers on the first screen
 _ON_TOP = """<style>
 .mainpage > div:first-child { display: flex; flex-direction: column; }
 .mainpage > div:first-child > * { min-width: 0; }
-#general_stats { order: 1; margin-top: 2rem; }
+#general_stats { order: 1; margin-top: 1rem; }
+#general_stats .mqc-section-comment { font-size: .875rem; background: none; border: 0; padding: 0; margin: 0 0 .5rem; }
 .mqc-module-section { order: 2; }
 #mqc-module-section-spikgpt_summary { order: 0; }
-#mqc_welcome { display: none !important; }
+#mqc_welcome, #page_title { display: none !important; }
+#mqc-section-wrapper-spikgpt_evidence td.found, #mqc-section-wrapper-spikgpt_evidence td.missing,
+#mqc-section-wrapper-spikgpt_populations td.markers { min-width: 10rem; }
+.mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
 </style>"""
 
 LEGEND_LINES = 15
@@ -96,17 +107,19 @@ def general_statistics(inputs: Inputs) -> Section:
     expected = 100 * inputs.unknown_rate
     columns: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
         "cells_in": ("Cells in", "Cells before quality control", "Blues", "{:,.0f}", {}),
-        "cells_kept": ("Cells kept", "Cells after doublets and filters, all annotated", "Greens", "{:,.0f}", {}),
+        "cells_kept": ("Cells kept", "Cells after doublets and filters, all annotated", "Greens", "{:,.0f}",
+                       {"cond_formatting_rules": {"warn": [{"lt": FEW_CELLS}], "fail": [{"lt": 1}]}}),
         "median_genes": ("Genes", "Median genes per kept cell", "PuBu", "{:,.0f}", {}),
         "median_counts": ("Counts", "Median counts (UMIs) per kept cell", "BuPu", "{:,.0f}", {}),
-        "pct_mt": ("Mito", "Median mitochondrial share of a kept cell's counts", "Reds", "{:,.1f}", {"max": 20}),
+        "pct_mt": ("Mito", "Median mitochondrial share of a kept cell's counts", "Reds", "{:,.1f}",
+                   {"max": 20, "cond_formatting_rules": {"warn": [{"gt": HIGH_MITO}]}}),
         "pct_doublets": ("Doublets", "Predicted doublets among cells in", "Oranges", "{:,.1f}", {"max": 20}),
         "median_confidence": (
             "Confidence",
             "Median calibrated probability of the best match; near 1 is good",
             "RdYlGn",
             "{:,.2f}",
-            {"min": 0.5, "max": 1},
+            {"min": 0.5, "max": 1, "cond_formatting_rules": {"warn": [{"lt": LOW_CONFIDENCE}]}},
         ),
         "pct_unknown": (
             UNKNOWN,
@@ -115,7 +128,7 @@ def general_statistics(inputs: Inputs) -> Section:
             "{:,.1f}",
             {"max": 100, "cond_formatting_rules": {"warn": [{"gt": HIGH_UNKNOWN * expected}]}},
         ),
-    }
+    }  # fmt: skip
     headers = {
         name: {
             "title": title,
@@ -144,7 +157,7 @@ def summary(inputs: Inputs) -> Made:
         share = 100 * (total - len(labelled)) / total
         left = cells["sample"].nunique()
         of = f"{left} of {samples} samples" if left < samples else f"{samples} sample{plural}"
-        lines.append(f"<b>{total:,} cells</b> of {of} passed quality control.")
+        lines.append(f"<b>{total:,} cells</b> of {of} passed quality control{_per_sample(cells, left)}.")
         common = ", ".join(f"{short(name)} ({100 * n / total:.1f} %)" for name, n in counts.head(6).items())
         lines.append(f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else '.'}")
         lines.append(
@@ -174,10 +187,27 @@ def summary(inputs: Inputs) -> Made:
     )
 
 
-def warnings(inputs: Inputs) -> list[str]:
-    """What a reader must know before using the data, as HTML; the gravest first, like ones in one line."""
+def _per_sample(cells: pd.DataFrame, samples: int) -> str:
+    """How the cells are spread over the samples: each one's number, or the range of many."""
+    counts = cells["sample"].value_counts().sort_index()
+    if samples == 1:
+        return ""
+    if samples <= 6:
+        return ": " + ", ".join(f"{short(name)} {number:,}" for name, number in counts.items())
+    return f": {counts.min():,} to {counts.max():,} per sample, median {counts.median():,.0f}"
+
+
+def warnings(inputs: Inputs) -> tuple[list[str], list[str]]:
+    """What a reader must know before using the data, and remarks on how the input was read.
+
+    Returns
+    -------
+    warnings, remarks
+        HTML, the gravest first, like ones in one line.
+    """
     grave: dict[str, list[str]] = {}
     notes: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}
     for sample in inputs.samples:
         count = inputs.steps[sample]
         kept = count["annotated"] + count[UNKNOWN]
@@ -216,20 +246,26 @@ def warnings(inputs: Inputs) -> list[str]:
                 "type that the reference lacks, low quality, or another tissue"
             )
             notes.setdefault(kind, []).append(f"{_bold(sample)} ({100 * share:.1f} %)")
-        for kind in ("import", "called", "ambient", "doublets", "filter", "annotation"):
+        for message in stats["import"].get("messages", []):
+            remarks.setdefault(text(message), []).append(_bold(sample))
+        for kind in ("called", "ambient", "doublets", "filter", "annotation"):
             for message in stats[kind].get("messages", []):
                 notes.setdefault(text(message), []).append(_bold(sample))
         for layer in stats["annotation"].get("dead_layers", []):
             kind = f"layer {text(layer)} of the annotator hardly fires on these cells"
             notes.setdefault(kind, []).append(_bold(sample))
     # an annotator trained in this run has the import's messages among its own
-    told_of_reference = [*(inputs.annotator or {}).get("warnings", []), *(inputs.reference or {}).get("messages", [])]
-    for message in dict.fromkeys(told_of_reference):
-        notes.setdefault(text(message), []).append("<b>Reference</b>")
+    imported = (inputs.reference or {}).get("messages", [])
+    for message in imported:
+        remarks.setdefault(text(message), []).append("<b>Reference</b>")
+    for message in (inputs.annotator or {}).get("warnings", []):
+        if message not in imported:
+            notes.setdefault(text(message), []).append("<b>Reference</b>")
     losing = benchmark_verdict(inputs)
     if losing and losing[0]:
         notes.setdefault(losing[1], []).append("<b>Benchmark</b>")
-    return [_alert("danger", *item) for item in grave.items()] + [_alert("warning", *item) for item in notes.items()]
+    found = [_alert("danger", *item) for item in grave.items()] + [_alert("warning", *item) for item in notes.items()]
+    return found, [_alert("info", *item) for item in remarks.items()]
 
 
 def _bold(sample: str) -> str:
@@ -245,17 +281,22 @@ def _alert(kind: str, what: str, who: list[str]) -> str:
 
 
 def warnings_section(inputs: Inputs) -> Made:
-    items = warnings(inputs)
+    items, remarks = warnings(inputs)
     good = "<div class='alert alert-success py-2 mb-2'>Nothing to warn of.</div>"
     shown = "".join(items[:12])
     if len(items) > 12:
         shown += f"<details><summary>{len(items) - 12} more</summary>{''.join(items[12:])}</details>"
+    shown = shown or good
+    if remarks:
+        plural = "" if len(remarks) == 1 else "s"
+        shown += f"<details><summary>{len(remarks)} remark{plural} on how the matrices were read</summary>"
+        shown += f"{''.join(remarks)}</details>"
     return Section(
         "spikgpt_warnings",
         "Warnings and skipped samples",
         "Red: the sample is missing or its labels may not be trusted. Yellow: read before use. Green: no finding.",
         "html",
-        shown or good,
+        shown,
     )
 
 
@@ -442,9 +483,17 @@ def batch_mixing(inputs: Inputs) -> Made:
     )
 
 
+def _measured(inputs: Inputs) -> tuple[list[tuple[str, str, str]], str]:
+    """The QC metrics that are not 0 in every cell, and a sentence on those that are."""
+    there = [m for m in QC_METRICS if any(m[0] in table for table in inputs.qc.values())]
+    shown = [m for m in there if any((table[m[0]] > 0).any() for table in inputs.qc.values() if m[0] in table)]
+    zero = [name for metric, name, unit in there if (metric, name, unit) not in shown]
+    return shown, f" Not drawn, since 0 in every cell: {', '.join(zero)}." if zero else ""
+
+
 def qc_box(inputs: Inputs) -> Made:
     """Distribution of each metric per sample, before any filter."""
-    shown = [m for m in QC_METRICS if any(m[0] in table for table in inputs.qc.values())]
+    shown, zero = _measured(inputs)
     datasets = []
     for metric, _, _ in shown:
         boxes = {}
@@ -467,7 +516,7 @@ def qc_box(inputs: Inputs) -> Made:
         "spikgpt_qc",
         "Quality per sample",
         "Called cells before any filter: box = middle half, line = median, whiskers = 1st to 99th percentile. Samples "
-        "of one experiment should look alike; few genes or a high mitochondrial share mean damaged cells.",
+        f"of one experiment should look alike; few genes or a high mitochondrial share mean damaged cells.{zero}",
         "boxplot",
         datasets,
         {
@@ -486,7 +535,9 @@ def qc_violin(inputs: Inputs) -> Made:
         return None
     joined = pd.concat([table.assign(sample=sample) for sample, table in tables], ignore_index=True)
     some = joined.iloc[evenly(len(joined), VIOLIN_CELLS)]
-    shown = [m for m in QC_METRICS if m[0] in some]
+    shown, zero = _measured(inputs)
+    if not shown:
+        return None
     rows = {
         f"{text(row.sample)} {text(row.barcode)}": {m[0]: number(getattr(row, m[0])) for m in shown}
         for row in some.itertuples(index=False)
@@ -505,7 +556,7 @@ def qc_violin(inputs: Inputs) -> Made:
         "spikgpt_qc_violin",
         "Quality of all cells",
         f"Violins over {len(some):,} of {len(joined):,} called cells of all samples, taken evenly, before any filter. "
-        "One bulge is usual; a second one at few genes or high mitochondrial share is debris or dying cells.",
+        f"One bulge is usual; a second one at few genes or high mitochondrial share is debris or dying cells.{zero}",
         "violin",
         rows,
         {"headers": headers, "pconfig": {"rows_are_samples": False, "col1_header": "Cell", "series_label": "cells"}},
@@ -711,7 +762,7 @@ def populations(inputs: Inputs) -> Made:
         "samples": ("Samples", "Samples with cells in it; a population seen in one sample alone needs more proof"),
         "nearest": ("Nearest type", "Commonest best match of its rejected cells"),
         "markers": ("Markers", "Genes higher than in all other cells, best first"),
-        "missing": ("Nearest type's markers missing", "Markers of the nearest type that the cluster does not show"),
+        "missing": ("Missing", "Markers of the nearest type that the cluster does not show"),
         "flags": ("Quality", "What else could explain the cluster"),
     }
     return Section("spikgpt_populations", name, how, "table", rows, _table(titles, "Cluster", decimals=0))
@@ -734,41 +785,49 @@ def evidence(inputs: Inputs) -> Made:
             "label": text(row.cell_type),
             "share": float(row.percent),
             "confidence": float(row.median_confidence),
-            "runner": second,
             "unknown": int(row.unknown_cells),
             "expected": float(row.expected_unknown),
-            "reasons": text(row.reasons) or "none",
             "nearest": nearest,
             # a sentence of its own, so that nobody takes an untested cluster for one without markers
             "score": f"{len(found)} of {tested}" if tested else "not judged",
-            "found": text(row.markers_found) or "none",
             "missing": text(row.markers_missing) or "none",
+            "found": text(row.markers_found) or "none",
             "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
+            "runner": second,
+            "reasons": text(row.reasons) or "none",
         }
     titles = {
         "cells": ("Cells", "Cells of the cluster"),
         "label": ("Label", "Majority label of its cells"),
         "share": ("Share %", "Cells that have this label"),
         "confidence": ("Confidence", "Median calibrated probability of the best match"),
-        "runner": ("Runner-up", "Commonest best match other than the nearest type"),
         "unknown": (UNKNOWN, "Rejected cells"),
         "expected": ("Expected", f"Rejected cells that unknown_rate ({100 * inputs.unknown_rate:.3g} %) allows"),
-        "reasons": ("Reasons", "Why cells were rejected"),
         "nearest": ("Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"),
-        "score": ("Markers found", "Markers of that type in the reference that the cluster shows, of those tested"),
-        "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
+        "score": ("Markers", "Markers of that type in the reference that the cluster shows, of those tested"),
         "missing": ("Missing", "Seen about as rarely as outside of the type"),
+        "found": ("Found", "Seen as often as in the reference's type, and in more cells than in the rest"),
         "unclear": ("Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all"),
+        "runner": ("Runner-up", "Commonest best match other than the nearest type"),
+        "reasons": ("Reasons", "Why cells were rejected"),
     }
     return Section(
         "spikgpt_evidence",
         "Evidence per cluster",
         "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
         "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
-        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them.",
+        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them. "
+        "Configure columns shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
         "table",
         rows,
-        _table(titles, "Cluster", decimals=1, whole=("cells", "unknown"), fine=("confidence",)),
+        _table(
+            titles,
+            "Cluster",
+            decimals=1,
+            whole=("cells", "unknown"),
+            fine=("confidence",),
+            hidden=("found", "unclear", "runner", "reasons"),
+        ),
     )
 
 
@@ -1104,7 +1163,7 @@ def benchmark(inputs: Inputs) -> Made:
         + "All methods saw the same training cells and were scored on the same held-out ones; higher is better.",
         "table",
         rows,
-        _table(titles, "Method", decimals=3),
+        _table(titles, "Method", decimals=3, whole=[key for key, name in columns.items() if name.endswith("_cells")]),
     )
 
 
@@ -1168,14 +1227,15 @@ def _table(
     decimals: int,
     whole: Iterable[str] = (),
     fine: Iterable[str] = (),
+    hidden: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Headers of a table: title and hover text per column, numbers with so many decimals."""
+    """Headers of a table: title and hover text per column, numbers with so many decimals; some hidden at first."""
 
     def form(name: str) -> str:
         return f"{{:,.{0 if name in whole else 2 if name in fine else decimals}f}}"
 
     headers = {
-        name: {"title": title, "description": hint, "format": form(name), "scale": False}
+        name: {"title": title, "description": hint, "format": form(name), "scale": False, "hidden": name in hidden}
         for name, (title, hint) in titles.items()
     }
     return {

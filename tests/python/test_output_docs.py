@@ -1,0 +1,50 @@
+"""docs/output.md lists the columns that are written, all of them and in their order."""
+
+import re
+
+import pytest
+from conftest import ROOT
+from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
+from spikgpt.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort import OBS_COLUMNS
+from spikgpt.evidence import EVIDENCE_COLUMNS
+from spikgpt.markers import MARKER_COLUMNS
+from spikgpt.populations import POPULATION_COLUMNS
+from spikgpt.tables import REMOVED_COLUMNS
+
+WRITTEN = {
+    "`obs`": OBS_COLUMNS,
+    # the rest is that of obs
+    "`cells.tsv.gz`": ("sample", "barcode", *OBS_COLUMNS[1:4]),
+    "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
+    "`markers.tsv`": MARKER_COLUMNS,
+    "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`unknown_populations.tsv`": POPULATION_COLUMNS,
+    "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
+    "`cells_per_step.tsv`": ("sample", "step", "cells"),
+    "`batch_mixing.tsv`": MIXING_COLUMNS,
+    "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
+}
+"""Columns by the word that the paragraph before their table begins with."""
+
+
+def documented() -> dict[str, tuple[str, ...]]:
+    """Columns that the page's tables of columns list, by the first word of the nearest paragraph that names a file."""
+    found: dict[str, tuple[str, ...]] = {}
+    name, inside = "", False
+    for line in (ROOT / "docs" / "output.md").read_text(encoding="utf-8").splitlines():
+        inside = line.startswith("| column |") or (inside and line.startswith("|"))
+        if inside and line.startswith("| `"):
+            found[name] = found.get(name, ()) + tuple(re.findall(r"`([^`]+)`", line.split("|")[1]))
+        elif match := re.match(r"`(obs|[a-z_]+\.tsv(?:\.gz)?)`(?=[,:])", line):
+            name = match[0]
+    return found
+
+
+@pytest.mark.parametrize("table", WRITTEN)
+def test_the_page_lists_the_columns_that_are_written(table):
+    assert documented()[table] == WRITTEN[table]
+
+
+def test_every_table_of_columns_is_compared():
+    assert set(documented()) == set(WRITTEN)

@@ -1,0 +1,131 @@
+"""What readers of the results use: a browser for the report, cellxgene and scanpy for the h5ad."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+from conftest import ROOT
+from large_cohort import write_large
+from spikgpt.cohort import OBS_COLUMNS
+from spikgpt.report.palette import cell_type_colours
+from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
+
+VIEWERS = ROOT / ".venv-viewers" / "bin"
+LARGEST = 15_000_000
+"""Bytes of a report at most: what a mail server lets through."""
+
+needs_viewers = pytest.mark.skipif(
+    not VIEWERS.is_dir(), reason=".venv-viewers is not there: make setup-viewers makes it; NOT tested"
+)
+
+
+def make_report(given: dict[str, object], folder: Path) -> Path:
+    """The HTML that the pipeline's two last steps make of the arguments of make_report.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["make_report.py", "--out", "content"]
+    for name, value in given.items():
+        command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    subprocess.run(command, cwd=folder, check=True)
+    config = ROOT / "assets" / "multiqc_config.yml"
+    subprocess.run(
+        ["multiqc", "-q", "--config", config, "--filename", "multiqc_report.html", "content"], cwd=folder, check=True
+    )
+    return folder / "multiqc_report.html"
+
+
+@pytest.fixture(scope="module")
+def large_report(tmp_path_factory) -> Path:
+    """200 samples, 40 types with names that break things; the size depends on samples, not on cells."""
+    folder = tmp_path_factory.mktemp("large")
+    return make_report(write_large(folder, samples=200, cells=40), folder / "report")
+
+
+def test_a_report_of_two_hundred_samples_can_be_mailed(large_report):
+    assert large_report.stat().st_size < LARGEST
+    page = large_report.read_text(encoding="utf-8")
+    assert "sample_000" in page
+    assert "sample_199" in page
+    assert "<script>alert" not in page
+
+
+def in_browser(report: Path, tmp_path: Path) -> str:
+    """Findings of tools/report/check_browser.py; skips where there is no browser."""
+    tool = ROOT / "tools" / "report" / "check_browser.py"
+    command = [VIEWERS / "python", tool, report, "--screenshots", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if run.returncode == 77:
+        pytest.skip(f"{run.stderr.strip()}; the report was NOT looked at in a browser")
+    assert list(tmp_path.glob("*_spikgpt_map*.png")), run.stderr
+    return run.stdout.strip()
+
+
+@needs_viewers
+def test_one_sample_with_hostile_names_renders_in_a_browser(tmp_path):
+    report = make_report(write_large(tmp_path / "in", samples=1, cells=300), tmp_path / "report")
+    assert in_browser(report, tmp_path / "shots") == ""
+
+
+def test_the_colours_of_the_h5ad_are_those_of_the_report(joined):  # noqa: F811
+    cohort = ad.read_h5ad(joined)
+    assert list(cohort.obs.columns) == list(OBS_COLUMNS)
+    objects = [name for frame in (cohort.obs, cohort.var) for name in frame if frame[name].dtype == object]
+    assert objects in ([], ["gene_id"])
+    for column in ("spikgpt_cell_type", "spikgpt_best_match", "spikgpt_cluster_cell_type"):
+        names = list(cohort.obs[column].cat.categories)
+        colours = cell_type_colours(names)
+        assert list(cohort.uns[f"{column}_colors"]) == [colours[name] for name in names]
+
+
+@needs_viewers
+def test_cellxgene_serves_embeddings_and_labels(joined, tmp_path):  # noqa: F811
+    shutil.copy(joined, tmp_path / "cohort.h5ad")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api/v0.2"
+    log = (tmp_path / "log").open("w+")
+    server = subprocess.Popen(
+        [VIEWERS / "python", VIEWERS / "cellxgene", "launch", "cohort.h5ad", "--host", "127.0.0.1", "--port", str(port),
+         "--disable-annotations", "--disable-gene-sets-save"],
+        cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+
+    def fetch(path: str, kind: str = "application/json") -> bytes:
+        request = urllib.request.Request(f"{address}/{path}", headers={"Accept": kind})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    try:
+        for _ in range(180):
+            try:
+                schema = json.loads(fetch("schema"))["schema"]
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert server.poll() is None, Path(log.name).read_text()
+                time.sleep(1)
+        else:
+            pytest.fail(Path(log.name).read_text())
+        columns = {column["name"]: column for column in schema["annotations"]["obs"]["columns"]}
+        label = columns["spikgpt_cell_type"]
+        assert label["type"] == "categorical"
+        assert ODD in label["categories"]
+        assert {layout["name"] for layout in schema["layout"]["obs"]} == {"scGPT", "umap"}
+        cells = pd.DataFrame(index=range(schema["dataframe"]["nObs"]))
+        packed = "application/octet-stream"
+        # two float32 a cell at least
+        assert len(fetch("layout/obs?layout-name=umap", packed)) > 8 * len(cells)
+        assert ODD.encode() in fetch("annotations/obs?annotation-name=spikgpt_cell_type", packed)
+        names = [*label["categories"]]
+        assert set(json.loads(fetch("colors"))["spikgpt_cell_type"]) == set(names)
+    finally:
+        server.terminate()
+        server.wait(30)
+        log.close()
