@@ -57,7 +57,8 @@ def scaled(counts: sp.csr_matrix, scale: str) -> sp.csr_matrix:
     stored = np.diff(out.indptr)
     rows = np.repeat(np.arange(out.shape[0], dtype=np.int64), stored)
     if scale == "rank":
-        order = np.lexsort((out.data, rows))
+        # one key to sort by, cell then count: bits of a positive float32 are ordered as its value is
+        order = np.argsort((rows << 32) | out.data.view(np.int32), kind="stable")
         values, cells = out.data[order], rows[order]
         new = np.ones(len(order), dtype=bool)
         new[1:] = (values[1:] != values[:-1]) | (cells[1:] != cells[:-1])
