@@ -31,7 +31,7 @@ Each type with at least 30 cells on both sides is also taken out of the referenc
 *unseen*, and the right answer for them is `Unknown`. Methods that draw random numbers ran with {seeds} seeds on whole
 references (scANVI with one) and with one where a type is left out, which is a repeat of its own. Ablations that train
 the network ran on {ablation_splits}; majority voting and scANVI did not run with types left out. The run took
-{minutes} minutes on {cores} cores. {versions}.{not_run}
+{minutes} minutes on {cores} cores.{note} {versions}.{not_run}
 
 Accuracy, macro-F1 and ECE (calibration error, 15 bins) are of the best match of cells of known types, rejection
 left aside; AUROC tells unseen from known cells by the method's own score of belonging; *caught at 5 %* is the share of
@@ -397,6 +397,7 @@ def render(figures: dict[str, Any]) -> str:
         ablation_splits=listed(list(dict.fromkeys(of_ablations))),
         minutes=number(figures["minutes"], 0),
         cores=figures["cores"],
+        note=f" {figures['note']}" if figures.get("note") else "",
         versions=", ".join(f"{name} {version}" for name, version in figures["versions"].items()),
         not_run=not_run,
     )
