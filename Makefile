@@ -9,7 +9,7 @@ help:
 	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
 	@echo 'make setup-viewers  cellxgene and a browser'\''s remote control, for the tests of what comes out'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
-	@echo 'make test    everything that can be tested without Docker or a GPU'
+	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'

@@ -220,7 +220,7 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
     sheet = tmp_path / "samplesheet.csv"
     sheet.write_text("\n".join([header, *reversed(samples)]) + "\n")
     config = tmp_path / "cores.config"
-    config.write_text("process { withLabel: process_medium { cpus = 1 } }\n")
+    config.write_text("process { withLabel: 'process_medium|process_high' { cpus = 1 } }\n")
     reference = ("--reference", small_data.parent / "reference.h5ad", "--batch_key", "library")
     run = nextflow(tmp_path, "-c", config, "-profile", "local,test", "--input", sheet, *reference,
                    "--outdir", "results", "--chunk_cells", 100)  # fmt: skip

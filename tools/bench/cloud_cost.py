@@ -82,7 +82,7 @@ def render(folder: Path, usd_per_hour: float, vcpus: int, memory_gb: float) -> s
         f"A machine of {vcpus} cores and {memory_gb:g} GB for ${usd_per_hour:g} an hour; a core each step, float32.\n\n"
         + table(["step", "core-hours", "peak GiB", "$", "measured on"], lines)
         + f"\n**All steps: ${small:.2f} with the bundled checkpoint, ${large:.2f} with one of scGPT's full size** "
-        "(12 layers of 512). "
+        "(12 layers of 512).\n\n"
         f"Not measured on many cells, and not in the sum: {listed([row['process'] for row in left])}; in a run of "
         f"{runs[-1]['cells']:,} cells they took {sum(row['cpu_s'] for row in left):.0f} core-seconds together.\n"
     )

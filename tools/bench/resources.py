@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 from measure import machine, measured, store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +83,8 @@ def run(given: argparse.Namespace) -> None:
              "--reference", given.reference.resolve(), "--batch_key", "library", "--outdir", "results"],
             cwd=folder, check=True, stdout=sys.stderr,
         )  # fmt: skip
-        add(given.out, cells, folder / "results/pipeline_info/trace.tsv")
+        embedded = cells + len(anndata.read_h5ad(given.reference, backed="r"))
+        add(given.out, embedded, folder / "results/pipeline_info/trace.tsv")
 
 
 def main() -> None:
@@ -91,12 +93,12 @@ def main() -> None:
     runs = what.add_parser("run")
     runs.add_argument("--cells", type=Path, required=True, help="h5ad with raw counts in X")
     runs.add_argument("--reference", type=Path, required=True, help="h5ad with cell_type and library in obs")
-    runs.add_argument("--sizes", type=int, nargs="+", required=True, help="cells of each run")
+    runs.add_argument("--sizes", type=int, nargs="+", required=True, help="cells of each run, beside the reference's")
     runs.add_argument("--work", type=Path, required=True)
     runs.add_argument("--out", type=Path, required=True)
     runs.set_defaults(do=run)
     adds = what.add_parser("add")
-    adds.add_argument("--cells", type=int, required=True, help="cells that the run began with")
+    adds.add_argument("--cells", type=int, required=True, help="cells that the run embedded")
     adds.add_argument("--out", type=Path, required=True)
     adds.add_argument("trace", type=Path)
     adds.set_defaults(do=lambda given: add(given.out, given.cells, given.trace))

@@ -1,7 +1,7 @@
 // Counts without ambient RNA, whole numbers as before (DecontX)
 process REMOVE_AMBIENT {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_high'
 
     input:
     tuple val(meta), path(h5ad)

@@ -1,7 +1,7 @@
 // Train, calibrate and describe an annotator on the embedded reference
 process TRAIN_ANNOTATOR {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'process_high'
 
     input:
     tuple val(meta), path(h5ad), path(embedding)

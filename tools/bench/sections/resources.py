@@ -22,8 +22,8 @@ def render(figures: dict[str, Any]) -> str:
     return f"""\
 ## Resources
 
-Cells that a run began with, the CPU seconds of all tasks of a process, and the peak memory of the largest, as
-Nextflow's traces have them; {told["cpu"]} ({told["cores"]} cores), torch {told["torch"]}.
+Cells that a run embedded, its reference's among them, the CPU seconds of all tasks of a process, and the peak memory of
+the largest, as Nextflow's traces have them; {told["cpu"]} ({told["cores"]} cores), torch {told["torch"]}.
 `tools/bench/resources.py add` reads a trace, `tools/bench/resources.py run` makes runs of any size. The labels of
 `conf/base.config` are sized from this table and from the steps measured on 100,000 cells above: what a process asks for
 first is enough for a sample of that size, and a killed task is given more.
