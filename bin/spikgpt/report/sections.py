@@ -273,11 +273,11 @@ def _bold(sample: str) -> str:
 
 
 def _alert(kind: str, what: str, who: list[str]) -> str:
-    names = ", ".join(who[:8])
+    names, rest = ", ".join(who[:8]), ""
     if len(who) > 8:
-        names += f" <details class='d-inline'><summary class='d-inline'>and {len(who) - 8} more</summary> "
-        names += f"{', '.join(who[8:])}</details>"
-    return f"<div class='alert alert-{kind} py-2 mb-2'>{names}: {what.rstrip('.')}.</div>"
+        names += f" and {len(who) - 8} more"
+        rest = f"<details><summary>the other {len(who) - 8}</summary>{', '.join(who[8:])}</details>"
+    return f"<div class='alert alert-{kind} py-2 mb-2'>{names}: {what.rstrip('.')}.{rest}</div>"
 
 
 def warnings_section(inputs: Inputs) -> Made:
