@@ -76,6 +76,7 @@ _ON_TOP = """<style>
 #mqc_welcome, #page_title { display: none !important; }
 #mqc-section-wrapper-spikgpt_evidence td.found, #mqc-section-wrapper-spikgpt_evidence td.missing,
 #mqc-section-wrapper-spikgpt_populations td.markers { min-width: 10rem; }
+.mainpage .mqc_table td, .mainpage .mqc_table th { max-width: 18rem; overflow-wrap: break-word; }
 .mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
 </style>"""
 
