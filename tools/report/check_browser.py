@@ -58,6 +58,8 @@ def check(report: Path, browser: str, shots: Path | None) -> list[str]:
         # a container's root has no sandbox; the page is our own
         chromium = player.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
         page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        # the map is thousands of series, and a busy machine takes its time over them
+        page.set_default_timeout(180_000)
         page.on("console", lambda m: found.append(f"console: {m.text[:300]}") if m.type == "error" else None)
         page.on("pageerror", lambda error: found.append(f"error of a script: {str(error)[:300]}"))
 
@@ -74,7 +76,7 @@ def check(report: Path, browser: str, shots: Path | None) -> list[str]:
 
         page.on("dialog", dialogue)
         page.route("**/*", request)
-        page.goto(report.resolve().as_uri(), timeout=120_000)
+        page.goto(report.resolve().as_uri())
         page.wait_for_timeout(3000)
         if shots:
             shots.mkdir(parents=True, exist_ok=True)

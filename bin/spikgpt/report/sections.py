@@ -76,6 +76,7 @@ _ON_TOP = """<style>
 #mqc_welcome, #page_title { display: none !important; }
 #mqc-section-wrapper-spikgpt_evidence td.found, #mqc-section-wrapper-spikgpt_evidence td.missing,
 #mqc-section-wrapper-spikgpt_populations td.markers { min-width: 10rem; }
+.mainpage .mqc_table td, .mainpage .mqc_table th { max-width: 18rem; overflow-wrap: break-word; }
 .mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
 </style>"""
 
@@ -273,11 +274,11 @@ def _bold(sample: str) -> str:
 
 
 def _alert(kind: str, what: str, who: list[str]) -> str:
-    names = ", ".join(who[:8])
+    names, rest = ", ".join(who[:8]), ""
     if len(who) > 8:
-        names += f" <details class='d-inline'><summary class='d-inline'>and {len(who) - 8} more</summary> "
-        names += f"{', '.join(who[8:])}</details>"
-    return f"<div class='alert alert-{kind} py-2 mb-2'>{names}: {what.rstrip('.')}.</div>"
+        names += f" and {len(who) - 8} more"
+        rest = f"<details><summary>the other {len(who) - 8}</summary>{', '.join(who[8:])}</details>"
+    return f"<div class='alert alert-{kind} py-2 mb-2'>{names}: {what.rstrip('.')}.{rest}</div>"
 
 
 def warnings_section(inputs: Inputs) -> Made:
