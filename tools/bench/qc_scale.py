@@ -28,6 +28,7 @@ import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is
 from scipy import sparse  # noqa: E402
 from spikgpt.layout import cell_frame, gene_frame, new_h5ad, stored, write_csr, write_frame  # noqa: E402
 from spikgpt.normalisation import normalise_cells  # noqa: E402
+from spikgpt.ontology import TERM  # noqa: E402
 
 KEPT = 0.9
 DIMENSIONS = 64
@@ -132,7 +133,7 @@ def cohort(source: ad.AnnData, given: argparse.Namespace) -> dict:
         table = pd.DataFrame(
             {"barcode": barcodes(each, "c"), "spikgpt_cell_type": np.where(unknown, "Unknown", label),
              "spikgpt_best_match": label, "spikgpt_confidence": np.float32(0.9), "spikgpt_p_value": np.float32(0.5),
-             "spikgpt_unknown_reason": np.where(unknown, "outside_reference", "")}
+             "spikgpt_unknown_reason": np.where(unknown, "outside_reference", ""), TERM: ""}
         )  # fmt: skip
         table.to_parquet(work / f"{name}.annotation.parquet", index=False)
     (work / "run.json").write_text(json.dumps(RUN))
