@@ -62,11 +62,11 @@ workflow {
     if (!params.outdir) {
         error(mistake('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results'))
     }
-    // 137: killed, most often for memory; conf/base.config has tried it again with more by then
+    // killed, most often for memory, or by a scheduler that left no status; conf/base.config has tried it again with more
     def run = workflow  // inside the closure the name is null
     workflow.onError {
-        if (run.exitStatus == 137) {
-            log.error(mistake('A task needed more memory than it was given', 'it was killed (137), also when tried again with twice and three times as much', 'the memory that conf/base.config asks for is enough', "give the step more, in a file for -c: process { withName: 'NAME_OF_THE_STEP' { memory = 64.GB } }; then -resume", 'the task that is named above'))
+        if (run.exitStatus in [137, Integer.MAX_VALUE]) {
+            log.error(mistake('A task needed more memory than it was given', 'it was killed, also when tried again with more', 'the memory that conf/base.config asks for is enough', "give the step more, in a file for -c: process { withName: 'NAME_OF_THE_STEP' { memory = 64.GB } }; then -resume", 'the task that is named above'))
         }
     }
 
