@@ -62,6 +62,14 @@ workflow {
     if (!params.outdir) {
         error(mistake('The parameter --outdir is missing', 'no value', 'a folder for the results', 'add --outdir results'))
     }
+    // killed, most often for memory, or by a scheduler that left no status; conf/base.config has tried it again with more
+    def run = workflow  // inside the closure the name is null
+    workflow.onError {
+        if (run.exitStatus in [137, Integer.MAX_VALUE]) {
+            log.error(mistake('A task needed more memory than it was given', 'it was killed, also when tried again with more', 'the memory that conf/base.config asks for is enough', "give the step more, in a file for -c: process { withName: 'NAME_OF_THE_STEP' { memory = 64.GB } }; then -resume", 'the task that is named above'))
+        }
+    }
+
     // Files of two runs side by side would look like one run's
     def earlier = ['annotated', 'annotator', 'multiqc', 'tables'].findAll { name -> file("${params.outdir}/${name}").exists() }
     if (earlier && !workflow.resume) {

@@ -13,9 +13,10 @@ def main() -> None:
     given = command.parse_args()
 
     from spikgpt.annotator.model import Annotator
-    from spikgpt.scgpt.checkpoint import checkpoint_sha256
+    from spikgpt.scgpt.checkpoint import checkpoint_sha256, read_checkpoint
 
     Annotator.load(given.annotator, checkpoint_sha256(given.scgpt_model))
+    read_checkpoint(given.scgpt_model)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Read and check a labelled reference; nothing of it is filtered."""
+"""Read and check a labelled reference, nothing of it filtered, and the scGPT checkpoint that is to embed it."""
 
 from spikgpt.cli import launch, parser, whole_file, write_json
 
@@ -15,7 +15,10 @@ def main() -> None:
 
     from spikgpt.layout import write_h5ad
     from spikgpt.reference import import_reference
+    from spikgpt.scgpt.checkpoint import read_checkpoint
 
+    # a broken checkpoint ends the run here, not when the first cells are embedded
+    read_checkpoint(args.scgpt_model)
     adata, stats = import_reference(
         args.reference, args.label_key, args.batch_key, args.scgpt_model, args.min_gene_match
     )

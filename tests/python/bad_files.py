@@ -259,6 +259,17 @@ def other_checkpoint(folder: Path) -> list:
     return ["--annotator", BUNDLED, "--scgpt-model", "scgpt"]
 
 
+def with_checkpoint(make: Maker, edit: Callable[[Path], object]) -> Maker:
+    """A case with a changed copy of the bundled scGPT checkpoint in place of itself."""
+
+    def changed(folder: Path) -> list:
+        shutil.copytree(MINI, folder / "scgpt")
+        edit(folder / "scgpt")
+        return ["scgpt" if value is MINI else value for value in make(folder)]
+
+    return changed
+
+
 def truncate(path: Path, share: float = 0.5) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])

@@ -325,6 +325,9 @@ MODELS = [
 ]  # fmt: skip
 
 CHECKPOINTS = [
+    Case("scGPT: truncated, found before training", "import_reference.py",
+         bad.with_checkpoint(bad.reference(), lambda f: bad.truncate(f / "best_model.pt")), "weights cannot be read",
+         "best_model.pt", "bytes", "tensors by name", "Copy the file again"),
     scgpt("missing weights", bad.checkpoint(lambda f: (f / "best_model.pt").unlink()), "checkpoint is not complete",
           "scgpt", "args.json", "best_model.pt", "complete scGPT checkpoint"),
     scgpt("truncated weights", bad.checkpoint(lambda f: bad.truncate(f / "best_model.pt")), "weights cannot be read",

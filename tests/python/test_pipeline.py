@@ -232,7 +232,7 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
         if name == "benchmark.tsv":  # says how many seconds it took
             continue
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
-    for name in ("config.json", "model.safetensors", "README.md"):
+    for name in ("config.json", "model.safetensors"):  # the card says how many seconds training took
         assert (other / "annotator" / name).read_bytes() == (small_run / "annotator" / name).read_bytes(), name
     for name in ("cohort.h5ad", "raw.h5ad", "small.h5ad"):
         a, b = (anndata.read_h5ad(folder / "annotated" / name) for folder in (small_run, other))
@@ -445,6 +445,24 @@ def test_another_sample_runs_only_what_it_must(copy_of_project, tmp_path):
     assert less.returncode != 0
     for word in ("SpikGPT stopped: ", "samples that are not in the samplesheet", "found:     c", "remove these files"):
         assert word in told(less), told(less)
+
+
+def test_a_task_that_is_killed_is_tried_with_more_memory_then_told(tmp_path):
+    folder = tmp_path / "stub"
+    args = stub_args(folder)
+    (folder / "kill.config").write_text(
+        "process { withName: IMPORT_COUNTS { beforeScript = 'exit 137' } }\n"
+        "trace.fields = 'process,attempt,memory,exit'\ntrace.raw = true\n"
+    )
+    run = nextflow(folder, "-c", "kill.config", *args)
+    assert run.returncode != 0
+    for word in ("SpikGPT stopped: A task needed more memory", "withName: 'NAME_OF_THE_STEP'", "-resume"):
+        assert word in told(run), told(run)
+    trace = pd.read_csv(folder / "results" / "pipeline_info" / "trace.tsv", sep="\t")
+    tried = trace[(trace["process"].str.endswith("IMPORT_COUNTS")) & (trace["exit"].astype(str) == "137")]
+    asked = tried.groupby("attempt")["memory"].max()
+    assert asked.loc[1] < asked.loc[2] <= asked.loc[3]
+    assert {path.name for path in (folder / "results").iterdir()} == {"pipeline_info"}
 
 
 def test_help_lists_every_parameter(tmp_path):

@@ -110,8 +110,8 @@ def main() -> None:
             )
             print(rows[-1], file=sys.stderr)
         rows[-2]["genes_per_cell"] = rows[-1]["genes_per_cell"] = round(values / number)
-    found = {"machine": machine(), "cells": source.n_obs, "genes": source.n_vars, "steps": rows}
-    given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        found = {"machine": machine(), "cells": source.n_obs, "genes": source.n_vars, "steps": rows}
+        given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
