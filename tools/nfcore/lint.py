@@ -10,7 +10,7 @@ from nf_core.pipelines.lint import PipelineLint
 
 CHECKS = (
     "base_config", "files_exist", "local_component_structure", "merge_markers",
-    "modules_structure", "multiqc_config", "nextflow_config", "nf_test_content", "nfcore_yml", "pipeline_if_empty_null",
+    "modules_structure", "nextflow_config", "nf_test_content", "nfcore_yml", "pipeline_if_empty_null",
     "pipeline_name_conventions", "pipeline_todos", "plugin_includes", "readme", "schema_description", "schema_lint",
     "schema_params", "system_exit", "template_strings",
 )  # fmt: skip
