@@ -72,8 +72,8 @@ def matrix(values: Any) -> dict[str, Any]:
     return {
         "format": getattr(values, "format", "dense"),
         "dtype": str(values.dtype),
-        "min": number(values.min()),
-        "max": number(values.max()),
+        "min": number(values.min()) if values.shape[0] and values.shape[1] else None,
+        "max": number(values.max()) if values.shape[0] and values.shape[1] else None,
         "sum": number(values.sum(dtype=np.float64)),
         "stored": int((values != 0).sum()),
     }

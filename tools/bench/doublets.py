@@ -17,10 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 
+import spikgpt.cli  # noqa: F401  (pins BLAS and numba to one thread, before scanpy is imported)
+
+# isort: split
 import anndata as ad
 import numpy as np
 import scanpy as sc
-import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
 from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
