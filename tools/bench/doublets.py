@@ -54,7 +54,9 @@ def doubletdetection_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, 
     model = doubletdetection.BoostClassifier(
         n_iters=10, clustering_algorithm="leiden", standard_scaling=True, n_jobs=1, random_state=0, verbose=False
     )
-    called = np.asarray(model.fit(cells.X.astype(np.float64)).predict())
+    # a gene that no cell has cannot be scaled; its own tutorial takes such genes out too
+    seen = np.asarray((cells.X > 0).sum(axis=0)).ravel() > 0
+    called = np.asarray(model.fit(cells.X[:, seen].astype(np.float64)).predict())
     score = np.ma.filled(np.ma.asarray(model.doublet_score()), np.nan)
     return np.nan_to_num(score, nan=float(np.nanmax(score))), np.nan_to_num(called) == 1, {}
 
