@@ -170,7 +170,8 @@ def _scores(counts: sparse.csr_matrix, rate: float, seed: int) -> tuple[np.ndarr
     """Scrublet's scores of the cells and of its simulated doublets, from counts of variable genes."""
     import scanpy as sc
 
-    adata = ad.AnnData(X=counts)
+    # one part of a large sample may lack a gene of the sample: its z-score would be 0 / 0
+    adata = ad.AnnData(X=counts[:, counts.getnnz(axis=0) > 0])
     adata.obs_names = [str(i) for i in range(adata.n_obs)]
     doublets = sc.pp.scrublet_simulate_doublets(adata, random_seed=seed)
     for made in (adata, doublets):

@@ -60,6 +60,14 @@ def test_large_samples_are_scored_in_blocks_in_any_order(mixture, monkeypatch):
     assert table[::-1].reset_index(drop=True).equals(shuffled)
 
 
+def test_a_part_that_lacks_a_gene_is_scored_without_it(mixture):
+    counts = sparse.csr_matrix(mixture[0].X[:100], dtype=np.float32)
+    lacking = sparse.csr_matrix(sparse.hstack([counts, sparse.csr_matrix((100, 1), dtype=np.float32)]))
+    for scores, same in zip(doublets._scores(lacking, 0.05, 0), doublets._scores(counts, 0.05, 0), strict=True):
+        assert np.isfinite(scores).all()
+        np.testing.assert_array_equal(scores, same)
+
+
 def test_variable_genes_are_scanpys(mixture):
     import scanpy as sc
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Doublets found by SpikGPT, by Scrublet's own package and defaults, and by DoubletDetection.
+"""Doublets found by SpikGPT, and by Scrublet as scanpy has it, with its defaults.
 
     tools/bench/doublets.py --cells sc_mixology_cell_lines.h5ad --truth demuxlet_cls --singlet SNG --json doublets.json
 
-Needs doubletdetection and scikit-image (for Scrublet's own threshold) beside the pipeline's packages. Every batch is
+Needs scikit-image (for Scrublet's own threshold) beside the pipeline's packages. Every batch is
 scored on its own, as a sample is in the pipeline, and all together. `--parts` also scores the cells in random parts
 of at most so many, as the pipeline does above 10,000 cells, to tell what that costs.
 """
@@ -48,23 +48,9 @@ def scrublet_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, dict]:
     return made.obs["doublet_score"].to_numpy(), made.obs["predicted_doublet"].to_numpy(dtype=bool), {}
 
 
-def doubletdetection_scores(cells: ad.AnnData) -> tuple[np.ndarray, np.ndarray, dict]:
-    import doubletdetection
-
-    model = doubletdetection.BoostClassifier(
-        n_iters=10, clustering_algorithm="leiden", standard_scaling=True, n_jobs=1, random_state=0, verbose=False
-    )
-    # a gene that no cell has cannot be scaled; its own tutorial takes such genes out too
-    seen = np.asarray((cells.X > 0).sum(axis=0)).ravel() > 0
-    called = np.asarray(model.fit(cells.X[:, seen].astype(np.float64)).predict())
-    score = np.ma.filled(np.ma.asarray(model.doublet_score()), np.nan)
-    return np.nan_to_num(score, nan=float(np.nanmax(score))), np.nan_to_num(called) == 1, {}
-
-
 METHODS = {
     "SpikGPT": spikgpt_scores,
     "Scrublet, its defaults": scrublet_scores,
-    "DoubletDetection": doubletdetection_scores,
 }
 
 
