@@ -271,6 +271,7 @@ def test_benchmark_and_card(reference: Reference, trained: Trained) -> None:
     card = model_card(annotator.config, table)
     for text in ("CellTypist", SHA, "platelet", "not a guarantee", "| caught |"):
         assert text in card
+    assert model_card(annotator.config, table.assign(seconds=1e4)) == card  # the same training, the same card
 
 
 def test_labels_are_text_in_the_card(trained: Trained) -> None:

@@ -232,7 +232,7 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
         if name == "benchmark.tsv":  # says how many seconds it took
             continue
         assert (other / "tables" / name).read_bytes() == (small_run / "tables" / name).read_bytes(), name
-    for name in ("config.json", "model.safetensors"):  # the card says how many seconds training took
+    for name in ("config.json", "model.safetensors", "README.md"):
         assert (other / "annotator" / name).read_bytes() == (small_run / "annotator" / name).read_bytes(), name
     for name in ("cohort.h5ad", "raw.h5ad", "small.h5ad"):
         a, b = (anndata.read_h5ad(folder / "annotated" / name) for folder in (small_run, other))
