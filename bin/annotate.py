@@ -14,9 +14,11 @@ def main() -> None:
     command.add_argument("--annotator", type=Path, required=True, help="model folder")
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
     command.add_argument("--unknown-rate", type=float, default=0.05, help="p-value of an Unknown cell")
+    command.add_argument("--threads", type=int, default=1, help="the result does not depend on them")
     given = command.parse_args()
 
     from spikgpt.annotator import energy
+    from spikgpt.annotator.cells import working_threads
     from spikgpt.annotator.model import Annotator
     from spikgpt.annotator.reference import read_embedding
     from spikgpt.annotator.spiking import Architecture
@@ -25,7 +27,7 @@ def main() -> None:
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
     annotator = Annotator.load(given.annotator, scgpt_sha256)
-    with stored(given.h5ad) as cells:
+    with stored(given.h5ad) as cells, working_threads(given.threads):
         table, figures = annotator.annotate(
             (block for _, block in cells.blocks("layers/counts")),
             cells.symbols,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from annotator_cells import TYPES, made_cells, written
-from spikgpt.annotator import fit, spiking
+from spikgpt.annotator import cells, spiking
 from spikgpt.annotator.benchmark import COLUMNS, compare
 from spikgpt.annotator.card import model_card
 from spikgpt.annotator.fit import MIN_CELLS_TO_POOL
@@ -107,14 +107,15 @@ def test_a_sample_of_another_tissue_is_warned_about(annotator: Annotator) -> Non
     assert "another tissue" in figures["tissue_warning"]
 
 
-def test_blocks_of_cells_change_nothing(annotator: Annotator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_cells_and_threads_change_nothing(annotator: Annotator, monkeypatch: pytest.MonkeyPatch) -> None:
     data, embedding = query(new_cell=40)
     embedding[7] = np.nan
     whole, figures = annotate(annotator, data, embedding)
-    monkeypatch.setattr(fit, "AT_ONCE", 37)
+    monkeypatch.setattr(cells, "AT_ONCE", 37)
     counts = sp.csr_matrix(data.layers["counts"])
     blocks = (counts[start : start + 50] for start in range(0, data.n_obs, 50))
-    table, others = annotator.annotate(blocks, list(data.var_names), embedding, list(data.obs_names), 0.05)
+    with cells.working_threads(2):
+        table, others = annotator.annotate(blocks, list(data.var_names), embedding, list(data.obs_names), 0.05)
     pd.testing.assert_frame_equal(table, whole, check_exact=True)
     assert others == figures
 

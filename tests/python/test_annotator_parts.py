@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 from spikgpt.annotator import checks, conformal, expression, fit, mixing, reference
+from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.reference import Reference
 from spikgpt.errors import UserError
 
@@ -13,6 +14,8 @@ def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:
     draw = np.random.default_rng(0)
     counts = draw.poisson(1.0, (20, 30))
     counts[3] = 0
+    counts[5, :9] = [70, 64, 70, 63, 5000, 5000, 5000, 64, 2]
+    counts[6, 4] = 10**6
     expected = np.zeros(counts.shape)
     for row, values in enumerate(counts):
         seen = values > 0
@@ -24,6 +27,10 @@ def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:
 def test_length_scale_has_unit_rows_and_an_empty_cell_stays_zero() -> None:
     counts = np.random.default_rng(0).poisson(2.0, (10, 30))
     counts[4] = 0
+    counts[6, 3:6] = [100, 3000, 64]
+    logs = np.log1p(counts * 1e4 / np.maximum(counts.sum(1, keepdims=True), 1))
+    expected = logs / np.maximum(np.linalg.norm(logs, axis=1, keepdims=True), 1e-12)
+    np.testing.assert_allclose(expression.scaled(sp.csr_matrix(counts), "length").toarray(), expected, rtol=1e-6)
     norms = np.linalg.norm(expression.scaled(sp.csr_matrix(counts), "length").toarray(), axis=1)
     np.testing.assert_allclose(np.delete(norms, 4), 1, rtol=1e-5)
     assert norms[4] == 0
@@ -51,12 +58,18 @@ def test_nearest_cells_are_others_even_among_identical_ones(cells: int) -> None:
     assert not (found == np.arange(cells)[:, None]).any()
 
 
+def as_cells(counts: np.ndarray | sp.csr_matrix) -> Cells:
+    return Cells.of(sp.csr_matrix(counts), np.zeros((counts.shape[0], 1), np.float32))
+
+
 def test_pooling_adds_the_neighbours_counts() -> None:
-    counts = sp.csr_matrix(np.arange(12).reshape(4, 3))
+    counts = np.arange(12).reshape(4, 3)
     near = np.array([[1, 2], [0, 2], [0, 1], [0, 0]])
-    pooled = fit.pool(counts, near).toarray()
-    np.testing.assert_array_equal(pooled[0], counts.toarray()[[0, 1, 2]].sum(0))
-    np.testing.assert_array_equal(pooled[3], counts.toarray()[[3, 0, 0]].sum(0))
+    logs = fit.PooledLogs.of(as_cells(counts), np.array([0, 2]), near)
+    (part,) = logs.blocks()
+    for cell, pooled in ((0, [0, 1, 2]), (3, [3, 0, 0])):
+        together = counts[pooled].sum(0)
+        np.testing.assert_allclose(logs.values(part)[cell], np.log1p(together[[0, 2]] * 1e4 / together.sum()))
 
 
 def test_p_values_are_super_uniform_on_exchangeable_cells() -> None:
@@ -109,10 +122,9 @@ def test_detection_misses_markers_and_sees_those_of_others() -> None:
     rates[0, :20], rates[1, 20:40] = 4, 4
     codes = np.repeat([0, 1], 100)
     made = fit.MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
-    fresh = sp.csr_matrix(draw.poisson(rates[codes]))
-    everything = np.ones(60, dtype=bool)
-    right = made.distances(fresh, everything, codes, None, np.ones(2, bool))
-    wrong = made.distances(fresh, everything, 1 - codes, None, np.ones(2, bool))
+    fresh = as_cells(draw.poisson(rates[codes]))
+    right = made.distances(fresh, codes, None, np.ones(2, bool))
+    wrong = made.distances(fresh, 1 - codes, None, np.ones(2, bool))
     assert np.median(right) < 1 < np.median(wrong)
     assert (wrong > right).mean() > 0.95
 
@@ -131,14 +143,11 @@ def test_types_of_another_tissue_do_not_tell_what_is_batch() -> None:
     draw = np.random.default_rng(6)
     rates, foreign = draw.gamma(0.5, 4, (3, 200)), draw.gamma(0.5, 4, (3, 200))
     codes = np.repeat([0, 1, 2], 40)
-    genes, everything = np.arange(200), np.ones(200, dtype=bool)
-    counts = sp.csr_matrix(draw.poisson(rates[codes]).astype(np.float32))
-    made = fit.TypeProfiles.fit(counts, genes, codes, 3, None)
-    batch = sp.csr_matrix(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)).astype(np.float32))
-    assert made.alike(batch, everything, codes).all()
-    other = sp.csr_matrix(draw.poisson(foreign[codes]).astype(np.float32))
-    assert not made.alike(other, everything, codes).any()
-    assert not made.alike(batch[codes < 2], everything, codes[codes < 2])[2]  # no cell, no likeness
+    made = fit.TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
+    batch = as_cells(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)))
+    assert made.alike(batch, codes).all()
+    assert not made.alike(as_cells(draw.poisson(foreign[codes])), codes).any()
+    assert not made.alike(batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
     assert len(fit.types_to_compare(codes, made.class_cells, np.array([True, False, True]))) == 2
 
 
@@ -148,9 +157,13 @@ def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
     codes = np.repeat([0, 1, 2], 50)
     counts = sp.csr_matrix(draw.poisson(rates[codes]).astype(np.float32))
     made = expression.Correlation.fit(counts, np.arange(40), codes, 3)
-    everything = np.ones(40, dtype=bool)
-    found = made.correlations(counts, everything)
-    np.testing.assert_allclose(made.correlations(counts.power(3), everything), found, atol=1e-12)
+    seen = np.arange(40) % 5 > 0
+    found = made.correlations(counts[:, seen], seen)
+    np.testing.assert_allclose(made.correlations(counts[:, seen].power(3), seen), found, atol=1e-12)
+    expected = [
+        [spearmanr(cell, profile)[0] for profile in made.profiles[:, seen]] for cell in counts[:9, seen].toarray()
+    ]
+    np.testing.assert_allclose(found[:9], expected, atol=1e-12)
     assert (found.argmax(1) == codes).mean() > 0.9
     assert np.abs(found).max() <= 1 + 1e-9
 

@@ -21,7 +21,8 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
-from spikgpt.annotator.fit import log_cp10k, variable_genes
+from spikgpt.annotator.fit import variable_genes
+from spikgpt.normalisation import log1p_cp10k
 from splits import Side
 from task import Answer, Floats32, Task, timed
 
@@ -37,16 +38,15 @@ Features = tuple[Callable[[], Floats32], Callable[[], Floats32]]
 def gene_features(task: Task, number: int = 2000) -> Features:
     """log1p CP10k of the reference's variable genes, scaled on the reference."""
     store: dict[str, NDArray] = {}
-    everything = np.ones(len(task.split.reference.genes), dtype=bool)
 
     def train() -> Floats32:
         genes = variable_genes(task.split.reference.counts, number)
-        values = log_cp10k(task.split.reference.counts, genes, everything)
+        values = log1p_cp10k(task.split.reference.counts)[:, genes].toarray()
         store.update(genes=genes, mean=values.mean(0), sd=np.maximum(values.std(0), 1e-3))
         return np.clip((values - store["mean"]) / store["sd"], -10, 10)
 
     def test() -> Floats32:
-        values = log_cp10k(task.split.query.counts, store["genes"], everything)
+        values = log1p_cp10k(task.split.query.counts)[:, store["genes"]].toarray()
         return np.clip((values - store["mean"]) / store["sd"], -10, 10)
 
     return train, test
@@ -79,14 +79,6 @@ def mlp(task: Task) -> Answer:
     return classifier(task, model, embedding_features)
 
 
-def log_sparse(counts: sp.csr_matrix) -> sp.csr_matrix:
-    """log1p CP10k of all genes."""
-    total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
-    values = sp.csr_matrix(sp.diags(1e4 / total) @ counts).astype(np.float32)
-    values.data = np.log1p(values.data)
-    return values
-
-
 def svm(task: Task) -> Answer:
     """Linear SVM on log1p CP10k, Platt-scaled, rejecting below 0.7 [Abdelaal et al., 2019]."""
     reference, query = task.split.reference, task.split.query
@@ -97,17 +89,17 @@ def svm(task: Task) -> Answer:
     model = CalibratedClassifierCV(LinearSVC(random_state=0), cv=folds)
 
     def predict(fitted: object) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-        p = fitted.predict_proba(log_sparse(query.counts))
+        p = fitted.predict_proba(log1p_cp10k(query.counts))
         return fitted.classes_[p.argmax(1)].astype(object), p.max(1)
 
     return timed(
-        lambda: model.fit(log_sparse(reference.counts)[many], labels[many]), predict, rejects_below=SVM_REJECTS_BELOW
+        lambda: model.fit(log1p_cp10k(reference.counts)[many], labels[many]), predict, rejects_below=SVM_REJECTS_BELOW
     )
 
 
 def celltypist_data(side: Side) -> ad.AnnData:
     return ad.AnnData(
-        log_sparse(side.counts), obs=pd.DataFrame(index=side.barcodes), var=pd.DataFrame(index=side.genes)
+        log1p_cp10k(side.counts), obs=pd.DataFrame(index=side.barcodes), var=pd.DataFrame(index=side.genes)
     )
 
 
@@ -156,7 +148,7 @@ def singler(task: Task) -> Answer:
         folder = Path(name)
         for kind, side in (("reference", task.split.reference), ("query", task.split.query)):
             # the arrays of cells x genes by row are those of R's genes x cells by column
-            values = log_sparse(side.counts)
+            values = log1p_cp10k(side.counts)
             values.sort_indices()
             values.data.astype("<f8").tofile(folder / f"{kind}.x")
             values.indices.astype("<i4").tofile(folder / f"{kind}.i")

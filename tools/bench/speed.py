@@ -36,13 +36,15 @@ def spikgpt(reference, reference_embedding, query, query_embedding, threads: int
     import time
 
     from own import reference_of, train
+    from spikgpt.annotator.cells import working_threads
     from task import RATE
 
     cells = reference_of(reference, reference_embedding)
     start = time.monotonic()
     annotator = train(cells, 0, threads)
     trained = time.monotonic()
-    annotator.annotate(query.counts, query.genes, query_embedding, list(query.barcodes), RATE)
+    with working_threads(threads):
+        annotator.annotate(query.counts, query.genes, query_embedding, list(query.barcodes), RATE)
     return {"train_seconds": trained - start, "annotate_seconds": time.monotonic() - trained}
 
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from spikgpt.annotator.fit import Codes, log_cp10k, variable_genes
+from spikgpt.annotator.cells import Codes
+from spikgpt.annotator.fit import variable_genes
 from spikgpt.annotator.reference import Reference
 from spikgpt.annotator.train import HeldOut
+from spikgpt.normalisation import log1p_cp10k
 
 COLUMNS = ["method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by"]
 GENE_PENALTY = 0.01
@@ -38,12 +40,10 @@ def celltypist(reference: Reference, train: Codes, test: Codes) -> Codes:
         from celltypist import logger
 
         logger.set_level(40)
-        genes = np.arange(len(reference.genes))
-        measured = np.ones(len(genes), dtype=bool)
 
         def data(rows: Codes) -> ad.AnnData:
-            values = log_cp10k(reference.counts[rows], genes, measured)
-            return ad.AnnData(values, var=pd.DataFrame(index=reference.genes))
+            values = log1p_cp10k(reference.counts[rows])
+            return ad.AnnData(values.toarray(), var=pd.DataFrame(index=reference.genes))
 
         labels = np.array(reference.classes, dtype=object)[reference.codes[train]]
         model = celltypist.train(data(train), labels=labels, n_jobs=1)
@@ -61,12 +61,11 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
     fold = fold_of[held.rows[0]]
     train, test = np.flatnonzero(fold_of != fold), held.rows
     codes, truth = reference.codes[train], reference.codes[test]
-    everything = np.ones(reference.counts.shape[1], dtype=bool)
 
     def on_genes() -> Codes:
         genes = variable_genes(reference.counts[train], 2000)
-        train_values = log_cp10k(reference.counts[train], genes, everything)
-        return regression(train_values, codes, log_cp10k(reference.counts[test], genes, everything), GENE_PENALTY)
+        values = [log1p_cp10k(reference.counts[rows])[:, genes].toarray() for rows in (train, test)]
+        return regression(values[0], codes, values[1], GENE_PENALTY)
 
     def on_embedding() -> Codes:
         return regression(reference.embedding[train], codes, reference.embedding[test], EMBEDDING_PENALTY)

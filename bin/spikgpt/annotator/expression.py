@@ -28,9 +28,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from spikgpt.annotator.fit import row_blocks
-
-Floats = NDArray[np.float64]
+from spikgpt.annotator.cells import Cells, Floats, in_turn, row_blocks
 
 SCALES = ("rank", "length")
 FEW, MANY = 50, 200
@@ -45,36 +43,84 @@ OFFSET_MIN_CELLS = 20
 """A type takes part in the batch offset with at least this many cells in reference and query."""
 ABSENT = -1e3
 """Logit of a class that had no training cell: exp(-1000) is 0."""
+SMALL_COUNTS = 64
+"""Each cell has an entry for each count below this; larger ones, which are few, have entries where they occur."""
+COUNT_BITS = 32
+"""Bits of a number that holds a cell and a count that are the count's."""
 SMALL_TYPE = 5.0
 """Prior cells with the overall variance that a type's own variance is mixed with."""
 
 
+class ByCount:
+    """Ranks and lengths of the counts of a matrix ``(cells, genes)`` of whole numbers, by cell and count.
+
+    A cell has few different counts: what each stands for is worked out once and looked up for every gene.
+    An entry is a cell and a count; the first ``cells * SMALL_COUNTS`` are those of small counts, in order.
+    ``cell``, ``value``, ``size`` (entries,): the cell, the count, and how many of the cell's genes have it; ``rank``
+    (entries,) mean rank among the cell's counts that are not 0; ``stored`` (cells,) the number of these.
+    """
+
+    def __init__(self, counts: sp.csr_matrix) -> None:
+        cells = counts.shape[0]
+        row, value = cells_and_counts(counts)
+        large = np.flatnonzero(value >= SMALL_COUNTS)
+        place = row * SMALL_COUNTS + value
+        number = np.bincount(place[value < SMALL_COUNTS], minlength=cells * SMALL_COUNTS)
+        number = number.reshape(cells, SMALL_COUNTS)
+        number[:, 0] = 0  # a stored zero is a zero
+        self.large, sizes = np.unique(pair(row[large], value[large]), return_counts=True)
+        row_of = self.large >> COUNT_BITS
+        self.cell = np.concatenate([np.repeat(np.arange(cells), SMALL_COUNTS), row_of])
+        self.value = np.concatenate([np.tile(np.arange(SMALL_COUNTS), cells), self.large & (2**COUNT_BITS - 1)])
+        self.size = np.concatenate([number.ravel(), sizes])
+        self.stored = np.bincount(self.cell, self.size, minlength=cells)
+        # how many of the cell's counts are less: the small ones, then the large ones before it
+        small = np.cumsum(number, axis=1)
+        larger = np.cumsum(sizes) - sizes
+        first = np.searchsorted(row_of, row_of)
+        below = np.concatenate([(small - number).ravel(), small[row_of, -1] + larger - larger[first]])
+        # equal counts share the mean of their ranks
+        self.rank = below + (self.size + 1) / 2
+        self.rank[: cells * SMALL_COUNTS : SMALL_COUNTS] = 0.0
+
+    def on_scale(self, scale: str) -> NDArray[np.float32]:
+        """Values ``(entries,)`` on one of the `SCALES`."""
+        if scale == "rank":
+            return (self.rank / np.maximum(self.stored, 1)[self.cell]).astype(np.float32)
+        cells = len(self.stored)
+        total = np.maximum(np.bincount(self.cell, self.size * self.value, minlength=cells), 1.0)
+        length = np.log1p(self.value * (1e4 / total)[self.cell])
+        norm = np.sqrt(np.bincount(self.cell, self.size * length**2, minlength=cells))
+        return (length / np.maximum(norm, 1e-12)[self.cell]).astype(np.float32)
+
+    def entries(self, counts: sp.csr_matrix) -> NDArray[np.int64]:
+        """The entry of each stored count of the same matrix, or of some of its columns."""
+        row, value = cells_and_counts(counts)
+        place = row * SMALL_COUNTS + value
+        large = np.flatnonzero(value >= SMALL_COUNTS)
+        place[large] = len(self.stored) * SMALL_COUNTS + np.searchsorted(self.large, pair(row[large], value[large]))
+        return place
+
+
+def cells_and_counts(counts: sp.csr_matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and value of each stored count."""
+    return np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr)), counts.data.astype(np.int64)
+
+
+def pair(row: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for a row and a count, in the order of rows, then of counts."""
+    return (row << COUNT_BITS) | value
+
+
 def scaled(counts: sp.csr_matrix, scale: str) -> sp.csr_matrix:
-    """Counts ``(cells, genes)`` on one of the `SCALES`, float32, same sparsity."""
-    out = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    out.eliminate_zeros()
-    out.sort_indices()
-    stored = np.diff(out.indptr)
-    rows = np.repeat(np.arange(out.shape[0], dtype=np.int64), stored)
-    if scale == "rank":
-        # one key to sort by, cell then count: bits of a positive float32 are ordered as its value is
-        order = np.argsort((rows << 32) | out.data.view(np.int32), kind="stable")
-        values, cells = out.data[order], rows[order]
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = (values[1:] != values[:-1]) | (cells[1:] != cells[:-1])
-        first = np.flatnonzero(new)
-        size = np.diff(np.append(first, len(order)))
-        # equal counts share the mean of their ranks, so gene order cannot matter
-        mean_rank = first - out.indptr[cells[first]] + (size + 1) / 2
-        ranks = np.empty(len(order), dtype=np.float32)
-        ranks[order] = np.repeat(mean_rank, size) / stored[cells]
-        out.data = ranks
-        return out
-    total = np.maximum(np.asarray(out.sum(axis=1, dtype=np.float64)).ravel(), 1.0)
-    out.data = np.log1p(out.data * (1e4 / total)[rows]).astype(np.float32)
-    length = np.sqrt(np.asarray(out.multiply(out).sum(axis=1, dtype=np.float64)).ravel())
-    out.data = (out.data / np.maximum(length, 1e-12)[rows]).astype(np.float32)
-    return out
+    """Whole counts ``(cells, genes)`` on one of the `SCALES`, float32, same sparsity."""
+    by_count = ByCount(counts)
+    return looked_up(counts, by_count.on_scale(scale)[by_count.entries(counts)])
+
+
+def looked_up(counts: sp.csr_matrix, values: NDArray[np.floating[Any]]) -> sp.csr_matrix:
+    """Values in place of the stored counts."""
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def moments(values: sp.csr_matrix, codes: NDArray[np.int64], classes: int) -> tuple[Floats, Floats, Floats]:
@@ -158,16 +204,6 @@ class Scale:
             type_means[k] = z[codes == k].mean(0)
         return cls(genes, mean, sd, full, bias, type_means)
 
-    def z_scores(self, values: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
-        """Clipped z-scores ``(cells, markers)``; a gene the query did not measure is 0, the mean."""
-        dense = values[:, self.genes].toarray().astype(np.float64)
-        z = np.clip((dense - self.mean) / self.sd, -CLIP, CLIP)
-        z[:, ~measured[self.genes]] = 0.0
-        return z
-
-    def logits(self, z: Floats) -> Floats:
-        return z @ self.coefficients.T + self.intercepts
-
 
 def log_softmax(logits: Floats) -> Floats:
     """Row-wise log-softmax; a row of finite numbers and -inf stays without NaN."""
@@ -200,24 +236,36 @@ class Correlation:
 
     @classmethod
     def fit(
-        cls, lengths: sp.csr_matrix, genes: NDArray[np.int64], codes: NDArray[np.int64], classes: int
+        cls, counts: sp.csr_matrix, genes: NDArray[np.int64], codes: NDArray[np.int64], classes: int
     ) -> "Correlation":
-        """Fit on the reference's length scale ``(cells, genes)``."""
-        dense = lengths[:, genes].toarray()
+        """Fit on the reference's counts ``(cells, genes)``."""
+        lengths = scaled(counts, "length")[:, genes].toarray()
         profiles = np.zeros((classes, len(genes)))
         for k in np.unique(codes):
-            profiles[k] = dense[codes == k].mean(0, dtype=np.float64)
+            profiles[k] = lengths[codes == k].mean(0, dtype=np.float64)
         made = cls(genes, profiles, np.ones(1))
-        values = made.correlations(lengths, np.ones(lengths.shape[1], dtype=bool))
+        own, seen = counts[:, genes], np.ones(len(genes), dtype=bool)
+        values = np.concatenate([made.correlations(own[rows], seen) for rows in row_blocks(len(codes))])
         present = np.unique(codes)
         made.scale = np.array([best_scale(values[:, present], np.searchsorted(present, codes))])
         return made
 
-    def correlations(self, lengths: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
-        """``(cells, classes)`` over the measured markers."""
-        seen = measured[self.genes]
-        cells = standard_ranks(lengths[:, self.genes[seen]].toarray())
-        return cells @ standard_ranks(self.profiles[:, seen]).T / max(int(seen.sum()), 1)
+    def correlations(self, own: sp.csr_matrix, seen: NDArray[np.bool_]) -> Floats:
+        """``(cells, classes)`` from counts ``(cells, seen markers)``: they have the same ranks as a cell's lengths.
+
+        ``seen`` (markers,) tells the measured ones.
+        """
+        markers = max(own.shape[1], 1)
+        by_count = ByCount(own)
+        absent = markers - by_count.stored
+        rank = by_count.rank + absent[by_count.cell]
+        of_zero, mean = (absent + 1) / 2, (markers + 1) / 2
+        square = np.bincount(by_count.cell, by_count.size * rank**2, minlength=len(absent)) + absent * of_zero**2
+        sd = np.sqrt(np.maximum(square / markers - mean**2, 0.0))
+        profiles = standard_ranks(self.profiles[:, seen]).T
+        above_zero = np.where(by_count.value > 0, rank - of_zero[by_count.cell], 0.0)[by_count.entries(own)]
+        product = looked_up(own, above_zero).toarray() @ profiles + np.outer(of_zero - mean, profiles.sum(0))
+        return product / np.maximum(sd, 1e-9)[:, None] / markers
 
 
 def standard_ranks(values: NDArray[np.floating[Any]]) -> Floats:
@@ -246,45 +294,69 @@ class ExpressionView:
                 genes = top_markers(scores, per_type)
                 scales[f"{name}.{per_type}"] = Scale.fit(values, genes, codes, classes, SD_FLOOR[name])
         genes = np.union1d(*(scales[f"{name}.{FEW}"].genes for name in SCALES))
-        correlation = Correlation.fit(scaled(counts, "length"), genes, codes, classes)
+        correlation = Correlation.fit(counts, genes, codes, classes)
         return cls(scales, correlation, np.bincount(codes, minlength=classes).astype(float))
 
-    def log_probabilities(self, counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
+    def log_probabilities(self, cells: Cells) -> Floats:
         """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.
 
         Rows depend on the other cells of the sample through the offset alone.
         """
-        blocks = list(row_blocks(counts.shape[0]))
-        sums = {name: np.zeros_like(scale.type_means) for name, scale in self.scales.items()}
-        first = []
-        for rows in blocks:
-            z, correlations = self._signals(counts[rows], measured)
-            first.append(self._mean_log_probability(z, correlations).argmax(1))
-            for name in sums:
-                sums[name] += type_sums(z[name], first[-1], len(self.class_cells))
-        predicted = np.concatenate(first)
-        offsets = {
-            name: offset_of_sums(sums[name], predicted, scale.type_means, self.class_cells)
-            for name, scale in self.scales.items()
-        }
-        out = []
-        for rows in blocks:
-            if len(blocks) > 1:  # those of a single block are still there
-                z, correlations = self._signals(counts[rows], measured)
-            out.append(self._mean_log_probability({name: z[name] - offsets[name] for name in z}, correlations))
-        return np.concatenate(out)
+        classes = len(self.class_cells)
+        sums = {name: np.zeros((classes, len(self.scales[f"{name}.{MANY}"].genes))) for name in SCALES}
+        parts, predicted = [], []
+        for part, said, own in in_turn(
+            lambda rows: self._block(cells.counts(rows), cells.measured), row_blocks(len(cells))
+        ):
+            parts.append(part)
+            predicted.append(said)
+            for name in SCALES:
+                sums[name] += own[name]
+        logits, first = np.concatenate(parts, axis=1), np.concatenate(predicted)
+        for place, (name, scale) in enumerate(self.scales.items()):
+            at = self._among_many(name)
+            offset = offset_of_sums(sums[name.split(".")[0]][:, at], first, scale.type_means, self.class_cells)
+            logits[place] -= scale.coefficients @ offset
+        return mean_log_probability(logits)
 
-    def _signals(self, counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> tuple[dict[str, Floats], Floats]:
-        """z-scores ``(cells, markers)`` of each regression, and scaled correlations ``(cells, classes)``."""
-        values = {name: scaled(counts, name) for name in SCALES}
-        z = {name: scale.z_scores(values[name.split(".")[0]], measured) for name, scale in self.scales.items()}
-        correlations = self.correlation.scale * self.correlation.correlations(values["length"], measured)
+    def _among_many(self, name: str) -> NDArray[np.int64]:
+        """Places of a regression's genes among those of its scale's larger one, which has them all."""
+        return np.searchsorted(self.scales[f"{name.split('.')[0]}.{MANY}"].genes, self.scales[name].genes)
+
+    def _block(
+        self, counts: sp.csr_matrix, measured: NDArray[np.bool_]
+    ) -> tuple[Floats, NDArray[np.int64], dict[str, Floats]]:
+        """Logits ``(judges, cells, classes)`` before any offset, the types ``(cells,)`` they call, and of each scale
+        the sums ``(classes, markers)`` of z-scores over these types."""
+        by_count = ByCount(counts)
+        # what all of it works on is smaller by far than all genes
+        markers = np.union1d(*(self.scales[f"{name}.{MANY}"].genes for name in SCALES))
+        counts = counts[:, markers]
+        z, logits = {}, []
+        for name in SCALES:
+            few, many = self.scales[f"{name}.{FEW}"], self.scales[f"{name}.{MANY}"]
+            own = counts[:, np.searchsorted(markers, many.genes)]
+            z[name] = looked_up(own, by_count.on_scale(name)[by_count.entries(own)].astype(np.float64)).toarray()
+            z[name] -= many.mean
+            z[name] /= many.sd
+            np.clip(z[name], -CLIP, CLIP, out=z[name])
+            # a gene that the query did not measure is 0, the mean
+            z[name][:, ~measured[many.genes]] = 0.0
+            few_among_many = np.zeros_like(many.coefficients)
+            few_among_many[:, self._among_many(f"{name}.{FEW}")] = few.coefficients
+            logits += [z[name] @ few_among_many.T + few.intercepts, z[name] @ many.coefficients.T + many.intercepts]
+        seen = measured[self.correlation.genes]
+        own = counts[:, np.searchsorted(markers, self.correlation.genes[seen])]
+        correlations = self.correlation.scale * self.correlation.correlations(own, seen)
         correlations[:, self.class_cells == 0] = ABSENT
-        return z, correlations
+        judged = np.stack([*logits, correlations])
+        predicted = mean_log_probability(judged).argmax(1)
+        return judged, predicted, {name: type_sums(z[name], predicted, len(self.class_cells)) for name in SCALES}
 
-    def _mean_log_probability(self, z: dict[str, Floats], correlations: Floats) -> Floats:
-        parts = [log_softmax(scale.logits(z[name])) for name, scale in self.scales.items()]
-        return log_softmax(np.mean([*parts, log_softmax(correlations)], axis=0))
+
+def mean_log_probability(logits: Floats) -> Floats:
+    """Log-probabilities ``(cells, classes)`` of judges ``(judges, cells, classes)`` that have the same say."""
+    return log_softmax(np.mean([log_softmax(judge) for judge in logits], axis=0))
 
 
 def batch_offset(values: Floats, predicted: NDArray[np.int64], type_means: Floats, class_cells: Floats) -> Floats:
@@ -298,10 +370,9 @@ def batch_offset(values: Floats, predicted: NDArray[np.int64], type_means: Float
 
 def type_sums(values: Floats, predicted: NDArray[np.int64], classes: int) -> Floats:
     """Sum ``(classes, features)`` of the cells of each predicted type."""
-    sums = np.zeros((classes, values.shape[1]))
-    for k in np.unique(predicted):
-        sums[k] = values[predicted == k].sum(0, dtype=np.float64)
-    return sums
+    cells = len(predicted)
+    member = sp.csr_matrix((np.ones(cells), (predicted, np.arange(cells))), shape=(classes, cells))
+    return np.asarray(member @ values)
 
 
 def offset_of_sums(sums: Floats, predicted: NDArray[np.int64], type_means: Floats, class_cells: Floats) -> Floats:

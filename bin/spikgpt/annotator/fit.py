@@ -17,6 +17,7 @@ the same way.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from spikgpt.annotator.cells import Cells, Codes, Floats, dense, in_turn, row_blocks
 
 NEIGHBOURS = 15
 """Cells that a cell is pooled with."""
@@ -49,41 +49,70 @@ DETECTION_MARKERS = 100
 """Genes of each type whose detection is judged: those whose frequency differs most from that of all other cells."""
 DISPERSION = 5.0
 """Size of the negative binomial that a gene's zeros are expected from."""
+LOG_ABSENT = (np.log(1e-4), np.log(1 - 1e-4))
+"""Bounds of the log-probability that a gene is not seen: no single gene may decide."""
 OWN_SHARE = 0.3
 """Weight of a cell's own value when it is averaged with its neighbours of the same call."""
-AT_ONCE = 20_000
-"""Cells whose dense values in float64 are in memory at a time."""
+CELLS_FOR_COMPONENTS = 5_000
+"""Principal components are found on at most this many cells, evenly spread over a larger sample."""
+GENES_AT_ONCE = 64
+"""Genes whose pooled values of all cells are dense at a time, in each thread."""
+CELLS_TO_SEARCH = 2_000
+"""Cells whose nearest ones are looked for at a time, in each thread."""
 
 
-def row_blocks(cells: int) -> Iterator[slice]:
-    """Rows of at most `AT_ONCE` cells each, in order; one empty block for no cell."""
-    for start in range(0, max(cells, 1), AT_ONCE):
-        yield slice(start, min(start + AT_ONCE, cells))
+def log_cp10k(own: sp.csr_matrix, depth: Floats) -> sp.csr_matrix:
+    """log1p of counts per 10,000, float32 ``(cells, genes)``; ``depth`` (cells,) is that of all genes."""
+    factor = np.repeat(1e4 / np.maximum(depth, 1.0), np.diff(own.indptr))
+    return sp.csr_matrix((np.log1p(own.data * factor).astype(np.float32), own.indices, own.indptr), shape=own.shape)
 
 
-def depths(counts: sp.csr_matrix, measured: NDArray[np.bool_]) -> Floats:
-    """Counts ``(cells,)`` of each cell over the measured genes: sums of whole numbers, exact in any order."""
-    weight = measured.astype(np.float64)
-    return np.concatenate([counts[rows] @ weight for rows in row_blocks(counts.shape[0])])
+@dataclass
+class PooledLogs:
+    """log1p of counts per 10,000 on some genes, a few genes at a time.
 
-
-def log_cp10k(
-    counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_], neighbours: Codes | None = None
-) -> NDArray[np.float32]:
-    """log1p of counts per 10,000, dense ``(cells, len(genes))``; the sum is over measured genes.
-
-    With ``neighbours`` (cells, k), each cell's counts are pooled with theirs first.
+    With ``neighbours`` (cells, k), each cell's counts are pooled with theirs first. ``own`` (cells, genes) counts by
+    column, ``pools`` (cells, cells) who is pooled, ``total`` (cells,).
     """
-    total = depths(counts, measured)
-    if neighbours is not None:
-        total = total + total[neighbours].sum(1)
-    total = np.maximum(total, 1.0)
-    own = counts[:, genes]
-    out = np.empty(own.shape, dtype=np.float32)
-    for rows in row_blocks(len(out)):
-        dense = pool(own, neighbours, rows).toarray().astype(np.float64)
-        out[rows] = np.log1p(dense * (1e4 / total)[rows, None])
-    return out
+
+    own: sp.csc_matrix
+    pools: sp.csr_matrix | None
+    total: Floats
+
+    @classmethod
+    def of(cls, cells: Cells, genes: Codes, neighbours: Codes | None) -> "PooledLogs":
+        total, pools = cells.depth, None
+        if neighbours is not None:
+            total = total + total[neighbours].sum(1)
+            pools = pools_of(neighbours)
+        return cls(cells.on(genes).astype(np.float32).tocsc(), pools, np.maximum(total, 1.0))
+
+    def blocks(self) -> Iterator[slice]:
+        """The genes that are dense at a time, in order."""
+        for start in range(0, self.own.shape[1], GENES_AT_ONCE):
+            yield slice(start, min(start + GENES_AT_ONCE, self.own.shape[1]))
+
+    def values(self, genes: slice) -> Floats:
+        """Of all cells, ``(cells, genes)``."""
+        dense = self.own[:, genes].toarray()
+        if self.pools is not None:
+            dense = self.pools @ dense  # whole numbers: exact in any order
+        values = dense.astype(np.float64)
+        values *= (1e4 / self.total)[:, None]
+        return np.log1p(values, out=values)
+
+
+def pools_of(neighbours: Codes) -> sp.csr_matrix:
+    """``(cells, cells)``: 1 for the cell itself, and 1 for each of its neighbours."""
+    cells, k = neighbours.shape
+    index = np.concatenate([np.arange(cells)[:, None], neighbours], axis=1).ravel()
+    ones, ends = np.ones(len(index), dtype=np.float32), np.arange(0, len(index) + 1, k + 1)
+    return sp.csr_matrix((ones, index, ends), shape=(cells, cells))
+
+
+def class_members(codes: Codes, classes: int) -> sp.csr_matrix:
+    """``(classes, cells)``: its product with values of cells has the sum of each class."""
+    return sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
 
 
 def variable_genes(counts: sp.csr_matrix, number: int = VARIABLE_GENES) -> Codes:
@@ -104,54 +133,51 @@ def variable_genes(counts: sp.csr_matrix, number: int = VARIABLE_GENES) -> Codes
     return np.sort(best).astype(np.int64)
 
 
-def principal_components(values: NDArray[np.float32], number: int) -> tuple[Floats, Floats]:
-    """Mean ``(genes,)`` and loadings ``(components, genes)``, signs fixed."""
-    centre = values.mean(axis=0, dtype=np.float64)
-    number = min(number, min(values.shape) - 1)
+def principal_components(values: sp.csr_matrix | NDArray[np.float32], number: int) -> tuple[Floats, Floats]:
+    """Mean ``(genes,)`` and loadings ``(components, genes)``, signs fixed, of at most `CELLS_FOR_COMPONENTS`."""
+    cells = values.shape[0]
+    some = dense(values, np.linspace(0, cells - 1, min(cells, CELLS_FOR_COMPONENTS)).round().astype(np.int64))
+    centre = some.mean(axis=0, dtype=np.float64)
+    number = min(number, min(some.shape) - 1)
     if number < 1:
-        return centre, np.zeros((0, values.shape[1]))
-    _, _, loadings = randomized_svd(
-        values - centre.astype(np.float32), number, n_iter=4, random_state=0, flip_sign=True
-    )
+        return centre, np.zeros((0, some.shape[1]))
+    _, _, loadings = randomized_svd(some - centre.astype(np.float32), number, n_iter=4, random_state=0, flip_sign=True)
     return centre, loadings.astype(np.float64)
 
 
-def nearest(values: NDArray[np.float32], groups: Codes | None = None) -> Codes:
+def scores_on(values: sp.csr_matrix | NDArray[np.float32], centre: Floats, loadings: Floats) -> Floats:
+    """Scores ``(cells, components)`` of ``values`` (cells, features) on ``loadings`` (components, features)."""
+
+    def of_block(rows: slice) -> Floats:
+        return (dense(values, rows) - centre) @ loadings.T
+
+    return np.concatenate(list(in_turn(of_block, row_blocks(values.shape[0]))))
+
+
+def nearest(values: sp.csr_matrix | NDArray[np.float32], groups: Codes | None = None) -> Codes:
     """The `NEIGHBOURS` nearest cells of each cell ``(cells, NEIGHBOURS)``, in its own sample's components.
 
     With ``groups``, cells are looked for in the same group where it is large enough to pool.
     """
-    centre, loadings = principal_components(values, COMPONENTS)
-    scores = np.concatenate(
-        [((values[rows] - centre) @ loadings.T).astype(np.float32) for rows in row_blocks(len(values))]
-    )
-    groups = np.zeros(len(values), dtype=np.int64) if groups is None else groups
-    found = np.empty((len(values), NEIGHBOURS), dtype=np.int64)
+    cells = values.shape[0]
+    scores = scores_on(values, *principal_components(values, COMPONENTS)).astype(np.float32)
+    groups = np.zeros(cells, dtype=np.int64) if groups is None else groups
+    found = np.empty((cells, NEIGHBOURS), dtype=np.int64)
     numbers, sizes = np.unique(groups, return_counts=True)
-    everywhere = np.arange(len(values))
+    everywhere = np.arange(cells)
     for number, size in zip(numbers, sizes, strict=True):
         rows = np.flatnonzero(groups == number)
         among = rows if size >= MIN_CELLS_TO_POOL else everywhere
         search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(scores[among])
-        index = among[search.kneighbors(scores[rows], return_distance=False)]
+        parts = np.array_split(rows, -(-len(rows) // CELLS_TO_SEARCH))
+        queries = [scores[part] for part in parts]
+        near = in_turn(partial(search.kneighbors, return_distance=False), queries)
+        index = among[np.concatenate(list(near))]
         # drop the cell itself; identical cells may push it off its own first place
         own = index == rows[:, None]
         own[~own.any(1), -1] = True
         found[rows] = index[~own].reshape(len(rows), NEIGHBOURS)
     return found
-
-
-def pool(counts: sp.csr_matrix, neighbours: Codes | None, rows: slice = slice(None)) -> sp.csr_matrix:
-    """The counts of the cells of ``rows``, each plus those of its neighbours."""
-    if neighbours is None:
-        return counts[rows]
-    cells, k = neighbours.shape
-    index = np.concatenate([np.arange(cells)[rows, None], neighbours[rows]], axis=1).ravel()
-    adjacency = sp.csr_matrix(
-        (np.ones(len(index), dtype=np.float32), index, np.arange(0, len(index) + 1, k + 1)),
-        shape=(len(index) // (k + 1), cells),
-    )
-    return (adjacency @ counts.astype(np.float32, copy=False)).tocsr()
 
 
 def smoothed(values: Floats, predicted: Codes, neighbours: Codes | None) -> Floats:
@@ -177,14 +203,11 @@ def types_to_compare(predicted: Codes, class_cells: Floats, alike: NDArray[np.bo
     return np.flatnonzero((np.minimum(cells, class_cells) >= MIN_TYPE_CELLS) & alike)
 
 
-def bulk(counts: sp.csr_matrix, genes: Codes, measured: NDArray[np.bool_], codes: Codes, classes: int) -> Floats:
+def bulk(cells: Cells, genes: Codes, codes: Codes, classes: int) -> Floats:
     """log1p counts per 10,000 of all cells of each class together ``(classes, genes)``; 0 without cells."""
-    total = np.bincount(codes, depths(counts, measured), minlength=classes)
-    own = np.zeros((classes, len(genes)))
-    for rows in row_blocks(len(codes)):
-        inside = codes[rows]
-        member = sp.csr_matrix((np.ones(len(inside)), (inside, np.arange(len(inside)))), shape=(classes, len(inside)))
-        own += (member @ counts[rows][:, genes].astype(np.float64)).toarray()
+    total = np.bincount(codes, cells.depth, minlength=classes)
+    # sums of whole numbers: exact in any order
+    own = (class_members(codes, classes) @ cells.on(genes).astype(np.float64)).toarray()
     return np.asarray(np.log1p(own * (1e4 / np.maximum(total, 1.0))[:, None]))
 
 
@@ -204,10 +227,10 @@ class TypeDistance:
     class_cells: Floats
 
     @classmethod
-    def fit(cls, values: NDArray[np.float32], codes: Codes, classes: int) -> "TypeDistance":
+    def fit(cls, values: sp.csr_matrix | NDArray[np.float32], codes: Codes, classes: int) -> "TypeDistance":
         """Fit on ``values`` (cells, features) of the reference."""
         centre, loadings = principal_components(values, COMPONENTS)
-        scores = (values - centre) @ loadings.T
+        scores = scores_on(values, centre, loadings)
         type_centres = np.zeros((classes, len(loadings)))
         for k in np.unique(codes):
             type_centres[k] = scores[codes == k].mean(0)
@@ -220,17 +243,17 @@ class TypeDistance:
 
     def distances(
         self,
-        values: NDArray[np.float32],
+        values: sp.csr_matrix | NDArray[np.float32],
         measured: NDArray[np.bool_],
         predicted: Codes,
         neighbours: Codes | None,
         alike: NDArray[np.bool_],
     ) -> Floats:
-        """Distance ``(cells,)`` to the type called, over measured features, shift taken off, smoothed."""
-        loadings = self.loadings[:, measured].T
-        scores = np.concatenate(
-            [(values[rows][:, measured] - self.centre[measured]) @ loadings for rows in row_blocks(len(values))]
-        )
+        """Distance ``(cells,)`` to the type called, shift taken off, smoothed.
+
+        ``values`` (cells, measured features); ``measured`` (features,).
+        """
+        scores = scores_on(values, self.centre[measured], self.loadings[:, measured])
         residual = scores - self.type_centres[predicted]
         types = types_to_compare(predicted, self.class_cells, alike)
         means = [residual[predicted == k].mean(0) for k in types]
@@ -255,57 +278,52 @@ class TypeProfiles:
     class_cells: Floats
 
     @classmethod
-    def fit(
-        cls, counts: sp.csr_matrix, genes: Codes, codes: Codes, classes: int, neighbours: Codes | None
-    ) -> "TypeProfiles":
-        """Fit on reference counts ``(cells, annotator's genes)``."""
-        measured = np.ones(counts.shape[1], dtype=bool)
+    def fit(cls, cells: Cells, genes: Codes, codes: Codes, classes: int, neighbours: Codes | None) -> "TypeProfiles":
+        """Fit on the reference; ``genes`` index into the annotator's genes."""
         profiles, residual_sd = np.zeros((2, classes, len(genes))), np.zeros((2, len(genes)))
+        number = np.maximum(np.bincount(codes, minlength=classes), 1)[:, None]
+        member = class_members(codes, classes)
         for kind, among in enumerate((neighbours, None)):
-            values = log_cp10k(counts, genes, measured, among)
-            for k in np.unique(codes):
-                profiles[kind, k] = values[codes == k].mean(axis=0, dtype=np.float64)
-            residual_sd[kind] = np.sqrt(((values - profiles[kind][codes]) ** 2).mean(axis=0))
-        bulks = bulk(counts, genes, measured, codes, classes)
+            logs = PooledLogs.of(cells, genes, among)
+            for part in logs.blocks():
+                values = logs.values(part)
+                profiles[kind, :, part] = (member @ values) / number
+                residual_sd[kind, part] = np.sqrt(((values - profiles[kind, :, part][codes]) ** 2).mean(axis=0))
+        bulks = bulk(cells, genes, codes, classes)
         return cls(genes, profiles, residual_sd, bulks, np.bincount(codes, minlength=classes).astype(float))
 
-    def alike(self, counts: sp.csr_matrix, measured: NDArray[np.bool_], predicted: Codes) -> NDArray[np.bool_]:
+    def alike(self, cells: Cells, predicted: Codes) -> NDArray[np.bool_]:
         """Which classes ``(classes,)`` have cells in the sample that, pooled, look like them (`MIN_LIKENESS`)."""
-        seen = measured[self.genes]
-        found = bulk(counts, self.genes[seen], measured, predicted, len(self.bulks))
+        seen = cells.measured[self.genes]
+        found = bulk(cells, self.genes[seen], predicted, len(self.bulks))
         own = self.bulks[:, seen]
         found = found - found.mean(1, keepdims=True)
         own = own - own.mean(1, keepdims=True)
         scale = np.sqrt((found**2).sum(1) * (own**2).sum(1))
         return np.asarray((found * own).sum(1) >= MIN_LIKENESS * np.maximum(scale, 1e-12))
 
-    def distances(
-        self,
-        counts: sp.csr_matrix,
-        measured: NDArray[np.bool_],
-        predicted: Codes,
-        neighbours: Codes | None,
-        alike: NDArray[np.bool_],
-    ) -> Floats:
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: NDArray[np.bool_]) -> Floats:
         """Root mean square standardised residual ``(cells,)`` to the type called, gene offset taken off."""
-        seen = measured[self.genes]
+        seen = cells.measured[self.genes]
         kind = 1 if neighbours is None else 0
-        values = log_cp10k(counts, self.genes[seen], measured, neighbours)
-        profiles = self.profiles[kind][:, seen]
+        profiles, spread = self.profiles[kind][:, seen], self.residual_sd[kind][seen] + RESIDUAL_FLOOR
+        logs = PooledLogs.of(cells, self.genes[seen], neighbours)
         types = types_to_compare(predicted, self.class_cells, alike)
-        sums = np.zeros((len(types), values.shape[1]))
-        for rows in row_blocks(len(values)):
-            residual = values[rows] - profiles[predicted[rows]]
-            for place, k in enumerate(types):
-                sums[place] += residual[predicted[rows] == k].sum(0)
-        shift = median_shift(sums / np.bincount(predicted, minlength=len(self.class_cells))[types, None])
-        distances = np.empty(len(values))
-        for rows in row_blocks(len(values)):
-            residual = values[rows] - profiles[predicted[rows]]
-            residual -= shift
-            z = residual / (self.residual_sd[kind][seen] + RESIDUAL_FLOOR)
-            distances[rows] = np.sqrt((np.clip(z, -CLIP, CLIP) ** 2).mean(1))
-        return distances
+        member = class_members(predicted, len(self.class_cells))[types]
+        number = np.bincount(predicted, minlength=len(self.class_cells))[types, None]
+
+        def squares(part: slice) -> Floats:
+            z = logs.values(part)
+            z -= profiles[:, part][predicted]
+            z -= median_shift((member @ z) / number)
+            z /= spread[part]
+            np.clip(z, -CLIP, CLIP, out=z)
+            return np.einsum("ij,ij->i", z, z)
+
+        total = np.zeros(len(cells))
+        for some in in_turn(squares, logs.blocks()):
+            total += some
+        return np.sqrt(total / max(len(spread), 1))
 
 
 @dataclass
@@ -324,7 +342,7 @@ class MarkerDetection:
     def fit(cls, counts: sp.csr_matrix, codes: Codes, classes: int) -> "MarkerDetection":
         """Fit on reference counts ``(cells, annotator's genes)``."""
         cells = np.bincount(codes, minlength=classes).astype(float)
-        member = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(classes, len(codes)))
+        member = class_members(codes, classes)
         seen = counts.astype(np.float64)
         totals = np.asarray((member @ seen).todense())
         seen.data = (seen.data > 0).astype(np.float64)
@@ -336,19 +354,11 @@ class MarkerDetection:
         shares = totals[:, genes] / np.maximum(totals.sum(1, keepdims=True), 1)
         return cls(genes, shares, cells)
 
-    def distances(
-        self,
-        counts: sp.csr_matrix,
-        measured: NDArray[np.bool_],
-        predicted: Codes,
-        neighbours: Codes | None,
-        alike: NDArray[np.bool_],
-    ) -> Floats:
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: NDArray[np.bool_]) -> Floats:
         """Standardised negative log-likelihood ``(cells,)`` of the markers seen; the gene offset is taken off."""
-        known = measured[self.genes]
+        known = cells.measured[self.genes]
         genes, shares = self.genes[known], self.shares[:, known]
-        depth = depths(counts, measured)
-        own = counts[:, genes]
+        depth, own = cells.depth, cells.on(genes)
         types = types_to_compare(predicted, self.class_cells, alike)
         # sums of whole numbers: exact in any order
         sums = [np.asarray(own[predicted == k].sum(axis=0, dtype=np.float64)).ravel() for k in types]
@@ -358,14 +368,19 @@ class MarkerDetection:
             for total, k in zip(sums, types, strict=True)
         ]
         offset = np.exp(median_shift(np.array(ratios).reshape(len(types), len(genes))))
-        standard = np.empty(len(depth))
-        for rows in row_blocks(len(depth)):
-            values = own[rows].toarray().astype(np.float64)
-            expected = depth[rows, None] * (shares[predicted[rows]] + 1e-6) * offset
-            absent = np.clip((1 + expected / DISPERSION) ** -DISPERSION, 1e-4, 1 - 1e-4)
-            log_seen, log_absent = np.log(1 - absent), np.log(absent)
-            likelihood = np.where(values > 0, log_seen, log_absent)
-            mean = (1 - absent) * log_seen + absent * log_absent
-            variance = absent * (1 - absent) * (log_seen - log_absent) ** 2
-            standard[rows] = -(likelihood - mean).sum(1) / np.sqrt(variance.sum(1) + 1e-9)
+
+        def standardised(rows: slice) -> Floats:
+            # the chance of no count, of a negative binomial: (1 + expected / size) ** -size
+            excess = (shares[predicted[rows]] + 1e-6) * offset
+            excess *= depth[rows, None] / DISPERSION
+            log_absent = np.clip(-DISPERSION * np.log1p(excess), *LOG_ABSENT)
+            absent = np.exp(log_absent)
+            difference = np.log1p(-absent) - log_absent
+            # log-likelihood less its expectation: absent * difference where seen, and difference less where not
+            told = absent * difference
+            seen = own[rows].toarray() > 0
+            surprise = told.sum(1) - np.where(seen, 0.0, difference).sum(1)
+            return -surprise / np.sqrt(np.einsum("ij,ij->i", told, difference - told) + 1e-9)
+
+        standard = np.concatenate(list(in_turn(standardised, row_blocks(len(depth)))))
         return smoothed(standard, predicted, neighbours)

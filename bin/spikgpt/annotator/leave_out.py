@@ -12,9 +12,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from spikgpt.annotator import mixing
+from spikgpt.annotator.cells import Codes
 from spikgpt.annotator.conformal import Calibration, p_values
 from spikgpt.annotator.expression import best_scale, log_softmax
-from spikgpt.annotator.fit import Codes
 from spikgpt.annotator.model import signs
 from spikgpt.annotator.reference import large_enough
 from spikgpt.annotator.views import Views

@@ -16,13 +16,13 @@ from safetensors.numpy import load_file, save
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator import spiking
+from spikgpt.annotator.cells import Cells, Codes, Floats, side_by_side
 from spikgpt.annotator.conformal import Calibration, p_values
-from spikgpt.annotator.fit import Codes, Floats, smoothed
+from spikgpt.annotator.fit import smoothed
 from spikgpt.annotator.mixing import Mixture
-from spikgpt.annotator.views import FEATURES, Arrays, Cells, Views, named, unnamed
+from spikgpt.annotator.views import FEATURES, Arrays, Views, named, unnamed
 from spikgpt.cli import whole_file, write_json
 from spikgpt.errors import UserError
-from spikgpt.layout import matrix_blocks
 from spikgpt.ontology import TERM, labels_to_terms
 
 FORMAT_VERSION = 1
@@ -181,8 +181,8 @@ class Annotator:
         order = np.argsort(np.array(barcodes, dtype=object), kind="stable")
         matched = np.asarray(np.isfinite(embedding).all(axis=1))
         usable, unmatched = order[matched[order]], order[~matched[order]]
-        blocks = (block for _, block in matrix_blocks(counts)) if sp.issparse(counts) else counts
-        cells, depth = self._aligned(blocks, genes, embedding, np.concatenate([usable, unmatched]))
+        blocks = [counts] if sp.issparse(counts) else counts
+        cells = self._aligned(blocks, genes, embedding, np.concatenate([usable, unmatched]))
         table = pd.DataFrame({"barcode": barcodes})
         number = len(barcodes)
         best, runner_up = np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.int64)
@@ -192,32 +192,33 @@ class Annotator:
 
         if len(usable):
             judged = cells.take(np.arange(len(usable))) if len(unmatched) else cells
-            network = self.views.embedding.network if self.views.embedding else None
-            if network is None:
-                mixed = self.mixture(self.views.log_probabilities(judged))
-            else:
-                with spiking.counted_spikes(network) as spikes:
-                    mixed = self.mixture(self.views.log_probabilities(judged))
-                figures["firing_rates"] = spiking.firing_rates(spikes)
-                figures["dead_layers"] = spiking.dead_layers(figures["firing_rates"])
+            pooled = "pooled" in self.calibrations
+            log_p, neighbours = side_by_side(
+                lambda: self._log_probabilities(judged, figures),
+                lambda: self.views.neighbours(judged) if pooled else None,
+            )
+            mixed = self.mixture(log_p)
             ranked = np.argsort(-mixed, axis=1, kind="stable")
             best[usable] = ranked[:, 0]
             runner_up[usable] = ranked[:, min(1, ranked.shape[1] - 1)]
             confidence[usable] = np.exp(mixed.max(1))
-            score, from_fit, corrected, figures["pooled"] = self._score(judged, mixed)
+            figures["pooled"] = neighbours is not None
+            score, from_fit, corrected = self._score(judged, mixed, neighbours)
             figures |= corrected
             rank = p_values(score, self._calibration(figures["pooled"]).score)
             p_value[usable] = np.minimum(self.config["calibration"]["allowance"] * rank, 1.0)
             by_fit[usable] = from_fit
         if len(unmatched) and self.views.expression is not None:
             # Unknown whatever comes out, but the nearest type can still be told from expression
-            alone = self.views.expression.log_probabilities(cells.counts[len(usable) :], cells.measured)
+            alone = self.views.expression.log_probabilities(cells.take(np.arange(len(usable), number)))
             ranked = np.argsort(-alone, axis=1, kind="stable")
             best[unmatched], runner_up[unmatched] = ranked[:, 0], ranked[:, min(1, ranked.shape[1] - 1)]
 
         # rounded, so that the last bit of a sum does not decide between machines
         confidence, p_value = np.round(confidence, 6), np.round(p_value, 6)
         unknown = (p_value <= unknown_rate) | ~matched
+        depth = np.empty(number)
+        depth[cells.order] = cells.depth
         shallow = (depth < self.config["depth"]["low"]) & (depth < 0.5 * np.median(depth))
         reason = np.where(by_fit, OUTSIDE, DOUBT)
         reason = np.where(shallow, QUALITY, reason)
@@ -234,13 +235,12 @@ class Annotator:
 
     def _aligned(
         self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: NDArray[np.float32], order: Codes
-    ) -> tuple[Cells, Floats]:
-        """The cells in ``order`` on the annotator's genes, and each cell's depth over them as the cells were given."""
+    ) -> Cells:
+        """The cells in ``order``, on the annotator's genes."""
         own = self.genes
         place = {gene: number for number, gene in enumerate(genes)}
         columns = np.array([place.get(gene, -1) for gene in own])
-        measured = columns >= 0
-        if not measured.any():
+        if columns.max() < 0:
             raise UserError(
                 "The sample shares no gene with the annotator.",
                 where="genes of the sample",
@@ -248,10 +248,6 @@ class Annotator:
                 expected=", ".join(own[:3]),
                 fix="use gene symbols of the annotator's species (--symbol_col names the column that has them)",
             )
-        spread = sp.csr_matrix(
-            (np.ones(measured.sum()), (columns[measured], np.flatnonzero(measured))),
-            shape=(len(genes), len(own)),
-        )
         size = self.config["scgpt"]["embedding_size"]
         if self.config["features"] != "expression" and embedding.shape[1] != size:
             raise UserError(
@@ -261,19 +257,26 @@ class Annotator:
                 expected=f"{size}",
                 fix="embed the sample with the checkpoint that the annotator was trained with",
             )
-        aligned = [sp.csr_matrix(block.astype(np.float64) @ spread).astype(np.float32) for block in blocks]
-        depth = np.concatenate([np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in aligned])
-        return Cells(stacked(aligned, order), measured, embedding[order].astype(np.float32, copy=False)), depth
+        return Cells(stacked(list(blocks)), order, columns, embedding[order].astype(np.float32, copy=False))
 
     def _calibration(self, pooled: bool) -> Calibration:
         return self.calibrations["pooled" if pooled else "single"]
 
+    def _log_probabilities(self, cells: Cells, figures: dict[str, Any]) -> dict[str, Floats]:
+        """Of each view; ``figures`` get the firing rates."""
+        if self.views.embedding is None:
+            return self.views.log_probabilities(cells)
+        with spiking.counted_spikes(self.views.embedding.network) as spikes:
+            log_p = self.views.log_probabilities(cells)
+        figures["firing_rates"] = spiking.firing_rates(spikes)
+        figures["dead_layers"] = spiking.dead_layers(figures["firing_rates"])
+        return log_p
+
     def _score(
-        self, cells: Cells, mixed: Floats
-    ) -> tuple[Floats, NDArray[np.bool_], dict[str, dict[str, float]], bool]:
-        """Joined score, whether it comes from fit, what was corrected, and whether cells were pooled."""
+        self, cells: Cells, mixed: Floats, neighbours: Codes | None
+    ) -> tuple[Floats, NDArray[np.bool_], dict[str, dict[str, float]]]:
+        """Joined score, whether it comes from fit, and what was corrected."""
         predicted = mixed.argmax(1)
-        neighbours = self.views.neighbours(cells) if "pooled" in self.calibrations else None
         calibration = self._calibration(neighbours is not None)
         distances, doubt, alike = signs(self.views, cells, mixed, predicted, neighbours)
         pair, moved, wider = calibration.fit_and_doubt(distances, doubt, predicted, alike)
@@ -281,7 +284,7 @@ class Annotator:
         names = [*self.config["calibration"]["distances"], "doubt"]
         shift = {name: round(float(value), 6) for name, value in zip(names, moved, strict=True)}
         spread = {name: round(float(value), 6) for name, value in zip(("fit", "doubt"), wider, strict=True)}
-        return score, from_fit, {"shift": shift, "spread": spread}, neighbours is not None
+        return score, from_fit, {"shift": shift, "spread": spread}
 
     def _figures(self, table: pd.DataFrame, figures: dict[str, Any]) -> dict[str, Any]:
         unknown = table["spikgpt_cell_type"] == UNKNOWN
@@ -304,24 +307,20 @@ class Annotator:
         }
 
 
-def stacked(blocks: list[sp.csr_matrix], order: Codes) -> sp.csr_matrix:
-    """Rows of the blocks, one below the other, in ``order``; the list is emptied, so that no second copy is kept."""
+def stacked(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
+    """The blocks, one below the other; the list is emptied, so that no second copy is kept."""
+    if len(blocks) == 1:
+        return blocks.pop()
     width = blocks[0].shape[1]
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    sizes = np.concatenate([np.diff(block.indptr) for block in blocks])
-    ends = np.cumsum(sizes[order], dtype=np.int64)
-    index = np.int32 if not len(ends) or ends[-1] < np.iinfo(np.int32).max else np.int64
-    indptr = np.concatenate([[0], ends]).astype(index)
-    data, indices = np.empty(int(indptr[-1]), dtype=blocks[0].dtype), np.empty(int(indptr[-1]), dtype=index)
+    ends = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)]).cumsum(dtype=np.int64)
+    index = np.int32 if ends[-1] <= np.iinfo(np.int32).max else np.int64
+    data, indices = np.empty(ends[-1], dtype=blocks[0].dtype), np.empty(ends[-1], dtype=index)
     first = 0
     while blocks:
         block = blocks.pop(0)
-        starts = indptr[place[first : first + block.shape[0]]] - block.indptr[:-1]
-        to = np.repeat(starts, np.diff(block.indptr)) + np.arange(block.nnz)
-        data[to], indices[to] = block.data, block.indices
-        first += block.shape[0]
-    return sp.csr_matrix((data, indices, indptr), shape=(len(order), width))
+        data[first : first + block.nnz], indices[first : first + block.nnz] = block.data, block.indices
+        first += block.nnz
+    return sp.csr_matrix((data, indices, ends.astype(index)), shape=(len(ends) - 1, width))
 
 
 def signs(

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spikgpt import UNKNOWN
-from spikgpt.annotator.fit import Codes
+from spikgpt.annotator.cells import Codes
 from spikgpt.errors import UserError
 from spikgpt.layout import MESSAGES
 from spikgpt.ontology import terms_of

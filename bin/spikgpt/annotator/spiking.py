@@ -147,7 +147,7 @@ def counted_spikes(network: nn.Module) -> Iterator[dict[str, list[float]]]:
     def hook(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def add(_module: nn.Module, _inputs: object, spikes: torch.Tensor) -> None:
             total = counts.setdefault(name, [0.0, 0.0])
-            total[0] += float(spikes.detach().sum(dtype=torch.float64))
+            total[0] += float(torch.count_nonzero(spikes))
             total[1] += spikes.numel()
 
         return add
@@ -248,7 +248,7 @@ def train(
         return network.eval()
 
 
-def log_probabilities(network: nn.Module, embedding: NDArray[np.float32], chunk: int = 1024) -> NDArray[np.float64]:
+def log_probabilities(network: nn.Module, embedding: NDArray[np.float32], chunk: int = 512) -> NDArray[np.float64]:
     """Log-softmax of the logits, ``(cells, classes)`` of at least one cell; a row does not depend on the others."""
     rows = []
     network.eval()

@@ -13,15 +13,15 @@ from sklearn.metrics import f1_score
 
 from spikgpt import __version__
 from spikgpt.annotator import checks, leave_out, mixing, spiking
+from spikgpt.annotator.cells import Cells, Codes, Floats
 from spikgpt.annotator.conformal import ALLOWANCE, Calibration
 from spikgpt.annotator.expression import FEW, MANY
-from spikgpt.annotator.fit import Codes, Floats
 from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
 from spikgpt.annotator.reference import Reference, folds, large_enough
 from spikgpt.annotator.reference_markers import ReferenceMarkers
 from spikgpt.annotator.verdicts import leave_one_out_lines
-from spikgpt.annotator.views import Cells, Views, distance_names
+from spikgpt.annotator.views import Views, distance_names
 
 
 @dataclass
@@ -49,8 +49,7 @@ class Training:
     seed: int
 
     def cells(self, rows: Codes) -> Cells:
-        counts = self.reference.counts[rows]
-        return Cells(counts, np.ones(counts.shape[1], dtype=bool), self.reference.embedding[rows])
+        return Cells.of(self.reference.counts[rows], self.reference.embedding[rows])
 
     def fit(self, rows: Codes) -> Views:
         return Views.fit(

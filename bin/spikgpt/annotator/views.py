@@ -4,11 +4,11 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
 from spikgpt.annotator import spiking
+from spikgpt.annotator.cells import Cells, Codes, Floats
 from spikgpt.annotator.expression import (
     ABSENT,
     REGRESSIONS,
@@ -20,8 +20,6 @@ from spikgpt.annotator.expression import (
 )
 from spikgpt.annotator.fit import (
     MIN_CELLS_TO_POOL,
-    Codes,
-    Floats,
     MarkerDetection,
     TypeDistance,
     TypeProfiles,
@@ -36,25 +34,6 @@ EMBEDDING_ARRAYS = ("mean", "sd", "type_means", "class_cells")
 
 Arrays = dict[str, NDArray[Any]]
 Holder = TypeVar("Holder")
-
-
-@dataclass
-class Cells:
-    """Cells of one sample, rows sorted by barcode, every embedding finite.
-
-    ``counts`` (cells, annotator's genes) raw counts; ``measured`` (genes,) False where the sample has no
-    such gene (its column is 0 then); ``embedding`` (cells, embedding_size) float32.
-    """
-
-    counts: sp.csr_matrix
-    measured: NDArray[np.bool_]
-    embedding: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return int(self.counts.shape[0])
-
-    def take(self, rows: Codes) -> "Cells":
-        return Cells(self.counts[rows], self.measured, self.embedding[rows])
 
 
 @dataclass
@@ -136,14 +115,15 @@ class Views:
             distance = TypeDistance.fit(standard, codes, classes)
             embedding = EmbeddingView(mean, sd, type_means, cells_of, network, distance)
         if features != "embedding":
-            expression = ExpressionView.fit(cells.counts, codes, classes)
-            genes = np.union1d(variable_genes(cells.counts), expression.correlation.genes)
-            values = log_cp10k(cells.counts, genes, cells.measured)
+            counts = cells.counts()
+            expression = ExpressionView.fit(counts, codes, classes)
+            genes = np.union1d(variable_genes(counts), expression.correlation.genes).astype(np.int64)
+            values = log_cp10k(cells.on(genes), cells.depth)
             near = nearest(values, batches) if len(cells) >= MIN_CELLS_TO_POOL else None
             profile = ProfileView(
-                TypeProfiles.fit(cells.counts, genes.astype(np.int64), codes, classes, near),
+                TypeProfiles.fit(cells, genes, codes, classes, near),
                 TypeDistance.fit(values, codes, classes),
-                MarkerDetection.fit(cells.counts, codes, classes),
+                MarkerDetection.fit(counts, codes, classes),
             )
         return cls(np.bincount(codes, minlength=classes) > 0, embedding, expression, profile)
 
@@ -152,7 +132,7 @@ class Views:
         out = {}
         predicted = None
         if self.expression is not None:
-            out["expression"] = self.expression.log_probabilities(cells.counts, cells.measured)
+            out["expression"] = self.expression.log_probabilities(cells)
             predicted = out["expression"].argmax(1)
         if self.embedding is not None:
             logits = self.embedding.log_probabilities(cells.embedding, predicted)
@@ -166,7 +146,7 @@ class Views:
             return None
         if self.profile is not None:
             genes = self.profile.profiles.genes
-            return nearest(log_cp10k(cells.counts, genes[cells.measured[genes]], cells.measured))
+            return nearest(log_cp10k(cells.on(genes[cells.measured[genes]]), cells.depth))
         assert self.embedding is not None
         return nearest(self.embedding.standardised(cells.embedding))
 
@@ -174,7 +154,7 @@ class Views:
         """Classes ``(classes,)`` whose cells in the sample look like the reference's; all without expression."""
         if self.profile is None:
             return np.ones(len(self.present), dtype=bool)
-        return self.profile.profiles.alike(cells.counts, cells.measured, predicted)
+        return self.profile.profiles.alike(cells, predicted)
 
     def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: NDArray[np.bool_]) -> Floats:
         """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`.
@@ -185,10 +165,10 @@ class Views:
         if self.profile is not None:
             genes = self.profile.profiles.genes
             seen = cells.measured[genes]
-            out.append(self.profile.profiles.distances(cells.counts, cells.measured, predicted, neighbours, alike))
-            values = log_cp10k(cells.counts, genes, cells.measured)
+            out.append(self.profile.profiles.distances(cells, predicted, neighbours, alike))
+            values = log_cp10k(cells.on(genes[seen]), cells.depth)
             out.append(self.profile.distance.distances(values, seen, predicted, neighbours, alike))
-            out.append(self.profile.detection.distances(cells.counts, cells.measured, predicted, neighbours, alike))
+            out.append(self.profile.detection.distances(cells, predicted, neighbours, alike))
         if self.embedding is not None:
             values = self.embedding.standardised(cells.embedding)
             everything = np.ones(values.shape[1], dtype=bool)

@@ -24,7 +24,8 @@ process ANNOTATE {
         --embedding ${embedding} \\
         --annotator ${annotator} \\
         --scgpt-model ${scgpt_model} \\
-        --unknown-rate ${unknown_rate} ${args}
+        --unknown-rate ${unknown_rate} \\
+        --threads ${task.cpus} ${args}
     """
 
     stub:
