@@ -155,8 +155,9 @@ def check_hdf5(path: Path) -> None:
                         seen.add(address)
                         waiting.append(item)
                     continue
-                if item is None and not isinstance(link, h5py.ExternalLink):
-                    continue  # a name without content is missed by who looks for it
+                # a name without content is missed by who looks for it; a named datatype holds no data
+                if not isinstance(item, h5py.Dataset) and not isinstance(link, h5py.ExternalLink):
+                    continue
                 if item is None or item.is_virtual or item.external:
                     raise UserError(
                         "The file takes data from other files.",
@@ -165,8 +166,6 @@ def check_hdf5(path: Path) -> None:
                         expected="a file that holds all of its data",
                         fix="Write the data into one file (h5repack, or anndata's write_h5ad).",
                     )
-                if not isinstance(item, h5py.Dataset):
-                    continue
                 size = int(np.prod(item.shape or (0,), dtype=object)) * item.dtype.itemsize
                 if size > LARGEST_UNPACKED:
                     raise too_large(

@@ -292,6 +292,16 @@ def test_a_circle_of_links_ends(tmp_path, monkeypatch):
     assert run("import_counts.py", args, tmp_path, monkeypatch) == 0
 
 
+def test_a_named_datatype_is_no_data(tmp_path, monkeypatch):
+    def name_a_datatype(file: h5py.File) -> None:
+        file["obs/kind"] = np.dtype("f8")
+
+    args = bad.edited_h5ad(name_a_datatype)(tmp_path)
+    with h5py.File(tmp_path / "m.h5ad") as file:
+        assert isinstance(file["obs/kind"], h5py.Datatype)
+    assert run("import_counts.py", args, tmp_path, monkeypatch) == 0
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "/etc", "/dev/null"])
 def test_a_path_to_a_file_of_the_system_is_no_matrix_and_is_not_shown(path, tmp_path, monkeypatch, capfd):
     make = lambda folder: ["--sample", "s1", "--matrix", path, "--scgpt-model", bad.MINI]  # noqa: E731
