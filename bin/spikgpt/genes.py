@@ -5,7 +5,6 @@ does not name get their symbol from the GENCODE v44 table that the CellTypist pa
 looked up over the network. Case is never changed: `Cd3d` is mouse, and stays unknown to a human model.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from spikgpt.errors import UserError
+from spikgpt.guards import read_json_object
 
 TABLE = "HGNC and GENCODE v44"
 HGNC = Path(__file__).with_name("gene_names.tsv")
@@ -131,21 +131,14 @@ def vocabulary(scgpt_model: str | Path) -> frozenset[str]:
             expected="a folder with args.json or config.json, vocab.json and the weights",
             fix="Give --scgpt_model the folder of a complete scGPT checkpoint.",
         )
-    try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            "The scGPT vocabulary is not JSON.",
-            where=str(path),
-            found=str(error),
-            expected="a JSON object of token to number",
-            fix="Copy the checkpoint again.",
-        ) from error
-    if not isinstance(tokens, dict) or not tokens:
+    tokens = read_json_object(
+        path, "The scGPT vocabulary", expected="a JSON object of token to number", fix="Copy the checkpoint again."
+    )
+    if not tokens:
         raise UserError(
             "The scGPT vocabulary holds no genes.",
             where=str(path),
-            found="an empty object" if isinstance(tokens, dict) else type(tokens).__name__,
+            found="an empty object",
             expected="a JSON object of token to number",
             fix="Give the vocab.json that belongs to these weights.",
         )

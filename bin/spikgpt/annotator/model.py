@@ -23,6 +23,7 @@ from spikgpt.annotator.mixing import Mixture
 from spikgpt.annotator.views import FEATURES, Arrays, Views, named, unnamed
 from spikgpt.cli import whole_file, write_json
 from spikgpt.errors import UserError
+from spikgpt.guards import read_json_object
 from spikgpt.ontology import TERM, labels_to_terms
 
 FORMAT_VERSION = 1
@@ -358,13 +359,17 @@ def digest(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+WHOLE = "the folder as a training run wrote it"
+AGAIN = "copy the folder again, or train an annotator anew with --reference"
+
+
 def damaged(path: Path, found: str) -> UserError:
     return UserError(
         "The annotator is damaged or was edited.",
         where=str(path),
         found=found,
-        expected="the folder as a training run wrote it",
-        fix="copy the folder again, or train an annotator anew with --reference",
+        expected=WHOLE,
+        fix=AGAIN,
     )
 
 
@@ -381,12 +386,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json with every one of the `FIELDS` checked."""
     path = folder / CONFIG
     file_sha256(path)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise damaged(path, f"no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise damaged(path, "no JSON object")
+    config = read_json_object(
+        path, "The annotator is damaged or was edited: its config.json", expected=WHOLE, fix=AGAIN
+    )
     version = config.get("format_version")
     if version != FORMAT_VERSION:
         raise UserError(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from spikgpt.errors import UserError
+from spikgpt.guards import read_json_object
 from spikgpt.scgpt.model import ScGPT
 
 LAYOUTS = (
@@ -147,25 +148,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            "A file of the scGPT checkpoint is not JSON.",
-            where=str(path),
-            found=str(error),
-            expected="a JSON object",
-            fix="Copy the checkpoint again.",
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            "A file of the scGPT checkpoint is not a JSON object.",
-            where=str(path),
-            found=type(content).__name__,
-            expected="a JSON object",
-            fix="Copy the checkpoint again.",
-        )
-    return content
+    return read_json_object(path, "A file of the scGPT checkpoint", fix="Copy the checkpoint again.")
 
 
 def _integer(config: Mapping[str, Any], path: Path, *spellings: str) -> int:
