@@ -758,10 +758,13 @@ def _places_of_counts(store: Any) -> dict[str, str]:
     """Where an AnnData may keep counts, best first: name -> the group whose var names its columns."""
     layers = list(store["layers"].keys()) if "layers" in store else []
     usual = [name for name in RAW_LAYERS if name in layers]
-    # an AnnData without X stores nothing, or "null"
-    has_x = "X" in store and store["X"].attrs.get("encoding-type") != "null"
-    places = {"X": "var"} if has_x else {}
-    if "raw" in store and "X" in store["raw"]:
+
+    # an AnnData without X or raw stores nothing, or "null"
+    def has(name: str) -> bool:
+        return name in store and store[name].attrs.get("encoding-type") != "null"
+
+    places = {"X": "var"} if has("X") else {}
+    if has("raw") and "X" in store["raw"]:
         places["raw/X"] = "raw/var"
     elif "raw.X" in store:  # anndata before 0.7
         places["raw.X"] = "raw.var"

@@ -287,6 +287,16 @@ def test_raw_may_have_more_genes_than_x(tmp_path, counts, barcodes):
     same(read_matrix(tmp_path / "m.h5ad", VOCAB), counts, barcodes)
 
 
+def test_parts_that_are_stored_as_nothing_are_not_there(tmp_path, counts, barcodes):
+    # what anndata's write_elem makes of an AnnData without X and raw
+    adata = as_anndata(counts, barcodes)
+    adata = ad.AnnData(obs=adata.obs, var=adata.var, layers={"counts": counts})
+    with h5py.File(tmp_path / "m.h5ad", "w") as file:
+        ad.io.write_elem(file, "/", adata)
+        assert file["raw"].attrs["encoding-type"] == file["X"].attrs["encoding-type"] == "null"
+    same(read_matrix(tmp_path / "m.h5ad", VOCAB), counts, barcodes)
+
+
 def test_counts_layer_and_columns_are_obeyed(tmp_path, counts, barcodes):
     adata = ad.AnnData(
         counts, obs=pd.DataFrame(index=barcodes), layers={"other": counts * 2},
