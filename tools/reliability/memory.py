@@ -23,6 +23,7 @@ import pandas as pd  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is imported)
 from measure import machine, measured  # noqa: E402
+from resample import thinned  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 from scipy import sparse  # noqa: E402
 from spikgpt.cohort import CELL_TYPES_KEY, write_cohort_cells  # noqa: E402
@@ -41,9 +42,8 @@ def write_sample(source: ad.AnnData, number: int, work: Path) -> int:
     def blocks(normalised: bool) -> Iterator[sparse.csr_matrix]:
         random = np.random.default_rng(1)
         for start in range(0, number, ROWS):
-            block = source.X[random.integers(0, source.n_obs, min(ROWS, number - start))]
-            block.data = random.binomial(block.data, KEPT).astype(np.int32)
-            block.eliminate_zeros()
+            drawn = source.X[random.integers(0, source.n_obs, min(ROWS, number - start))]
+            block = thinned(drawn, np.inf, random, KEPT)
             yield log1p_cp10k(block) if normalised else block
 
     random = np.random.default_rng(0)
