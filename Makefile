@@ -1,7 +1,7 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: audit faults help setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
+.PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
     bench-embed bench-embed-size lock genes annotator images clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
 	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
 	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
+	@echo 'make load    200 samples, one large sample, one sample more (CELLS=file.h5ad); two hours'
 	@echo 'make genes   the table of gene symbols again'
 	@echo 'make images  the container images, with Docker'
 	@echo 'make lock    lock files again from the .in files'
@@ -100,6 +101,14 @@ RUNS ?= 20
 faults: setup
 	@tools/demo/get_data
 	@. .venv/bin/activate && tools/reliability/faults.py --runs $(RUNS) --work .demo/faults
+	@.venv/bin/python tools/reliability/write_page.py
+
+# two hours or so; CELLS: an h5ad with raw counts in X, best of blood (the bundled annotator's tissue)
+CELLS ?= .demo/data/human1_lib3.h5ad
+load: setup
+	@tools/demo/get_data
+	@. .venv/bin/activate && tools/reliability/load.py --samples 200 --cells-each 500 --cells "$(CELLS)" --work .demo/load
+	@. .venv/bin/activate && tools/reliability/load.py --samples 1 --cells-each 200000 --cells "$(CELLS)" --work .demo/load
 	@.venv/bin/python tools/reliability/write_page.py
 
 # the bundled annotator of human blood again, from labelled cells in DATA

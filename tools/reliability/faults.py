@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "tools" / "bench")]
 
+from launch import start  # noqa: E402
 from measure import machine  # noqa: E402
 from small_data import write_small_data  # noqa: E402
 
@@ -35,15 +36,11 @@ SPACE = {"work directory": "30m", "results directory": "3m"}
 """What a full disk has room for: less than the run needs."""
 
 
-def start(folder: Path, sheet: Path, *more: str) -> subprocess.Popen:
-    """The pipeline, started in `folder`; its output is in log.txt."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = (folder / "log.txt").open("ab")
-    return subprocess.Popen(
-        ["nextflow", "run", str(ROOT), "-ansi-log", "false", "-profile", "local,test", "--input", str(sheet),
-         "--reference", str(sheet.parent / "reference.h5ad"), "--batch_key", "library", "--outdir", "results", *more],
-        cwd=folder, stdout=log, stderr=log, start_new_session=True,
-    )  # fmt: skip
+def start_small(folder: Path, sheet: Path, *more: str) -> subprocess.Popen:
+    """The pipeline on the small samples, started in `folder`."""
+    words = ("-profile", "local,test", "--input", str(sheet), "--reference", str(sheet.parent / "reference.h5ad"),
+             "--batch_key", "library", "--outdir", "results")  # fmt: skip
+    return start(folder, *words, *more)
 
 
 def contents(results: Path) -> dict[str, str]:
@@ -91,7 +88,7 @@ def end_all(folder: Path) -> None:
 def killed(folder: Path, sheet: Path, target: str, after: float, expected: dict[str, str]) -> dict:
     """One run with a kill, and its resume."""
     shutil.rmtree(folder, ignore_errors=True)
-    process = start(folder, sheet)
+    process = start_small(folder, sheet)
     time.sleep(after)
     hit = None
     while hit is None and process.poll() is None:
@@ -106,7 +103,7 @@ def killed(folder: Path, sheet: Path, target: str, after: float, expected: dict[
     resumed = 0
     # a killed task is tried again by Nextflow itself
     if status != 0:
-        resumed = start(folder, sheet, "-resume").wait()
+        resumed = start_small(folder, sheet, "-resume").wait()
     found = contents(folder / "results")
     return {
         "target": target, "after_s": round(after, 1), "hit": hit is not None, "status": status,
@@ -124,7 +121,7 @@ def full_disk(folder: Path, sheet: Path, where: str, expected: dict[str, str]) -
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         return {"where": where, "measured": False, "why": "no tmpfs can be mounted here"}
     try:
-        status = start(folder, sheet).wait()
+        status = start_small(folder, sheet).wait()
         half = sorted(n for n, digest in contents(folder / "results").items() if expected.get(n) != digest)
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     finally:
@@ -146,7 +143,7 @@ def main() -> None:
     sheet = write_small_data(ROOT / ".demo" / "data", work / "data")
     shutil.rmtree(work / "undisturbed", ignore_errors=True)
     began = time.monotonic()
-    if start(work / "undisturbed", sheet).wait():
+    if start_small(work / "undisturbed", sheet).wait():
         sys.exit(f"the undisturbed run failed; see {work}/undisturbed/log.txt")
     seconds = time.monotonic() - began
     expected = contents(work / "undisturbed" / "results")

@@ -151,12 +151,82 @@ def faults(found: dict | None) -> str:
     return "\n".join([*lines, ""])
 
 
-def memory(found: dict | None) -> str:
-    """One large sample."""
+def gib(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB"
+
+
+def load(found: dict | None) -> str:
+    """Whole runs of many samples, and of one large one."""
     lines = [
         "## Load",
         "",
-        "Memory of the steps that annotate and write one large sample (`tools/reliability/memory.py`):",
+        "`make load` runs the pipeline with the bundled annotator on 200 samples of 500 cells, and on one of 200,000,",
+        "drawn from real cells and thinned; to the many samples it then adds one more, with `-resume`.",
+        "",
+    ]
+    runs = [] if found is None else found["runs"]
+    for samples, cells in sorted({(200, 500), (1, 200_000)} - {(run["samples"], run["cells_each"]) for run in runs}):
+        size = f"--samples {samples} --cells-each {cells}"
+        lines += [UNMEASURED.format(command=f"tools/reliability/load.py {size} --cells X.h5ad --work DIR"), ""]
+    if found is None:
+        return "\n".join(lines)
+    tasks, heap, about = found["limit_gb"] - found["head_heap_gb"], found["head_heap_gb"], found["machine"]
+    lines += [
+        f"{found['cores']} cores and {found['limit_gb']} GB: tasks may ask for {tasks} GB together, and the head job's",
+        f"Java has a heap of {heap} GB at most (`NXF_OPTS=-Xmx{heap}g`). The memory of a run is the largest sum over",
+        f"its processes at one moment; what they share counts for each. {about['cpu']}, {about['memory_gib']} GiB.",
+        "",
+        "| samples | cells each | minutes | memory of the head job | of the whole run | largest task |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
+    for run in found["runs"]:
+        largest = max(run["processes"], key=lambda row: row["peak_mib"])
+        lines.append(
+            f"| {run['samples']} | {run['cells_each']:,} | {run['wall_s'] / 60:.0f} | {gib(run['head_peak_mib'])} "
+            f"| {gib(run['peak_mib'])} | {largest['process']}, {gib(largest['peak_mib'])} |"
+        )
+    for run in found["runs"]:
+        samples = f"{run['samples']} samples of" if run["samples"] > 1 else "One sample of"
+        lines += [
+            "",
+            f"### {samples} {run['cells_each']:,} cells",
+            "",
+            f"Drawn from {run['drawn_from']}.",
+            "",
+            "| process | tasks | CPU s of all | longest, s | largest, MiB |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for row in run["processes"]:
+            lines.append(
+                f"| {row['process']} | {row['tasks']} | {row['cpu_s']:,.0f} | {row['longest_s']:,.0f} "
+                f"| {row['peak_mib']:,} |"
+            )
+        if more := run.get("one_more"):
+            lines += ["", *one_more(more)]
+    return "\n".join([*lines, ""])
+
+
+def one_more(more: dict) -> list[str]:
+    """What -resume ran after one sample was added."""
+    ran, must = more["ran"], more["must"]
+    verdict = "those that it must" if ran == must else "NOT those that it must"
+    lines = [
+        f"One sample more, then `-resume`: {more['wall_s'] / 60:.0f} minutes, {sum(ran.values())} tasks, {verdict}:",
+        "the new sample's own, once what sees all samples, and each sample's file, as clusters and map are those of all",
+        "cells.",
+    ]
+    for process in sorted(ran.keys() | must.keys()):
+        if ran.get(process, 0) != must.get(process, 0):
+            lines.append(f"- {process}: {ran.get(process, 0)} tasks, not {must.get(process, 0)}")
+    return lines
+
+
+def memory(found: dict | None) -> str:
+    """The steps that were made for large samples, one by one."""
+    lines = [
+        "### The steps that annotate and write one large sample",
+        "",
+        "One by one, by the number of cells (`tools/reliability/memory.py`):",
         "",
     ]
     if found is None:
@@ -164,16 +234,11 @@ def memory(found: dict | None) -> str:
     else:
         lines += ["| step | cells | genes a cell | seconds | peak memory |", "|---|---|---|---|---|"]
         for row in found["steps"]:
-            size = f"{row['peak_rss_mib'] / 1024:.1f} GiB"
             lines.append(
-                f"| {row['step']} | {row['cells']:,} | {row['genes_per_cell']} | {row['wall_s']:.0f} | {size} |"
+                f"| {row['step']} | {row['cells']:,} | {row['genes_per_cell']} | {row['wall_s']:.0f} "
+                f"| {gib(row['peak_rss_mib'])} |"
             )
-    lines += [
-        "",
-        "The other steps of a large sample and of a large cohort: `docs/benchmarks.md`. A whole run of 200 samples",
-        "of 500 cells was not measured.",
-    ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", "The other steps of a large sample and of a large cohort: `docs/benchmarks.md`.", ""])
 
 
 def page(folder: Path) -> str:
@@ -183,7 +248,7 @@ def page(folder: Path) -> str:
         path = folder / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    parts = [audit(read("audit")), faults(read("faults")), memory(read("memory"))]
+    parts = [audit(read("audit")), faults(read("faults")), load(read("load")), memory(read("memory"))]
     return HEAD.format(limits=limits()) + SECURITY + "\n".join(parts)
 
 
