@@ -212,8 +212,8 @@ def one_more(more: dict) -> list[str]:
     verdict = "those that it must" if ran == must else "NOT those that it must"
     lines = [
         f"One sample more, then `-resume`: {more['wall_s'] / 60:.0f} minutes, {sum(ran.values())} tasks, {verdict}:",
-        "the new sample's own, once what sees all samples, and each sample's file, as clusters and map are those of all",
-        "cells.",
+        "the new sample's own, once what sees all samples, and each sample's file, as clusters and map are those of",
+        "all cells.",
     ]
     for process in sorted(ran.keys() | must.keys()):
         if ran.get(process, 0) != must.get(process, 0):
