@@ -19,11 +19,10 @@ from typing import Any  # noqa: E402
 from spikgpt import __version__  # noqa: E402
 from spikgpt.errors import UserError  # noqa: E402
 
-# Where the environment is not ours to write to (a container run as any user), compiled code and
-# settings go to the task's own folder. Never to a shared one: numba unpickles what it finds there.
+# Where the environment is not ours to write to (a container run as any user), compiled code goes to the
+# task's own folder. Never to a shared one: numba unpickles what it finds there.
 if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.cwd() / ".numba"))
-    os.environ.setdefault("MPLCONFIGDIR", str(Path.cwd() / ".matplotlib"))
 
 EXIT_USER_ERROR = 65
 """Exit status for a user's mistake (EX_DATAERR of sysexits.h); never retried."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,12 +28,13 @@ REASONS = {"", "low_confidence", "outside_reference", "low_gene_match", "low_qua
 pytestmark = pytest.mark.skipif(shutil.which("nextflow") is None, reason="nextflow is not on PATH")
 
 
-def nextflow(folder: Path, *args: object, project: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def nextflow(folder: Path, *args: object, project: Path = ROOT, **env: object) -> subprocess.CompletedProcess[str]:
     """Run the pipeline in `folder`; its output is kept whole, for the message of a test that fails."""
     folder.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         ["nextflow", "run", str(project), "-ansi-log", "false", *map(str, args)],
         cwd=folder, capture_output=True, text=True, timeout=1200, check=False,
+        env=os.environ | {name: str(value) for name, value in env.items()},
     )  # fmt: skip
 
 
@@ -56,9 +58,29 @@ def small_run(small_data):
     """Results of a real run on the small samples, with the files between the steps."""
     folder = ROOT / ".demo" / "test" / "small"
     shutil.rmtree(folder, ignore_errors=True)
-    run = nextflow(folder, *small_args(small_data), "--outdir", "results", "--publish_intermediates")
+    outside = {"HOME": folder / "home", "TMPDIR": folder / "temporary"}
+    for place in outside.values():
+        place.mkdir(parents=True)
+    (folder / "inputs.json").write_text(json.dumps(inputs_of(small_data)))
+    own = os.environ.get("NXF_HOME", Path.home() / ".nextflow")
+    run = nextflow(
+        folder, *small_args(small_data), "--outdir", "results", "--publish_intermediates", NXF_HOME=own, **outside
+    )
     assert run.returncode == 0, told(run)
     return folder / "results"
+
+
+def inputs_of(sheet: Path) -> dict[str, int]:
+    """When each file was written that tasks of the small run read."""
+    folders = (sheet.parent, ROOT / "bin", ROOT / "assets")
+    found = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {str(path): path.stat().st_mtime_ns for path in sorted(found)}
+
+
+def test_tasks_leave_nothing_outside_of_their_folders(small_run, small_data):
+    for name in ("home", "temporary"):
+        assert list((small_run.parent / name).rglob("*")) == []
+    assert inputs_of(small_data) == json.loads((small_run.parent / "inputs.json").read_text())
 
 
 def read_table(path: Path) -> pd.DataFrame:

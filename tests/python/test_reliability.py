@@ -1,5 +1,6 @@
 """The page on reliability says what its figures say; the tools that make them."""
 
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,15 @@ import write_page  # noqa: E402
 
 def test_the_page_is_that_of_the_figures():
     assert (ROOT / "docs" / "reliability.md").read_text() == write_page.page(ROOT / "docs" / "reliability")
+
+
+def test_the_tests_that_pages_name_are_there():
+    tests = {path.name: path.read_text() for path in (ROOT / "tests" / "python").glob("*.py")}
+    for page in ("reliability", "reproducibility"):
+        named = set(re.findall(r"\btest_\w+(?:\.py)?", (ROOT / "docs" / f"{page}.md").read_text()))
+        assert named
+        for name in named:
+            assert name in tests or any(f"def {name}(" in text for text in tests.values()), f"{page}.md: {name}"
 
 
 def test_what_was_not_measured_is_said(tmp_path):

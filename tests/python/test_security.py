@@ -98,6 +98,21 @@ def test_a_pickle_in_place_of_a_matrix_does_not_run(tmp_path, monkeypatch, capfd
     assert not witness.exists()
 
 
+def test_a_pickle_within_an_h5ad_does_not_run(tmp_path, monkeypatch):
+    witness = tmp_path / "ran"
+    code = pickle.dumps(Trap(witness))
+
+    def attack(file: h5py.File) -> None:
+        file["uns/spikgpt"] = np.void(code)
+        file["obs/kind"] = np.array([np.void(code)] * CELLS)
+        file["obs"].attrs["column-order"] = np.array(["kind"], dtype=object)
+        for place in ("obs/kind", "var/_index"):
+            file[place].attrs["pickle"] = np.void(code)
+
+    assert run("import_counts.py", bad.edited_h5ad(attack)(tmp_path), tmp_path, monkeypatch) in (0, 65)
+    assert not witness.exists()
+
+
 def zarr_with(change: dict, of: str = "obs/_index") -> bad.Maker:
     """A zarr whose array `of` has another description."""
 

@@ -54,7 +54,9 @@ Model files and matrices come from outside and are treated so (`tests/python/tes
   cloud's store (`s3://`, `gs://`, `az://`), nothing else that would be fetched.
 - **Names.** Samples have letters, digits, `.`, `_` and `-`; other texts reach a shell quoted only. Labels, batches,
   barcodes and genes that a spreadsheet would run as a formula are refused; the report shows HTML as text.
-- **Network and places.** No step needs the network (a test blocks it), and a step writes into its own folder alone.
+- **Network and places.** No step needs the network: a test blocks it, and `tools/test-containers` runs every step in a
+  container without one. A step leaves files in its own folder alone (`tests/python/test_pipeline.py` looks at home,
+  temporary folder, inputs and code after a run).
 
 """
 
