@@ -6,7 +6,7 @@
 Seconds come from docs/benchmarks: quality control and the cohort's steps (qc.json) and the embedding (embed.json), in
 proportion to the cells they were measured on. Steps that were not measured on many cells are named, not guessed. A step
 is billed for the share of a machine that it fills, by cores or by memory, whichever is more. The price is the user's
-to give; that of the committed page is the public on-demand price of an m5.large in us-east-1 (November 2026).
+to give; that of the committed page is an assumption, looked up nowhere.
 """
 
 import argparse

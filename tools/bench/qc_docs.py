@@ -89,7 +89,7 @@ def doublets(found: dict) -> str:
     methods = [name for name in found["all"] if isinstance(found["all"][name], dict)]
     rows = []
     for batch, part in found.items():
-        if batch == "parts":
+        if batch in ("parts", "ordinary"):
             continue
         for name in methods:
             m = part[name]
@@ -104,6 +104,13 @@ def doublets(found: dict) -> str:
         text += (
             f"\n\nIn {p['parts']} random parts instead of at once: AUROC {p['auroc_parts']} instead of "
             f"{p['auroc_whole']}, rank correlation of the scores {p['spearman']}."
+        )
+    if "ordinary" in found:
+        head = ["sample", "cells", "doublets expected", "called"]
+        rows = [[row["sample"], f"{row['cells']:,}", row["expected"], row["called"]] for row in found["ordinary"]]
+        text += (
+            "\n\nThe threshold is where Scrublet's histogram of simulated doublets parts in two. In ordinary samples,\n"
+            "whose doublets nobody knows and some of which their authors had taken out:\n\n" + _table(head, rows)
         )
     return text
 

@@ -12,7 +12,7 @@ process QC_METRICS {
 
     script:
     def args = task.ext.args ?: ''
-    // scanpy's top genes without numba: to compile them takes longer than to count them for 40,000 cells
+    // scanpy's top genes without numba: to compile them takes longer than to count them in most samples
     """
     NUMBA_DISABLE_JIT=1 qc_metrics.py --sample ${meta.id} --h5ad ${h5ad} ${args}
     """
