@@ -108,6 +108,8 @@ def main() -> None:
     for batch in sorted(set(cells.obs["batch"])):
         inside = (cells.obs["batch"] == batch).to_numpy()
         result[str(batch)] = scored(cells[inside].copy(), truth[inside])
+    if given.ordinary:
+        result["ordinary"] = [row for path in given.ordinary for row in called_in(path)]
     if given.parts:
         whole, _, _ = spikgpt_scores(cells)
         doublets.LARGEST_BLOCK = given.parts
@@ -118,8 +120,6 @@ def main() -> None:
             "auroc_parts": round(float(roc_auc_score(truth, parts)), 3),
             "spearman": round(float(spearmanr(whole, parts)[0]), 3),
         }
-    if given.ordinary:
-        result["ordinary"] = [row for path in given.ordinary for row in called_in(path)]
     Path(given.json).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
