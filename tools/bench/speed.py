@@ -4,6 +4,7 @@
 Cells are Baron's, drawn with replacement; each count is thinned (binomial, 0.8 kept) and noise (standard deviation 0.1
 of each dimension's) is added to the scGPT embedding of the drawn cell, so that no two cells are equal. Accuracy on
 such cells means nothing, and none is reported. Making the embeddings is not timed here: it comes before the annotator.
+Nor is what either method imports at its first cells: a few are annotated before the clock starts.
 """
 
 import sys
@@ -14,6 +15,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bin"), str(Path(__fil
 from spikgpt.cli import launch, parser, write_json  # noqa: E402  (pins BLAS threads)
 
 KEPT, NOISE = 0.8, 0.1
+FIRST = 100
+"""Cells annotated before the clock starts."""
 
 
 def drawn(side, embedding, number: int, seed: int) -> tuple:
@@ -32,6 +35,13 @@ def drawn(side, embedding, number: int, seed: int) -> tuple:
     return cells, (embedding[rows] + noise).astype(np.float32)
 
 
+def first(side):
+    """The first cells of a side."""
+    import numpy as np
+
+    return side.take(np.arange(len(side.labels)) < FIRST)
+
+
 def spikgpt(reference, reference_embedding, query, query_embedding, threads: int) -> dict[str, float]:
     import time
 
@@ -42,10 +52,16 @@ def spikgpt(reference, reference_embedding, query, query_embedding, threads: int
     cells = reference_of(reference, reference_embedding)
     start = time.monotonic()
     annotator = train(cells, 0, threads)
-    trained = time.monotonic()
+    trained = time.monotonic() - start
+
+    def annotate(cells, embedding) -> None:
+        annotator.annotate(cells.counts, cells.genes, embedding, list(cells.barcodes), RATE)
+
     with working_threads(threads):
-        annotator.annotate(query.counts, query.genes, query_embedding, list(query.barcodes), RATE)
-    return {"train_seconds": trained - start, "annotate_seconds": time.monotonic() - trained}
+        annotate(first(query), query_embedding[:FIRST])
+        start = time.monotonic()
+        annotate(query, query_embedding)
+    return {"train_seconds": trained, "annotate_seconds": time.monotonic() - start}
 
 
 def celltypist(reference, query, threads: int) -> dict[str, float]:
@@ -66,9 +82,11 @@ def celltypist(reference, query, threads: int) -> dict[str, float]:
         logger.set_level(logging.ERROR)
         start = time.monotonic()
         model = peer.train(celltypist_data(reference), labels=reference.labels.astype(str), n_jobs=threads)
-        trained = time.monotonic()
+        trained = time.monotonic() - start
+        peer.annotate(celltypist_data(first(query)), model=model)
+        start = time.monotonic()
         peer.annotate(celltypist_data(query), model=model)
-        return {"train_seconds": trained - start, "annotate_seconds": time.monotonic() - trained}
+        return {"train_seconds": trained, "annotate_seconds": time.monotonic() - start}
 
 
 def main() -> None:
