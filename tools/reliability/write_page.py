@@ -205,6 +205,7 @@ def load(found: dict | None) -> str:
             )
         if more := run.get("one_more"):
             lines += ["", *one_more(more)]
+    lines += ["", "The steps of a large cohort one by one: `docs/benchmarks.md`."]
     return "\n".join([*lines, ""])
 
 
@@ -223,26 +224,6 @@ def one_more(more: dict) -> list[str]:
     return lines
 
 
-def memory(found: dict | None) -> str:
-    """The steps that were made for large samples, one by one."""
-    lines = [
-        "### The steps that annotate and write one large sample",
-        "",
-        "One by one, by the number of cells (`tools/reliability/memory.py`):",
-        "",
-    ]
-    if found is None:
-        lines.append(UNMEASURED.format(command="tools/reliability/memory.py --cells pbmc3k.h5ad --work DIR"))
-    else:
-        lines += ["| step | cells | genes a cell | seconds | peak memory |", "|---|---|---|---|---|"]
-        for row in found["steps"]:
-            lines.append(
-                f"| {row['step']} | {row['cells']:,} | {row['genes_per_cell']} | {row['wall_s']:.0f} "
-                f"| {gib(row['peak_rss_mib'])} |"
-            )
-    return "\n".join([*lines, "", "The other steps of a large sample and of a large cohort: `docs/benchmarks.md`.", ""])
-
-
 def page(folder: Path) -> str:
     """The whole page."""
 
@@ -250,7 +231,7 @@ def page(folder: Path) -> str:
         path = folder / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    parts = [audit(read("audit")), faults(read("faults")), load(read("load")), memory(read("memory"))]
+    parts = [audit(read("audit")), faults(read("faults")), load(read("load"))]
     return HEAD.format(limits=limits()) + SECURITY + "\n".join(parts)
 
 
