@@ -125,9 +125,7 @@ def faults(found: dict | None) -> str:
     if found is None:
         return "\n".join([*lines, UNMEASURED.format(command="make faults"), ""])
     kills = found["kills"]
-    hit = [kill for kill in kills if kill["hit"]]
-    same = [kill for kill in hit if not kill["differing"] and kill["resumed_status"] == 0]
-    half = sum(bool(kill["half_written_at_the_kill"]) for kill in hit)
+    same = [kill for kill in kills if not kill["differing"] and kill["resumed_status"] == 0]
     lines += [
         f"The undisturbed run took {found['undisturbed_s']} s and made {found['files']} files that are compared.",
         "",
@@ -135,14 +133,10 @@ def faults(found: dict | None) -> str:
         "|---|---|---|---|",
     ]
     for target in ("Nextflow", "task"):
-        mine = [kill for kill in hit if kill["target"] == target]
+        mine = [kill for kill in kills if kill["target"] == target]
         halves = sum(bool(kill["half_written_at_the_kill"]) for kill in mine)
         lines.append(f"| {target} | {len(mine)} | {sum(kill in same for kill in mine)} | {halves} |")
-    lines += [
-        "",
-        f"{len(kills) - len(hit)} kills came after the run's end. Half-written files at a kill: {half} runs.",
-        "",
-    ]
+    lines.append("")
     for disk in found["disks"]:
         if not disk["measured"]:
             lines.append(f"- Full {disk['where']}: not measured ({disk['why']}).")
