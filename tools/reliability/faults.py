@@ -148,8 +148,11 @@ def main() -> None:
         sys.exit(f"the undisturbed run failed; see {work}/undisturbed/log.txt")
     seconds = time.monotonic() - began
     expected = contents(work / "undisturbed" / "results")
+    disks = [full_disk(work / "full", sheet, where, expected) for where in SPACE]
     moments = random.Random(given.seed)
-    kills = []
+    kills: list[dict] = []
+    found = {"machine": machine(), "files": len(expected), "undisturbed_s": round(seconds), "seed": given.seed,
+             "kills": kills, "disks": disks}  # fmt: skip
     lasts = seconds
     while len(kills) < given.runs:
         target = ("Nextflow", "task")[len(kills) % 2]
@@ -159,11 +162,9 @@ def main() -> None:
             lasts *= 0.9
             continue
         kills.append(kill)
+        # each takes minutes: what was measured outlives an end in between
+        given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         print(f"[faults] {len(kills)} of {given.runs}: {kill}", file=sys.stderr)
-    disks = [full_disk(work / "full", sheet, where, expected) for where in SPACE]
-    found = {"machine": machine(), "files": len(expected), "undisturbed_s": round(seconds), "seed": given.seed,
-             "kills": kills, "disks": disks}  # fmt: skip
-    given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     bad = [kill for kill in kills if kill["differing"] or kill["resumed_status"]]
     sys.exit(bool(bad) or any(disk.get("status") == 0 or not disk.get("told", True) for disk in disks))
 
