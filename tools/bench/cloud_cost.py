@@ -77,14 +77,18 @@ def render(folder: Path, usd_per_hour: float, vcpus: int, memory_gb: float) -> s
     small, large = total(folder, *price)
     runs = json.loads((folder / "resources.json").read_text())["runs"]
     known = {name for name, *_ in named} | {"EMBED_SCGPT", "IMPORT_REFERENCE", "TRAIN_ANNOTATOR"}
-    left = [row for row in runs[-1]["processes"] if row["process"] not in known]
+    # of each process the largest run that had it
+    left = {row["process"]: (row["cpu_s"], run["cells"]) for run in runs for row in run["processes"]
+            if row["process"] not in known}  # fmt: skip
+    sizes = listed([f"{cells:,}" for cells in sorted({cells for _, cells in left.values()})])
+    took = sum(seconds for seconds, _ in left.values())
     return (
         f"A machine of {vcpus} cores and {memory_gb:g} GB for ${usd_per_hour:g} an hour; a core each step, float32.\n\n"
         + table(["step", "core-hours", "peak GiB", "$", "measured on"], lines)
         + f"\n**All steps: ${small:.2f} with the bundled checkpoint, ${large:.2f} with one of scGPT's full size** "
         "(12 layers of 512).\n\n"
-        f"Not measured on many cells, and not in the sum: {listed([row['process'] for row in left])}; in a run of "
-        f"{runs[-1]['cells']:,} cells they took {sum(row['cpu_s'] for row in left):.0f} core-seconds together.\n"
+        f"Not measured on many cells, and not in the sum: {listed(list(left))}; in runs of "
+        f"{sizes} cells they took {took:.0f} core-seconds together.\n"
     )
 
 
