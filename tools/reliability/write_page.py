@@ -171,15 +171,18 @@ def load(found: dict | None) -> str:
         f"{found['cores']} cores and {found['limit_gb']} GB: tasks may ask for {tasks} GB together, and the head job's",
         f"Java has a heap of {heap} GB at most (`NXF_OPTS=-Xmx{heap}g`). The memory of a run is the largest sum over",
         f"its processes at one moment; what they share counts for each. {about['cpu']}, {about['memory_gib']} GiB.",
+        "Minutes grow with other work beside the run; core-minutes, those of all tasks, hardly do.",
         "",
-        "| samples | cells each | minutes | memory of the head job | of the whole run | largest task |",
-        "|---:|---:|---:|---:|---:|---|",
+        "| samples | cells each | minutes | core-minutes | memory of the head job | of the whole run | largest task |",
+        "|---:|---:|---:|---:|---:|---:|---|",
     ]
     for run in found["runs"]:
         largest = max(run["processes"], key=lambda row: row["peak_mib"])
+        work = sum(row["cpu_s"] for row in run["processes"]) / 60
         lines.append(
-            f"| {run['samples']} | {run['cells_each']:,} | {run['wall_s'] / 60:.0f} | {gib(run['head_peak_mib'])} "
-            f"| {gib(run['peak_mib'])} | {largest['process']}, {gib(largest['peak_mib'])} |"
+            f"| {run['samples']} | {run['cells_each']:,} | {run['wall_s'] / 60:.0f} | {work:.0f} "
+            f"| {gib(run['head_peak_mib'])} | {gib(run['peak_mib'])} "
+            f"| {largest['process']}, {gib(largest['peak_mib'])} |"
         )
     for run in found["runs"]:
         samples = f"{run['samples']} samples of" if run["samples"] > 1 else "One sample of"
