@@ -77,7 +77,7 @@ def test_the_page_says_what_a_load_took_and_what_resume_ran():
     run = {
         "samples": 3, "cells_each": 500, "drawn_from": "9 cells of x.h5ad", "wall_s": 180,
         "peak_mib": 2048, "head_peak_mib": 512,
-        "processes": [{"process": "ANNOTATE", "tasks": 3, "cpu_s": 20.4, "longest_s": 9.0, "peak_mib": 1024},
+        "processes": [{"process": "ANNOTATE", "tasks": 3, "cpu_s": 120.4, "longest_s": 9.0, "peak_mib": 1024},
                       {"process": "MULTIQC", "tasks": 1, "cpu_s": 4.0, "longest_s": 5.0, "peak_mib": 200}],
         "one_more": {"wall_s": 60, "ran": {"ANNOTATE": 1, "MULTIQC": 1}, "must": {"ANNOTATE": 1, "MULTIQC": 1}},
     }  # fmt: skip
@@ -89,8 +89,8 @@ def test_the_page_says_what_a_load_took_and_what_resume_ran():
         "runs": [run],
     }
     text = write_page.load(found)
-    assert "| 3 | 500 | 3 | 0.5 GiB | 2.0 GiB | ANNOTATE, 1.0 GiB |" in text
-    assert "| ANNOTATE | 3 | 20 | 9 | 1,024 |" in text
+    assert "| 3 | 500 | 3 | 2 | 0.5 GiB | 2.0 GiB | ANNOTATE, 1.0 GiB |" in text
+    assert "| ANNOTATE | 3 | 120 | 9 | 1,024 |" in text
     assert "2 tasks, those that it must" in text
     run["one_more"]["ran"]["ANNOTATE"] = 4
     text = write_page.load(found)
