@@ -119,7 +119,7 @@ def faults(found: dict | None) -> str:
         "## Faults",
         "",
         "`make faults` kills Nextflow or a task at random moments of a run on small samples, resumes it, and compares",
-        "every file of the results with those of an undisturbed run; then it runs into full disks.",
+        "every file of the results with those of an undisturbed run; it also runs into full disks.",
         "",
     ]
     if found is None:
