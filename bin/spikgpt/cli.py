@@ -27,6 +27,9 @@ if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
 EXIT_USER_ERROR = 65
 """Exit status for a user's mistake (EX_DATAERR of sysexits.h); never retried."""
 
+EXIT_OUT_OF_MEMORY = 137
+"""What a task killed for memory ends with (128 + SIGKILL); `conf/base.config` tries it again with more."""
+
 ERROR_MARK = "SpikGPT stopped: "
 """Begins the message of a user's mistake on standard error; `main.nf` looks for it."""
 
@@ -39,12 +42,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Run `main`; a `UserError` becomes one message on standard error and exit status 65."""
+    """Run `main`; a `UserError` becomes one message on standard error and exit status 65, a `MemoryError` 137."""
     try:
         main()
     except UserError as error:
         print(f"{ERROR_MARK}{error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except MemoryError as error:
+        print(f"out of memory: {error}", file=sys.stderr)
+        sys.exit(EXIT_OUT_OF_MEMORY)
 
 
 @contextmanager

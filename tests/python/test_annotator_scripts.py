@@ -1,6 +1,10 @@
 """train_annotator.py and annotate.py as the pipeline calls them."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +71,45 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
     run = script("annotate.py", *options, "--embedding", "short.npy")
     assert run.returncode == 65
     assert "another number of cells" in run.stderr
+
+
+def workers(task: subprocess.Popen) -> list[int]:
+    """The processes that train: not `task`, nor its children (multiprocessing's server and tracker), but theirs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # pid (command) state parent group session
+                parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[1:4]
+            except OSError:
+                continue  # it ended meanwhile
+            if int(session) == task.pid and int(entry.name) != task.pid and int(parent) != task.pid:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="no bundled scGPT checkpoint")
+@pytest.mark.parametrize("killed", ["the task", "a worker"])
+def test_a_kill_while_training_leaves_no_process_and_no_half_annotator(killed: str, tmp_path: Path) -> None:
+    reference, parts = written(tmp_path, *made_cells(dict.fromkeys(TYPES, 60), seed=3, name="r"), "reference")
+    files = ["--reference", reference, "--embedding", *parts, "--scgpt-model", MINI]
+    task = subprocess.Popen(
+        ["train_annotator.py", *files, "--threads", "2"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while not (found := workers(task)):
+            assert task.poll() is None, task.communicate()
+            time.sleep(0.01)
+        os.kill(task.pid if killed == "the task" else found[0], signal.SIGKILL)
+        # returns once no process is left that could still write
+        _out, told = task.communicate(timeout=60)
+    finally:
+        if workers(task) or task.poll() is None:
+            os.killpg(task.pid, signal.SIGKILL)
+    if killed == "a worker":
+        # as where the task itself is killed: tried again with more memory
+        assert task.returncode == 137
+        assert "out of memory: a worker process was killed" in told
+        assert "Traceback" not in told
+    assert not (tmp_path / "annotator").exists()

@@ -32,6 +32,8 @@ TIMES = "benchmark.tsv"
 """Says how many seconds training took: never the same."""
 OF_THE_RUN = ("pipeline_info", "multiqc")
 """Tell of the run itself: when, and how long."""
+HANGS = 3600
+"""Seconds after which a run is said to hang: ten times what it takes beside other work."""
 SPACE = {"work directory": "30m", "results directory": "3m"}
 """What a full disk has room for: less than the run needs."""
 
@@ -85,6 +87,17 @@ def end_all(folder: Path) -> None:
                 continue
 
 
+def ended(process: subprocess.Popen, folder: Path) -> int | None:
+    """Exit status of a run; None where it hangs, and is then ended."""
+    try:
+        return process.wait(HANGS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        end_all(folder)
+        process.wait()
+        return None
+
+
 def killed(folder: Path, sheet: Path, target: str, after: float, expected: dict[str, str]) -> dict | None:
     """One run with a kill, and its resume; None where the run ended before the kill."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,14 +110,12 @@ def killed(folder: Path, sheet: Path, target: str, after: float, expected: dict[
     if hit is None:
         return None
     os.kill(hit, signal.SIGKILL)
-    status = process.wait()
+    status = ended(process, folder)
     end_all(folder)
     at_kill = contents(folder / "results") if (folder / "results").exists() else {}
     half = sorted(name for name, digest in at_kill.items() if expected.get(name) != digest)
-    resumed = 0
     # a killed task is tried again by Nextflow itself
-    if status != 0:
-        resumed = start_small(folder, sheet, "-resume").wait()
+    resumed = ended(start_small(folder, sheet, "-resume"), folder) if status else status
     found = contents(folder / "results")
     return {
         "target": target, "after_s": round(after, 1), "status": status,
@@ -122,7 +133,7 @@ def full_disk(folder: Path, sheet: Path, where: str, expected: dict[str, str]) -
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         return {"where": where, "measured": False, "why": "no tmpfs can be mounted here"}
     try:
-        status = start_small(folder, sheet).wait()
+        status = ended(start_small(folder, sheet), folder)
         half = sorted(n for n, digest in contents(folder / "results").items() if expected.get(n) != digest)
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
     finally:
@@ -165,8 +176,8 @@ def main() -> None:
         # each takes minutes: what was measured outlives an end in between
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         print(f"[faults] {len(kills)} of {given.runs}: {kill}", file=sys.stderr)
-    bad = [kill for kill in kills if kill["differing"] or kill["resumed_status"]]
-    sys.exit(bool(bad) or any(disk.get("status") == 0 or not disk.get("told", True) for disk in disks))
+    bad = [kill for kill in kills if kill["differing"] or kill["resumed_status"] != 0]
+    sys.exit(bool(bad) or any(disk.get("status", 1) in (0, None) or not disk.get("told", True) for disk in disks))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """Training an annotator: hold out, learn the mixture and the calibration, fit on everything."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -182,15 +187,35 @@ def progress(text: str) -> None:
     print(f"train_annotator: {text}", file=sys.stderr, flush=True)
 
 
-def _quiet_threads() -> None:
+def _begin_worker() -> None:
     torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _workers(number: int) -> ProcessPoolExecutor:
-    """Processes of one thread each; the server imports the package once for all of them."""
+def _end_with_parent() -> None:
+    """Else a worker whose parent is killed waits for ever, and with it the task whose output it holds open."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of one thread each; the server imports the package once for all of them.
+
+    Raises
+    ------
+    MemoryError
+        One of them was killed, which the kernel does where memory is short.
+    """
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(number, mp_context=context, initializer=_quiet_threads)
+    try:
+        with ProcessPoolExecutor(number, mp_context=context, initializer=_begin_worker) as pool:
+            yield pool
+    except BrokenProcessPool as error:
+        raise MemoryError("a worker process was killed") from error
 
 
 def _fit_all(
