@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from annotator_cells import TYPES, made_cells, written
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "assets" / "scgpt-mini"
+sys.path[:0] = [str(ROOT / "tools" / "reliability")]
+
+import faults  # noqa: E402
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="no bundled scGPT checkpoint")
@@ -73,19 +77,13 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
     assert "another number of cells" in run.stderr
 
 
-def workers(task: subprocess.Popen) -> list[int]:
-    """The processes that train: not `task`, nor its children (multiprocessing's server and tracker), but theirs."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                # pid (command) state parent group session
-                parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[1:4]
-            except OSError:
-                continue  # it ended meanwhile
-            if int(session) == task.pid and int(entry.name) != task.pid and int(parent) != task.pid:
-                found.append(int(entry.name))
-    return found
+def workers(folder: Path) -> list[int]:
+    """The processes that train below a task in `folder`; the oldest of their kind is the server that forks them."""
+    return sorted(
+        number
+        for number, (words, place) in faults.processes().items()
+        if place == folder and "multiprocessing.forkserver" in words
+    )[1:]
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="no bundled scGPT checkpoint")
@@ -98,14 +96,16 @@ def test_a_kill_while_training_leaves_no_process_and_no_half_annotator(killed: s
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        while not (found := workers(task)):
+        while len(found := workers(tmp_path)) < 2:
             assert task.poll() is None, task.communicate()
             time.sleep(0.01)
+        # they train for seconds; while it still starts them, Python's own executor can miss that one is gone
+        time.sleep(1)
         os.kill(task.pid if killed == "the task" else found[0], signal.SIGKILL)
         # returns once no process is left that could still write
         _out, told = task.communicate(timeout=60)
     finally:
-        if workers(task) or task.poll() is None:
+        if workers(tmp_path) or task.poll() is None:
             os.killpg(task.pid, signal.SIGKILL)
     if killed == "a worker":
         # as where the task itself is killed: tried again with more memory

@@ -36,15 +36,28 @@ def test_what_was_not_measured_is_said(tmp_path):
 
 
 def test_kills_are_counted_by_their_outcome():
-    kill = {"target": "task", "differing": [], "resumed_status": 0, "half_written_at_the_kill": []}
+    kill = {"target": "task", "differing": [], "resumed_status": 0, "half_written_at_the_kill": None}
     bad = {**kill, "target": "Nextflow", "differing": ["a"], "half_written_at_the_kill": ["a"]}
     text = write_page.faults(
         {"undisturbed_s": 60, "files": 20, "kills": [kill, kill, bad],
          "disks": [{"where": "work directory", "measured": False, "why": "no root"}]}
     )  # fmt: skip
     assert "| Nextflow | 1 | 0 | 1 |" in text
-    assert "| task | 2 | 2 | 0 |" in text
+    assert "| task | 2 | 2 | – |" in text
     assert "Full work directory: not measured (no root)" in text
+
+
+def test_what_went_wrong_fails_the_command():
+    kill = {"target": "Nextflow", "differing": [], "resumed_status": 0, "half_written_at_the_kill": []}
+    assert faults.good_kill(kill)
+    for wrong in ({"differing": ["a"]}, {"resumed_status": 1}, {"resumed_status": None},
+                  {"half_written_at_the_kill": ["a"]}):  # fmt: skip
+        assert not faults.good_kill({**kill, **wrong}), wrong
+    disk = {"measured": True, "status": 1, "told": True, "half_written": []}
+    assert faults.good_disk(disk)
+    for wrong in ({"status": 0}, {"status": None}, {"told": False}, {"half_written": ["a"]}):
+        assert not faults.good_disk({**disk, **wrong}), wrong
+    assert faults.good_disk({"measured": False, "why": "no root"})
 
 
 def test_a_task_is_found_by_where_it_works(tmp_path):

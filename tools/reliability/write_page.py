@@ -119,7 +119,8 @@ def faults(found: dict | None) -> str:
         "## Faults",
         "",
         "`make faults` kills Nextflow or a task at random moments of a run on small samples, resumes it, and compares",
-        "every file of the results with those of an undisturbed run; it also runs into full disks.",
+        "the files of the results with those of an undisturbed run (all but `pipeline_info/`, `multiqc/` and",
+        "`benchmark.tsv`, which tell of the run itself and its seconds); it also runs into full disks.",
         "",
     ]
     if found is None:
@@ -134,7 +135,8 @@ def faults(found: dict | None) -> str:
     ]
     for target in ("Nextflow", "task"):
         mine = [kill for kill in kills if kill["target"] == target]
-        halves = sum(bool(kill["half_written_at_the_kill"]) for kill in mine)
+        # where a task is killed the run goes on: there is no such moment
+        halves = sum(bool(kill["half_written_at_the_kill"]) for kill in mine) if target == "Nextflow" else "–"
         lines.append(f"| {target} | {len(mine)} | {sum(kill in same for kill in mine)} | {halves} |")
     lines.append("")
     for disk in found["disks"]:
@@ -171,7 +173,7 @@ def load(found: dict | None) -> str:
         f"{found['cores']} cores and {found['limit_gb']} GB: tasks may ask for {tasks} GB together, and the head job's",
         f"Java has a heap of {heap} GB at most (`NXF_OPTS=-Xmx{heap}g`). The memory of a run is the largest sum over",
         f"its processes at one moment; what they share counts for each. {about['cpu']}, {about['memory_gib']} GiB.",
-        "Minutes grow with other work beside the run; core-minutes, those of all tasks, hardly do.",
+        "Minutes are those of the clock, beside other work too; core-minutes are what the tasks computed.",
         "",
         "| samples | cells each | minutes | core-minutes | memory of the head job | of the whole run | largest task |",
         "|---:|---:|---:|---:|---:|---:|---|",
