@@ -31,7 +31,7 @@ def codeVersion() {
     return sources.collect { source -> source.text }.join('\n').digest('SHA-256')
 }
 
-// A message in the form of all others (spikgpt/errors.py). It is returned, not thrown: an error inside a
+// A message in the form of all others (spikgpt/base/errors.py). It is returned, not thrown: an error inside a
 // function that an operator calls reaches the user as InvocationTargetException.
 def mistake(what, found, expected, fix, where = 'command line or -params-file') {
     return """SpikGPT stopped: ${what}

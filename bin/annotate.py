@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from spikgpt.cli import launch, parser, whole_file, write_json  # first: pins BLAS threads
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser  # first: pins BLAS threads
 
 
 def main() -> None:
@@ -20,9 +21,9 @@ def main() -> None:
     from spikgpt.annotator import energy
     from spikgpt.annotator.cells import working_threads
     from spikgpt.annotator.model import Annotator
+    from spikgpt.annotator.network import Architecture
     from spikgpt.annotator.reference import read_embedding
-    from spikgpt.annotator.spiking import Architecture
-    from spikgpt.layout import stored
+    from spikgpt.base.h5ad import stored
     from spikgpt.scgpt.checkpoint import checkpoint_files, checkpoint_sha256
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)

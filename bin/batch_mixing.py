@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Whether batches mix in the embedding, as it is and after Harmony."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -12,8 +13,8 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=0, help="of the draw of cells and of Harmony")
     options = args.parse_args()
 
-    from spikgpt.batch_mixing import read_and_score
-    from spikgpt.tables import write_tsv
+    from spikgpt.base.tsv import write_tsv
+    from spikgpt.cohort.batch_mixing import read_and_score
 
     table = read_and_score(options.h5ad, options.embedding, options.annotation, options.seed)
     with whole_file("batch_mixing.tsv") as partial:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tell cells from empty droplets in an unfiltered matrix (EmptyDrops)."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -12,8 +13,8 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
-    from spikgpt.calling import call_cells
-    from spikgpt.layout import stored, write_part
+    from spikgpt.base.h5ad import stored, write_part
+    from spikgpt.quality_control.calling import call_cells
 
     with stored(args.h5ad) as barcodes:
         called, ambient, stats = call_cells(barcodes.matrix(), args.expected_cells, args.seed, f"sample {args.sample}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Check the samplesheet and the parameters before anything else runs."""
 
-from spikgpt.cli import launch, parser, write_json
+from spikgpt.base.files import write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     from pathlib import Path
 
     from spikgpt import __version__
-    from spikgpt.run_input import check_parameters, read_samplesheet
+    from spikgpt.read_input.samplesheet import check_parameters, read_samplesheet
 
     def read(path: str) -> dict:
         return json.loads(Path(path).read_text(encoding="utf-8"))

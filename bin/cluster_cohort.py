@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -13,7 +14,7 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=0, help="of Leiden and UMAP")
     options = args.parse_args()
 
-    from spikgpt.cohort import cluster_cohort, write_cohort_cells
+    from spikgpt.cohort.clusters import cluster_cohort, write_cohort_cells
 
     table = cluster_cohort(
         options.h5ad, options.embedding, options.annotation, resolution=options.resolution, seed=options.seed

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Score the cells of one sample as doublets (Scrublet)."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -12,8 +13,8 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
-    from spikgpt.doublets import detect_doublets
-    from spikgpt.layout import stored
+    from spikgpt.base.h5ad import stored
+    from spikgpt.quality_control.doublets import detect_doublets
 
     with stored(args.h5ad) as cells:
         table, stats = detect_doublets(cells, args.seed, args.skip)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """scGPT cell embeddings (CLS) of a range of cells; the same bytes whatever the range."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Remove low-quality cells and doublets of one sample, each with its reason."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -17,8 +18,8 @@ def main() -> None:
     from pathlib import Path
 
     import pandas as pd
-    from spikgpt.layout import stored
-    from spikgpt.qc import filter_cells, thresholds_from, write_removed
+    from spikgpt.base.h5ad import stored
+    from spikgpt.quality_control.cells import filter_cells, thresholds_from, write_removed
 
     given = json.loads(Path(args.thresholds).read_text(encoding="utf-8"))
     thresholds = thresholds_from(given, f"samplesheet, sample {args.sample}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Marker genes of every cluster of the cohort."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -9,8 +10,8 @@ def main() -> None:
     args.add_argument("--h5ad", required=True, help="cohort.h5ad")
     options = args.parse_args()
 
-    from spikgpt.markers import find_markers
-    from spikgpt.tables import write_tsv
+    from spikgpt.base.tsv import write_tsv
+    from spikgpt.cohort.markers import find_markers
 
     with whole_file("markers.tsv") as partial:
         write_tsv(partial, find_markers(options.h5ad))

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Read one sample's count matrix: raw counts checked, genes unified, as h5ad."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
     made.add_argument("--min-gene-match", type=float, default=0.3)
     args = made.parse_args()
 
-    from spikgpt.importing import import_counts
+    from spikgpt.read_input.counts import import_counts
 
     with whole_file(f"{args.sample}.counts.h5ad") as partial:
         stats = import_counts(

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Read and check a labelled reference, nothing of it filtered, and the scGPT checkpoint that is to embed it."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -13,8 +14,8 @@ def main() -> None:
     made.add_argument("--min-gene-match", type=float, default=0.3)
     args = made.parse_args()
 
-    from spikgpt.layout import write_h5ad
-    from spikgpt.reference import import_reference
+    from spikgpt.base.h5ad import write_h5ad
+    from spikgpt.read_input.reference import import_reference
     from spikgpt.scgpt.checkpoint import read_checkpoint
 
     # a broken checkpoint ends the run here, not when the first cells are embedded

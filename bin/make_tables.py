@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tables of cells, composition, evidence, unknown populations, removed cells and cells per step."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -18,17 +19,10 @@ def main() -> None:
     from pathlib import Path
 
     from spikgpt.annotator.reference_markers import ReferenceMarkers
-    from spikgpt.evidence import evidence_table, judge_markers, nearest_types
-    from spikgpt.populations import find_populations, pairs_to_judge, unknown_populations
-    from spikgpt.tables import (
-        cells_per_step,
-        composition,
-        read_cohort,
-        read_statistics,
-        read_tsv,
-        removed_cells,
-        write_tsv,
-    )
+    from spikgpt.base.tsv import read_tsv, write_tsv
+    from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
+    from spikgpt.cohort.populations import find_populations, pairs_to_judge, unknown_populations
+    from spikgpt.cohort.tables import cells_per_step, composition, read_cohort, read_statistics, removed_cells
 
     cells, facts = read_cohort(options.h5ad)
     removed = removed_cells(options.removed)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """log1p CP10k of one sample, with the samplesheet's columns in obs."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -13,8 +14,8 @@ def main() -> None:
     made.add_argument("--condition", default="")
     args = made.parse_args()
 
-    from spikgpt.layout import stored
-    from spikgpt.normalisation import normalise_cells
+    from spikgpt.base.h5ad import stored
+    from spikgpt.base.normalisation import normalise_cells
 
     with stored(args.h5ad) as cells:
         with whole_file(f"{args.sample}.norm.h5ad") as partial:

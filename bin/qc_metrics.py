@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Quality metrics of every cell of one sample."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -10,8 +11,8 @@ def main() -> None:
     made.add_argument("--h5ad", required=True, help="raw counts of called cells")
     args = made.parse_args()
 
-    from spikgpt.layout import stored
-    from spikgpt.qc import cell_metrics
+    from spikgpt.base.h5ad import stored
+    from spikgpt.base.metrics import cell_metrics
 
     with stored(args.h5ad) as cells:
         table = cell_metrics(cells.blocks(), cells.barcodes, cells.symbols)

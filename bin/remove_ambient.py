@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Remove ambient RNA from the counts of one sample (DecontX)."""
 
-from spikgpt.cli import launch, parser, whole_file, write_json
+from spikgpt.base.files import whole_file, write_json
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -11,8 +12,8 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
-    from spikgpt.ambient import remove_ambient
-    from spikgpt.layout import stored
+    from spikgpt.base.h5ad import stored
+    from spikgpt.quality_control.ambient import remove_ambient
 
     with stored(args.h5ad) as cells, whole_file(f"{args.sample}.ambient.h5ad") as partial:
         stats = remove_ambient(cells, partial, args.seed)

@@ -3,7 +3,8 @@
 
 from pathlib import Path
 
-from spikgpt.cli import launch, parser, whole_file  # first: pins BLAS threads
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser  # first: pins BLAS threads
 
 
 def main() -> None:

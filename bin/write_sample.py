@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Write the annotated h5ad of one sample."""
 
-from spikgpt.cli import launch, parser, whole_file
+from spikgpt.base.files import whole_file
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -20,7 +21,8 @@ def main() -> None:
 
     import pandas as pd
     import pyarrow.parquet as pq
-    from spikgpt.cohort import read_embeddings, run_facts, write_sample
+    from spikgpt.base.names import read_embeddings
+    from spikgpt.cohort.files import run_facts, write_sample
 
     def read(path: str) -> dict:
         return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -30,7 +30,7 @@ from sklearn.utils.extmath import randomized_svd  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bin"))
 
-from spikgpt.genes import symbol_of_id  # noqa: E402
+from spikgpt.base.genes import symbol_of_id  # noqa: E402
 from spikgpt.scgpt.checkpoint import BUNDLED, N_BINS, PAD_VALUE, read_checkpoint  # noqa: E402
 from spikgpt.scgpt.embed import Embedder  # noqa: E402
 from spikgpt.scgpt.model import ScGPT  # noqa: E402

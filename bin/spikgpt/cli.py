@@ -8,16 +8,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
     os.environ[_name] = "1"
 
 import argparse  # noqa: E402
-import json  # noqa: E402
 import sys  # noqa: E402
 import sysconfig  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
 from spikgpt import __version__  # noqa: E402
-from spikgpt.errors import UserError  # noqa: E402
+from spikgpt.base.errors import UserError  # noqa: E402
 
 # Where the environment is not ours to write to (a container run as any user), compiled code goes to the
 # task's own folder. Never to a shared one: numba unpickles what it finds there.
@@ -51,26 +48,3 @@ def launch(main: Callable[[], None]) -> None:
     except MemoryError as error:
         print(f"out of memory: {error}", file=sys.stderr)
         sys.exit(EXIT_OUT_OF_MEMORY)
-
-
-@contextmanager
-def whole_file(path: str | Path, optional: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `path`, renamed to it only when the block ends well.
-
-    With `optional` the block need not write it, and then there is no file.
-    """
-    path = Path(path)
-    # the ending stays the same: writers choose a format or a compression by it
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        yield partial
-        if partial.exists() or not optional:
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as UTF-8 JSON with a stable layout; NaN is refused (not JSON)."""
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -14,9 +14,9 @@ from scipy import sparse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 
-from spikgpt.doublets import detect_doublets
-from spikgpt.layout import stored, write_h5ad
-from spikgpt.qc import cell_metrics
+from spikgpt.base.h5ad import stored, write_h5ad
+from spikgpt.base.metrics import cell_metrics
+from spikgpt.quality_control.doublets import detect_doublets
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import torch
 from conftest import ROOT
 from scipy import sparse
 from spikgpt.annotator.model import digest
-from spikgpt.genes import human_genes
+from spikgpt.base.genes import human_genes
 
 CELLS, GENES = 40, 100
 MINI = ROOT / "assets" / "scgpt-mini"

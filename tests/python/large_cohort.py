@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from spikgpt.cohort import UNKNOWN_REASONS
-from spikgpt.evidence import evidence_table
-from spikgpt.tables import write_tsv
+from spikgpt.base.columns import REASON_NAMES
+from spikgpt.base.tsv import write_tsv
+from spikgpt.cohort.evidence import evidence_table
 from test_cohort import ODD, RUN
 
 CELL_TYPES = [ODD, 'T cell, "naive"', "<img src=x onerror=alert(1)>", "Zellen größer 5 µm 細胞", *(
@@ -51,7 +51,7 @@ def write_large(folder: Path, *, samples: int, cells: int) -> dict[str, object]:
             "spikgpt_best_match": best,
             "spikgpt_confidence": rng.beta(8, 1, total),
             "spikgpt_p_value": np.where(unknown, rng.random(total) * 0.05, 0.05 + 0.95 * rng.random(total)),
-            "spikgpt_unknown_reason": np.where(unknown, np.array(UNKNOWN_REASONS)[kind % 4], ""),
+            "spikgpt_unknown_reason": np.where(unknown, np.array(REASON_NAMES)[kind % 4], ""),
             "cell_type_ontology_term_id": "unknown",
             "spikgpt_cluster": kind.astype(str),
             "spikgpt_cluster_cell_type": best,

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import anndata as ad
-from spikgpt.layout import Stored, stored, write_h5ad
+from spikgpt.base.h5ad import Stored, stored, write_h5ad
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
-from spikgpt import ambient
-from spikgpt.layout import count_data, write_h5ad
+from spikgpt.base.h5ad import count_data, write_h5ad
+from spikgpt.quality_control import ambient
 from stored_cells import on_disk
 
 CELLS, GENES = 150, 200

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from spikgpt.annotator.checks import DEPTH_LEAKS, depth_leak, reference_warnings, spellings
+from spikgpt.annotator.cautions import DEPTH_LEAKS, depth_leak, reference_warnings, spellings
 from spikgpt.annotator.reference import Reference
 from spikgpt.annotator.verdicts import leave_one_out_lines, verdict
 

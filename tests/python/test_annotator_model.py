@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from annotator_cells import TYPES, made_cells, written
-from spikgpt.annotator import cells, spiking
+from spikgpt.annotator import cells
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.benchmark import COLUMNS, compare
 from spikgpt.annotator.card import model_card
-from spikgpt.annotator.fit import MIN_CELLS_TO_POOL
-from spikgpt.annotator.model import REASONS, Annotator, digest
+from spikgpt.annotator.distances import MIN_CELLS_TO_POOL
+from spikgpt.annotator.model import Annotator, digest
 from spikgpt.annotator.reference import Reference, read_reference
 from spikgpt.annotator.train import HeldOut, train_annotator
-from spikgpt.errors import UserError
+from spikgpt.base.columns import REASON_NAMES
+from spikgpt.base.errors import UserError
 
 SHA = "0" * 64
 QUICK = spiking.Recipe(min_steps=40, max_steps=40)
@@ -87,7 +89,7 @@ def test_known_types_are_labelled_and_a_new_one_is_unknown(annotator: Annotator)
     assert unknown[new].mean() > 0.9
     assert unknown[~new].mean() < 0.12
     assert (unknown == (table["spikgpt_p_value"] <= 0.05)).all()
-    assert set(table.loc[unknown, "spikgpt_unknown_reason"]) <= set(REASONS)
+    assert set(table.loc[unknown, "spikgpt_unknown_reason"]) <= set(REASON_NAMES)
     assert (table.loc[~unknown, "spikgpt_unknown_reason"] == "").all()
     assert "Unknown" not in set(table["spikgpt_best_match"])
     assert (table["spikgpt_runner_up"] != table["spikgpt_best_match"]).all()

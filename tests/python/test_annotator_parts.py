@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.stats import rankdata, spearmanr
-from spikgpt.annotator import checks, conformal, expression, fit, mixing, reference
+from spikgpt.annotator import cautions as checks
+from spikgpt.annotator import conformal, expression, reference
+from spikgpt.annotator import distances as fit
+from spikgpt.annotator import mixture as mixing
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.reference import Reference
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 
 def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from spikgpt.annotator import spiking
+from spikgpt.annotator import network as spiking
 from spikingjelly.activation_based import functional, layer, neuron
 
 

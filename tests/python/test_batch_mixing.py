@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from spikgpt.batch_mixing import MIXING_COLUMNS, batch_mixing, kbet_acceptance, scaled_lisi
+from spikgpt.cohort.batch_mixing import MIXING_COLUMNS, batch_mixing, kbet_acceptance, scaled_lisi
 
 
 def cells(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

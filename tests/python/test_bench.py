@@ -10,7 +10,7 @@ import pytest
 import torch
 from annotator_cells import made_cells
 from conftest import ROOT
-from spikgpt.annotator import spiking
+from spikgpt.annotator import network as spiking
 from spikingjelly.activation_based import functional
 
 sys.path.append(str(ROOT / "tools" / "bench"))

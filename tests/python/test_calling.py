@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from spikgpt.calling import call_cells, expected_cells, knee_curve
-from spikgpt.errors import UserError
-from spikgpt.layout import write_h5ad
+from spikgpt.base.errors import UserError
+from spikgpt.base.h5ad import write_h5ad
+from spikgpt.quality_control.calling import call_cells, expected_cells, knee_curve
 
 GENES, CELLS, SMALL, EMPTY = 400, 150, 40, 3000
 

@@ -11,20 +11,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse as sp
-from spikgpt import cohort
-from spikgpt.cohort import (
-    OBS_COLUMNS,
-    cluster_cohort,
-    cluster_embedding,
-    join_cohort,
-    majority_labels,
-    read_embeddings,
-    run_facts,
-    standardise,
-    write_cohort_cells,
-    write_sample,
-)
-from spikgpt.report.palette import UNKNOWN_COLOUR, cell_type_colours
+from spikgpt.base.colours import UNKNOWN_COLOUR, cell_type_colours
+from spikgpt.base.columns import OBS_COLUMNS
+from spikgpt.base.names import read_embeddings
+from spikgpt.cohort import files as cohort
+from spikgpt.cohort.clusters import cluster_cohort, cluster_embedding, majority_labels, standardise, write_cohort_cells
+from spikgpt.cohort.files import join_cohort, run_facts, write_sample
 
 ODD = '<script>alert("x")</script>, it\'s\ta "B cell" — β' + "x" * 300
 """A cell type's name with everything in it that breaks HTML, tables and plots."""
@@ -210,7 +202,7 @@ def test_more_cells_than_the_graph_holds_are_placed_by_their_neighbours(monkeypa
     of = rng.integers(0, 3, 400)
     embedding = (6 * rng.normal(size=(3, 8))[of] + rng.normal(size=(400, 8))).astype(np.float32)
     embedding[7] = np.nan
-    monkeypatch.setattr(cohort, "LARGEST_GRAPH", 150)
+    monkeypatch.setattr("spikgpt.cohort.clusters.LARGEST_GRAPH", 150)
     clusters, umap = cluster_embedding(embedding, resolution=0.1, seed=0)
     assert clusters[7] == ""
     known = np.arange(400) != 7

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from spikgpt.annotator import energy, spiking
+from spikgpt.annotator import energy
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.energy import Operations, ScGPTShape
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.op_counter import estimate_simple_energy

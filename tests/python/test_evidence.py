@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from annotator_cells import made_cells
-from spikgpt import evidence, populations
 from spikgpt.annotator import reference_markers
 from spikgpt.annotator.reference_markers import Marker, ReferenceMarkers, seen, seen_shares, thinning
-from spikgpt.evidence import (
+from spikgpt.base.tsv import read_tsv, write_tsv
+from spikgpt.cohort import evidence, populations
+from spikgpt.cohort.evidence import (
     EVIDENCE_COLUMNS,
     MarkerEvidence,
     commonest,
@@ -18,9 +19,9 @@ from spikgpt.evidence import (
     nearest_types,
     verdict,
 )
-from spikgpt.markers import find_markers
-from spikgpt.populations import POPULATION_COLUMNS, find_populations, pairs_to_judge, unknown_populations
-from spikgpt.tables import read_cohort, read_tsv, write_tsv
+from spikgpt.cohort.markers import find_markers
+from spikgpt.cohort.populations import POPULATION_COLUMNS, find_populations, pairs_to_judge, unknown_populations
+from spikgpt.cohort.tables import read_cohort
 from test_cohort import ODD, TYPES, annotated, joined, small, small_table  # noqa: F401
 
 NASTY = ('=HYPERLINK("x")', "+1", "-2", "@sum", "a\tb", "x, y", "naïve τ; ☃", ODD)

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from scipy import sparse
-from spikgpt.errors import UserError
-from spikgpt.genes import (
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import (
     HGNC,
     GeneNames,
     Spelling,

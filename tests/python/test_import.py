@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from scipy import io as scipy_io
 from scipy import sparse
-from spikgpt.errors import UserError
-from spikgpt.genes import symbol_of_id
-from spikgpt.importing import import_counts
-from spikgpt.matrices import open_matrix, read_matrix
-from spikgpt.raw_counts import CountCheck, fault, restore_log1p
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import symbol_of_id
+from spikgpt.read_input.counts import import_counts
+from spikgpt.read_input.matrices import open_matrix, read_matrix
+from spikgpt.read_input.raw_counts import CountCheck, fault, restore_log1p
 
 CELLS, GENES = 40, 120
 HUMAN = [
@@ -501,9 +501,9 @@ def test_absent_matrix(tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Every reader in blocks of a few cells."""
-    for module in ("matrices", "layout"):
+    for module in ("read_input.matrices", "base.h5ad"):
         monkeypatch.setattr(f"spikgpt.{module}.BLOCK", 500)
-    monkeypatch.setattr("spikgpt.matrices.LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr("spikgpt.read_input.matrices.LARGEST_IN_MEMORY", 0)
 
 
 def block_sizes(matrix) -> list[int]:

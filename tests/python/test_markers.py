@@ -4,9 +4,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from spikgpt import markers
-from spikgpt.cohort import join_cohort
-from spikgpt.markers import MARKER_COLUMNS, find_markers
+from spikgpt.cohort import markers
+from spikgpt.cohort.files import join_cohort
+from spikgpt.cohort.markers import MARKER_COLUMNS, find_markers
 from test_cohort import annotated, joined, small, small_table, write_small  # noqa: F401
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from spikgpt.layout import count_data, write_h5ad
-from spikgpt.normalisation import log1p_cp10k, normalise, normalise_cells
+from spikgpt.base.h5ad import count_data, write_h5ad
+from spikgpt.base.normalisation import log1p_cp10k, normalise, normalise_cells
 from stored_cells import on_disk
 
 

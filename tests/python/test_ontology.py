@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from spikgpt.ontology import label_terms, labels_to_terms, terms_of
+from spikgpt.base.ontology import label_terms, labels_to_terms, terms_of
 
 
 def test_one_well_formed_term_a_label_is_taken():

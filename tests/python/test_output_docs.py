@@ -5,12 +5,12 @@ import re
 import pytest
 from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
-from spikgpt.batch_mixing import MIXING_COLUMNS
-from spikgpt.cohort import OBS_COLUMNS
-from spikgpt.evidence import EVIDENCE_COLUMNS
-from spikgpt.markers import MARKER_COLUMNS
-from spikgpt.populations import POPULATION_COLUMNS
-from spikgpt.tables import REMOVED_COLUMNS
+from spikgpt.base.columns import OBS_COLUMNS, documented_rows
+from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.markers import MARKER_COLUMNS
+from spikgpt.cohort.populations import POPULATION_COLUMNS
+from spikgpt.cohort.tables import REMOVED_COLUMNS
 
 WRITTEN = {
     "`obs`": OBS_COLUMNS,
@@ -44,6 +44,11 @@ def documented() -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize("table", WRITTEN)
 def test_the_page_lists_the_columns_that_are_written(table):
     assert documented()[table] == WRITTEN[table]
+
+
+def test_the_page_says_of_obs_what_the_contract_says():
+    page = (ROOT / "docs" / "output.md").read_text(encoding="utf-8")
+    assert "\n".join(documented_rows()) in page
 
 
 def test_every_table_of_columns_is_compared():

@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from spikgpt.errors import UserError
-from spikgpt.layout import count_data, write_h5ad
-from spikgpt.qc import DEFAULTS, REASONS, cell_metrics, filter_cells, removal_reasons, thresholds_from
+from spikgpt.base.errors import UserError
+from spikgpt.base.h5ad import count_data, write_h5ad
+from spikgpt.base.metrics import cell_metrics
+from spikgpt.quality_control.cells import (
+    DEFAULTS,
+    REASONS,
+    filter_cells,
+    removal_reasons,
+    thresholds_from,
+)
 from stored_cells import on_disk
 
 GENES = [f"GENE{i}" for i in range(900)] + [f"MT-{i}" for i in range(13)] + [f"RPL{i}" for i in range(1, 21)] + ["HBB"]
@@ -173,7 +180,7 @@ def test_min_cells_drops_genes():
 def test_block_size_changes_nothing(monkeypatch):
     adata = sample(np.random.default_rng(0), 60)
     whole, parts = measured(adata), filtered(adata, min_cells=30)
-    monkeypatch.setattr("spikgpt.layout.BLOCK", 1000)
+    monkeypatch.setattr("spikgpt.base.h5ad.BLOCK", 1000)
     assert measured(adata).equals(whole)
     kept, removed, stats = filtered(adata, min_cells=30)
     assert (kept.X != parts[0].X).nnz == 0

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
-from spikgpt import doublets
-from spikgpt.doublets import expected_rate, valley
+from spikgpt.quality_control import doublets
+from spikgpt.quality_control.doublets import expected_rate, valley
 from stored_cells import on_disk
 
 GENES, SINGLETS, DOUBLETS = 500, 400, 30
@@ -53,7 +53,7 @@ def test_order_of_cells_does_not_matter(mixture):
 
 def test_large_samples_are_scored_in_blocks_in_any_order(mixture, monkeypatch):
     adata, truth = mixture
-    monkeypatch.setattr("spikgpt.doublets.LARGEST_BLOCK", 220)
+    monkeypatch.setattr("spikgpt.quality_control.doublets.LARGEST_BLOCK", 220)
     table, _stats = detect_doublets(adata, 0)
     assert roc_auc_score(truth, table["doublet_score"]) > 0.9
     shuffled, _ = detect_doublets(adata[::-1].copy(), 0)
@@ -122,7 +122,7 @@ def test_valley_lies_between_two_modes():
 
 
 def test_an_absurd_threshold_is_not_used(mixture, monkeypatch):
-    monkeypatch.setattr("spikgpt.doublets.valley", lambda scores: 0.0)
+    monkeypatch.setattr("spikgpt.quality_control.doublets.valley", lambda scores: 0.0)
     table, stats = detect_doublets(mixture[0], 0)
     assert not table["predicted_doublet"].any()
     assert table["doublet_score"].notna().all()

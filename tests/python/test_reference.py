@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from scipy import sparse
-from spikgpt.errors import UserError
-from spikgpt.reference import import_reference
+from spikgpt.base.errors import UserError
+from spikgpt.read_input.reference import import_reference
 
 GENES = ["CD3D", "MS4A1", "NKG7", "LYZ", "GNLY", "CD8A", "CD4", "PPBP"]
 CELLS = 60

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from spikgpt.batch_mixing import MIXING_COLUMNS
-from spikgpt.cohort import write_cohort_cells
-from spikgpt.evidence import evidence_table, judge_markers, nearest_types
-from spikgpt.markers import find_markers
-from spikgpt.populations import find_populations, unknown_populations
+from spikgpt.base.colours import cell_type_colours, series_colours
+from spikgpt.base.tsv import write_tsv
+from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.clusters import write_cohort_cells
+from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
+from spikgpt.cohort.markers import find_markers
+from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.tables import composition, read_cohort, removed_cells
 from spikgpt.report.content import labels, short, text
 from spikgpt.report.inputs import check_numbers, read_inputs
-from spikgpt.report.palette import cell_type_colours, series_colours
 from spikgpt.report.sections import (
     ambient,
     batch_mixing,
@@ -31,7 +33,6 @@ from spikgpt.report.sections import (
     summary,
     warnings,
 )
-from spikgpt.tables import composition, read_cohort, removed_cells, write_tsv
 from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
 from test_evidence import NASTY, PLANTED
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 from conftest import ROOT
-from spikgpt.errors import UserError
-from spikgpt.run_input import check_parameters, read_samplesheet
+from spikgpt.base.errors import UserError
+from spikgpt.read_input.samplesheet import check_parameters, read_samplesheet
 
 SHEET = json.loads((ROOT / "assets" / "schema_input.json").read_text())
 PARAMETERS = json.loads((ROOT / "nextflow_schema.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 from spikgpt.scgpt.checkpoint import checkpoint_sha256, read_checkpoint
 from spikgpt.scgpt.model import ScGPT
 

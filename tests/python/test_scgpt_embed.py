@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 from spikgpt.scgpt.checkpoint import read_checkpoint
 from spikgpt.scgpt.embed import BLOCK, CountsFile, Embedder, Progress, batches, embed_rows, select_precision
 from spikgpt.scgpt.model import ScGPT

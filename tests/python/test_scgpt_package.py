@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
-from spikgpt.errors import UserError
-from spikgpt.genes import Spelling
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import Spelling
 from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint
 from spikgpt.scgpt.embed import Embedder
 from spikgpt.scgpt.model import ScGPT

@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 from spikgpt.scgpt.checkpoint import read_checkpoint
 from spikgpt.scgpt.embed import Embedder
 from spikgpt.scgpt.tissue import (

@@ -21,8 +21,8 @@ import torch
 from bad_files import CELLS, COUNTS, GENES
 from conftest import BIN, ROOT
 from scipy import sparse
-from spikgpt import guards
-from spikgpt.guards import strange_name
+from spikgpt.base import guards
+from spikgpt.base.guards import strange_name
 from test_bad_input import files, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -7,17 +7,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from spikgpt.cohort import OBS_COLUMNS
-from spikgpt.tables import (
-    STATISTICS,
-    STEPS,
-    cells_per_step,
-    composition,
-    read_cohort,
-    read_tsv,
-    removed_cells,
-    write_tsv,
-)
+from spikgpt.base.columns import OBS_COLUMNS
+from spikgpt.base.tsv import read_tsv, write_tsv
+from spikgpt.cohort.tables import STATISTICS, STEPS, cells_per_step, composition, read_cohort, removed_cells
 from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
 
 

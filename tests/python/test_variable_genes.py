@@ -4,8 +4,8 @@ import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
-from spikgpt.normalisation import log1p_cp10k
-from spikgpt.variable_genes import Moments, highly_variable
+from spikgpt.base.normalisation import log1p_cp10k
+from spikgpt.base.variable_genes import Moments, highly_variable
 
 GENES = 400
 

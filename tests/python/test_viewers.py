@@ -15,8 +15,8 @@ import anndata as ad
 import pytest
 from conftest import ROOT
 from large_cohort import write_large
-from spikgpt.cohort import OBS_COLUMNS
-from spikgpt.report.palette import cell_type_colours
+from spikgpt.base.colours import cell_type_colours
+from spikgpt.base.columns import OBS_COLUMNS
 from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
 
 VIEWERS = ROOT / ".venv-viewers" / "bin"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bin"), str(Path(__file__).resolve().parent)]
 
-from spikgpt.cli import launch, parser, whole_file  # noqa: E402  (pins BLAS threads)
+from spikgpt.base.files import whole_file  # noqa: E402
+from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
 
 SEEDS = 3
 ABLATION_SPLITS = ("pbmc3k to pbmc4k", "Kang control to stimulated", "Baron libraries 1 and 2 to 3")
@@ -104,7 +105,7 @@ def plan(splits: list, seeds: int, methods: list[str], whole: bool, left_out: bo
 def energy(architecture: dict, rates: dict[str, float]) -> dict[str, float]:
     """Theoretical microjoules of one cell: the head, others like it, and scGPT as published."""
     from spikgpt.annotator import energy as costs
-    from spikgpt.annotator.spiking import Architecture
+    from spikgpt.annotator.network import Architecture
 
     shape = Architecture(**architecture)
     operations = {
@@ -165,7 +166,7 @@ def main() -> None:
     from multiprocessing import get_context
 
     from methods import METHODS, NEEDS, PAPER_MODE
-    from spikgpt.annotator.spiking import Architecture
+    from spikgpt.annotator.network import Architecture
     from spikgpt.scgpt.checkpoint import read_checkpoint
     from splits import all_splits
 

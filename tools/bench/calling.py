@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 import numpy as np
 import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
 from scipy import io, sparse
-from spikgpt.calling import AMBIENT_UMIS, call_cells
-from spikgpt.matrices import read_matrix
+from spikgpt.quality_control.calling import AMBIENT_UMIS, call_cells
+from spikgpt.read_input.matrices import read_matrix
 
 ADDED = 500
 R = """

@@ -27,8 +27,8 @@ import scanpy as sc
 from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from spikgpt import doublets
-from spikgpt.layout import count_data, stored, write_h5ad
+from spikgpt.base.h5ad import count_data, stored, write_h5ad
+from spikgpt.quality_control import doublets
 
 warnings.filterwarnings("ignore")
 

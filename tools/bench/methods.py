@@ -21,7 +21,7 @@ from peers import (
 )
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from spikgpt.annotator.spiking import Architecture, SpikingTransformer
+from spikgpt.annotator.network import Architecture, SpikingTransformer
 from task import Answer, Task
 
 PAPER_REJECTS_BELOW = 0.5

@@ -19,7 +19,7 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
-from spikgpt.batch_mixing import KBET_NEIGHBOURS, LISI_NEIGHBOURS, PERPLEXITY, kbet_acceptance, scaled_lisi
+from spikgpt.cohort.batch_mixing import KBET_NEIGHBOURS, LISI_NEIGHBOURS, PERPLEXITY, kbet_acceptance, scaled_lisi
 
 
 def main() -> None:

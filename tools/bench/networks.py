@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peers import embedding_features
-from spikgpt.annotator import spiking
+from spikgpt.annotator import network as spiking
 from task import Answer, Task, timed
 
 

@@ -9,7 +9,8 @@ from unittest import mock
 import numpy as np
 from networks import PlainTransformer
 from spikgpt import UNKNOWN
-from spikgpt.annotator import leave_out, spiking
+from spikgpt.annotator import leave_out
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.model import Annotator
 from spikgpt.annotator.reference import MIN_CELLS_OF_GENE, Reference
 from spikgpt.annotator.train import train_annotator
@@ -44,7 +45,7 @@ def without_spikes() -> Iterator[None]:
     with mock.patch.object(spiking, "train", side_effect=trained) as asked:
         yield
     if not asked.called:
-        raise RuntimeError("the annotator trained no network through spikgpt.annotator.spiking.train")
+        raise RuntimeError("the annotator trained no network through spikgpt.annotator.network.train")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ last bit. The network is therefore computed on one copy, exactly: ``Q (K^T V)`` 
 """
 
 import torch
-from spikgpt.annotator.spiking import Architecture, lif
+from spikgpt.annotator.network import Architecture, lif
 from spikingjelly.activation_based import functional
 from torch import nn
 

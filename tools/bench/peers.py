@@ -21,8 +21,8 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
-from spikgpt.annotator.fit import variable_genes
-from spikgpt.normalisation import log1p_cp10k
+from spikgpt.annotator.distances import variable_genes
+from spikgpt.base.normalisation import log1p_cp10k
 from splits import Side
 from task import Answer, Floats32, Task, timed
 

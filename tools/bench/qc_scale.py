@@ -26,9 +26,9 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is imported)
 from scipy import sparse  # noqa: E402
-from spikgpt.layout import cell_frame, gene_frame, new_h5ad, stored, write_csr, write_frame  # noqa: E402
-from spikgpt.normalisation import normalise_cells  # noqa: E402
-from spikgpt.ontology import TERM  # noqa: E402
+from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, stored, write_csr, write_frame  # noqa: E402
+from spikgpt.base.normalisation import normalise_cells  # noqa: E402
+from spikgpt.base.ontology import TERM  # noqa: E402
 
 KEPT = 0.9
 DIMENSIONS = 64

@@ -6,7 +6,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "bin"), str(Path(__file__).resolve().parent)]
 
-from spikgpt.cli import launch, parser, whole_file  # noqa: E402
+from spikgpt.base.files import whole_file  # noqa: E402
+from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
 
 SECTIONS = ("annotator", "speed", "embed", "qc", "resources")
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""

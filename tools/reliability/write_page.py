@@ -66,8 +66,8 @@ def limits() -> str:
     import sys
 
     sys.path.insert(0, str(ROOT / "bin"))
-    from spikgpt import guards
-    from spikgpt.run_input import LARGEST_SHEET
+    from spikgpt.base import guards
+    from spikgpt.read_input.samplesheet import LARGEST_SHEET
 
     rows = [
         ("cells of a matrix", f"{guards.LARGEST_CELLS:,}"),

@@ -13,10 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from spikgpt.annotator.cells import Codes
-from spikgpt.annotator.fit import variable_genes
+from spikgpt.annotator.distances import variable_genes
 from spikgpt.annotator.reference import Reference
 from spikgpt.annotator.train import HeldOut
-from spikgpt.normalisation import log1p_cp10k
+from spikgpt.base.normalisation import log1p_cp10k
 
 COLUMNS = ["method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by"]
 GENE_PENALTY = 0.01

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from spikgpt.annotator.checks import DEPTH_LEAKS
+from spikgpt.annotator.cautions import DEPTH_LEAKS
 from spikgpt.annotator.verdicts import CAUGHT, verdict
 
 

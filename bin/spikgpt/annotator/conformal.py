@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikgpt.annotator.fit import MIN_TYPE_CELLS, MIN_TYPES
+from spikgpt.annotator.distances import MIN_TYPE_CELLS, MIN_TYPES
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the report, which has no torch, reads this module too
-    from spikgpt.annotator.spiking import Architecture
+    from spikgpt.annotator.network import Architecture
 
 PICOJOULE_MAC = 4.6
 PICOJOULE_AC = 0.9

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from spikgpt.annotator import mixing
+from spikgpt.annotator import mixture as mixing
 from spikgpt.annotator.cells import Codes
 from spikgpt.annotator.conformal import Calibration, p_values
 from spikgpt.annotator.expression import best_scale, log_softmax

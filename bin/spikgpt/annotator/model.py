@@ -15,23 +15,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from spikgpt import UNKNOWN
-from spikgpt.annotator import spiking
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.cells import Cells, Codes, Floats, side_by_side
 from spikgpt.annotator.conformal import Calibration, p_values
-from spikgpt.annotator.fit import smoothed
-from spikgpt.annotator.mixing import Mixture
+from spikgpt.annotator.distances import smoothed
+from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.views import FEATURES, Arrays, Views, named, unnamed
-from spikgpt.cli import whole_file, write_json
-from spikgpt.errors import UserError
-from spikgpt.guards import read_json_object
-from spikgpt.ontology import TERM, labels_to_terms
+from spikgpt.base.columns import LOW_CONFIDENCE, LOW_GENE_MATCH, LOW_QUALITY, OUTSIDE_REFERENCE, REASON_NAMES
+from spikgpt.base.errors import UserError
+from spikgpt.base.files import read_json_object, whole_file, write_json
+from spikgpt.base.ontology import TERM, labels_to_terms
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
-
-OUTSIDE, DOUBT, GENES, QUALITY = "outside_reference", "low_confidence", "low_gene_match", "low_quality"
-REASONS = (OUTSIDE, DOUBT, GENES, QUALITY)
-"""Why a cell is Unknown; see `Annotator.annotate`."""
 
 DEPTH_QUANTILE = 0.01
 """A rejected cell below this quantile of the reference's depth, and below half its sample's median, has
@@ -221,9 +217,9 @@ class Annotator:
         depth = np.empty(number)
         depth[cells.order] = cells.depth
         shallow = (depth < self.config["depth"]["low"]) & (depth < 0.5 * np.median(depth))
-        reason = np.where(by_fit, OUTSIDE, DOUBT)
-        reason = np.where(shallow, QUALITY, reason)
-        reason = np.where(matched, reason, GENES)
+        reason = np.where(by_fit, OUTSIDE_REFERENCE.name, LOW_CONFIDENCE.name)
+        reason = np.where(shallow, LOW_QUALITY.name, reason)
+        reason = np.where(matched, reason, LOW_GENE_MATCH.name)
         names = np.array(self.classes, dtype=object)
         table["spikgpt_cell_type"] = np.where(unknown, UNKNOWN, names[best])
         table["spikgpt_best_match"] = names[best]
@@ -301,7 +297,7 @@ class Annotator:
         return {
             "cells": cells,
             "unknown": rejected,
-            "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASONS},
+            "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASON_NAMES},
             "median_confidence": round(float(table["spikgpt_confidence"].median()), 6) if cells else None,
             "tissue_warning": warning,
             **figures,

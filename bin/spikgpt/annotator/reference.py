@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.cells import Codes
-from spikgpt.errors import UserError
-from spikgpt.layout import MESSAGES
-from spikgpt.ontology import terms_of
+from spikgpt.base.errors import UserError
+from spikgpt.base.h5ad import MESSAGES
+from spikgpt.base.ontology import terms_of
 
 MIN_CELLS_OF_GENE = 3
 """Genes seen in fewer reference cells are left out: they cannot tell types apart."""

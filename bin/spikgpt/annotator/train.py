@@ -17,11 +17,14 @@ import torch
 from sklearn.metrics import f1_score
 
 from spikgpt import __version__
-from spikgpt.annotator import checks, leave_out, mixing, spiking
+from spikgpt.annotator import cautions as checks
+from spikgpt.annotator import leave_out
+from spikgpt.annotator import mixture as mixing
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.cells import Cells, Codes, Floats
 from spikgpt.annotator.conformal import ALLOWANCE, Calibration
 from spikgpt.annotator.expression import FEW, MANY
-from spikgpt.annotator.mixing import Mixture
+from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.model import DEPTH_QUANTILE, FORMAT_VERSION, KINDS, Annotator, signs
 from spikgpt.annotator.reference import Reference, folds, large_enough
 from spikgpt.annotator.reference_markers import ReferenceMarkers

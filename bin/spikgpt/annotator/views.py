@@ -7,8 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spikgpt.annotator import spiking
+from spikgpt.annotator import network as spiking
 from spikgpt.annotator.cells import Cells, Codes, Floats
+from spikgpt.annotator.distances import (
+    MIN_CELLS_TO_POOL,
+    MarkerDetection,
+    TypeDistance,
+    TypeProfiles,
+    log_cp10k,
+    nearest,
+    variable_genes,
+)
 from spikgpt.annotator.expression import (
     ABSENT,
     REGRESSIONS,
@@ -17,15 +26,6 @@ from spikgpt.annotator.expression import (
     Scale,
     batch_offset,
     log_softmax,
-)
-from spikgpt.annotator.fit import (
-    MIN_CELLS_TO_POOL,
-    MarkerDetection,
-    TypeDistance,
-    TypeProfiles,
-    log_cp10k,
-    nearest,
-    variable_genes,
 )
 
 FEATURES = ("both", "embedding", "expression")

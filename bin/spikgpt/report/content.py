@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spikgpt.cli import write_json
+from spikgpt.base.files import write_json
 
 LONGEST_LABEL = 40
 """Characters of a name in a plot; tables show names in full."""

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from spikgpt.cohort import LABEL_COLUMNS, OBS_COLUMNS
-from spikgpt.tables import REMOVED_COLUMNS, STATISTICS, cells_per_step, read_statistics, read_tsv
+from spikgpt.base.columns import OBS, OBS_COLUMNS
+from spikgpt.base.tsv import read_tsv
+from spikgpt.cohort.tables import REMOVED_COLUMNS, STATISTICS, cells_per_step, read_statistics
 
-_NUMBERS = ("n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", *LABEL_COLUMNS[2:4])
+_NUMBERS = tuple(column.name for column in OBS if column.kind in ("integer", "number", "0 to 1"))
 
 Stats = dict[str, Any]
 
@@ -29,7 +30,7 @@ class Inputs:
     run
         `run.json`: version and parameters.
     stats
-        Step (`spikgpt.tables.STATISTICS`) to sample to statistics.
+        Step (`spikgpt.cohort.tables.STATISTICS`) to sample to statistics.
     embeddings
         Statistics of every chunk that was embedded, the reference's among them.
     reference
@@ -151,7 +152,7 @@ def check_numbers(inputs: Inputs) -> dict[str, dict[str, int]]:
 
     Returns
     -------
-    Sample to the steps of `spikgpt.tables.cells_per_step`, and one entry `removed: <reason>` per reason.
+    Sample to the steps of `spikgpt.cohort.tables.cells_per_step`, and one entry `removed: <reason>` per reason.
 
     Raises
     ------

@@ -10,19 +10,14 @@ from spikgpt import UNKNOWN
 from spikgpt.annotator.energy import ScGPTShape
 from spikgpt.annotator.energy import scgpt as scgpt_operations
 from spikgpt.annotator.verdicts import CAUGHT, verdict
-from spikgpt.cohort import UNKNOWN_REASONS, cluster_order
+from spikgpt.base.colours import CONTINUOUS, REASON_COLOURS, UNKNOWN_COLOUR, cell_type_colours, series_colours
+from spikgpt.base.columns import REASON_NAMES, UNKNOWN_REASONS
+from spikgpt.cohort.clusters import cluster_order
+from spikgpt.cohort.tables import STEPS
 from spikgpt.report.content import Group, Section, html_facts, html_list, labels, number, short, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.methods import methods_html
-from spikgpt.report.palette import (
-    CONTINUOUS,
-    REASON_COLOURS,
-    UNKNOWN_COLOUR,
-    cell_type_colours,
-    series_colours,
-)
 from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
-from spikgpt.tables import STEPS
 
 MAP_POINTS = 3000
 """Cells on the map at most: MultiQC draws each as a series, and more make a browser slow."""
@@ -49,12 +44,7 @@ QC_METRICS = (
     ("pct_counts_hb", "Haemoglobin", "% of counts"),
 )
 
-REASON_TEXTS = {
-    "low_confidence": "lies between types (low_confidence)",
-    "outside_reference": "fits no type (outside_reference)",
-    "low_gene_match": "no gene that scGPT knows (low_gene_match)",
-    "low_quality": "too shallow to judge (low_quality)",
-}
+REASON_TEXTS = {reason.name: f"{reason.meaning} ({reason.name})" for reason in UNKNOWN_REASONS}
 
 SUMMARY = Group("spikgpt_summary", "Summary", "What came out, and what needs a look before the data are used.")
 CELLS = Group("spikgpt_cells", "Cells and quality", "How many cells went in and stayed, and how good they are.")
@@ -708,7 +698,7 @@ def unknown_reasons(inputs: Inputs) -> Made:
     data = {}
     for sample in inputs.samples:
         reasons = inputs.of_sample(sample)["spikgpt_unknown_reason"].value_counts()
-        data[sample] = {reason: int(reasons.get(reason, 0)) for reason in UNKNOWN_REASONS}
+        data[sample] = {reason: int(reasons.get(reason, 0)) for reason in REASON_NAMES}
     return Section(
         "spikgpt_reasons",
         "Unknown by reason",
@@ -718,7 +708,7 @@ def unknown_reasons(inputs: Inputs) -> Made:
         data,
         {
             "categories": {
-                reason: {"name": REASON_TEXTS[reason], "color": REASON_COLOURS[reason]} for reason in UNKNOWN_REASONS
+                reason: {"name": REASON_TEXTS[reason], "color": REASON_COLOURS[reason]} for reason in REASON_NAMES
             },
             "pconfig": {"ylab": "Cells", "cpswitch_counts_label": "Cells", "hide_zero_cats": False},
         },
@@ -857,7 +847,7 @@ def cell_map(inputs: Inputs) -> Made:
         ("By sample", list(cells["sample"]), samples,
          dict(zip(samples, series_colours(len(samples)), strict=True))),
         ("By confidence", [bins[i] for i in level], bins, dict(zip(bins, CONTINUOUS, strict=True))),
-        (f"{UNKNOWN} by reason", list(reasons), [known, *UNKNOWN_REASONS],
+        (f"{UNKNOWN} by reason", list(reasons), [known, *REASON_NAMES],
          {known: "#dddddd", **REASON_COLOURS}),
         ("By cluster", list(cells["spikgpt_cluster"]), clusters,
          dict(zip(clusters, series_colours(len(clusters)), strict=True))),

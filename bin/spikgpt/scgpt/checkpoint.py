@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spikgpt.errors import UserError
-from spikgpt.guards import read_json_object
+from spikgpt.base.errors import UserError
+from spikgpt.base.files import read_json_object
 from spikgpt.scgpt.model import ScGPT
 
 LAYOUTS = (

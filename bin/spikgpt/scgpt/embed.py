@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from spikgpt.errors import UserError
-from spikgpt.genes import Spelling
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import Spelling
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
 from spikgpt.scgpt.tokens import CellTokens, cell_generator, check_counts, tokenise

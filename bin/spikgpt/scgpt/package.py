@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 from spikgpt.scgpt.checkpoint import UNUSED_HEADS, Checkpoint
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.spatial import KDTree
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 PROFILE = "reference_profile.safetensors"
 NEIGHBOURS = 5

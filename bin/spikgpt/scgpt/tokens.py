@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 
 def cell_generator(sample: str, barcode: str, seed: int) -> np.random.Generator:

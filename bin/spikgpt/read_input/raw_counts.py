@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 CHUNK = 4_000_000
 """Values looked at in one go: bounds the memory a check needs, whatever the matrix."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spikgpt.cohort import by_sample, joined_embeddings, standardise
+from spikgpt.base.names import by_sample, joined_embeddings
+from spikgpt.cohort.clusters import standardise
 
 MOST_CELLS = 20_000
 """Cells that are looked at, drawn from all."""
@@ -143,7 +144,7 @@ def batch_mixing(embedding: np.ndarray, batches: np.ndarray, labels: np.ndarray,
 def read_and_score(
     h5ads: Iterable[str | Path], embeddings: Iterable[str | Path], annotations: Iterable[str | Path], seed: int
 ) -> pd.DataFrame:
-    """`batch_mixing` of the files of all samples (see `spikgpt.cohort.cluster_cohort`), by their obs batch."""
+    """`batch_mixing` of the files of all samples (see `spikgpt.cohort.files.cluster_cohort`), by their obs batch."""
     import h5py
     from anndata.io import read_elem
 

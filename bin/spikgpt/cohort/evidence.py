@@ -19,7 +19,9 @@ from scipy.stats import norm
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
-from spikgpt.cohort import UNKNOWN_REASONS, cluster_order, csr_blocks
+from spikgpt.base.columns import REASON_NAMES
+from spikgpt.base.h5ad import csr_blocks
+from spikgpt.cohort.clusters import cluster_order
 
 EVIDENCE_COLUMNS = (
     "cluster",
@@ -111,7 +113,7 @@ def judge_markers(
     h5ad
         The cohort, with ``layers/counts``.
     cells
-        See `spikgpt.tables.read_cohort`; in the order of the h5ad.
+        See `spikgpt.cohort.tables.read_cohort`; in the order of the h5ad.
     pairs
         Cluster and type; a pair that cannot be judged gets empty lists.
     """
@@ -194,7 +196,7 @@ def evidence_table(cells: pd.DataFrame, judged: Judged, unknown_rate: float) -> 
     Parameters
     ----------
     cells
-        See `spikgpt.tables.read_cohort`.
+        See `spikgpt.cohort.tables.read_cohort`.
     judged
         Of `judge_markers`, for the pairs of `nearest_types`.
     unknown_rate
@@ -220,7 +222,7 @@ def evidence_table(cells: pd.DataFrame, judged: Judged, unknown_rate: float) -> 
                 unknown,
                 100 * unknown / len(mine),
                 unknown_rate * len(mine),
-                ", ".join(f"{reason}={reasons[reason]}" for reason in UNKNOWN_REASONS if reasons.get(reason, 0)),
+                ", ".join(f"{reason}={reasons[reason]}" for reason in REASON_NAMES if reasons.get(reason, 0)),
                 *nearest[name],
                 markers.depth,
                 *(", ".join(part) for part in (markers.found, markers.missing, markers.unclear, markers.not_measured)),

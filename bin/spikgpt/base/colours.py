@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from spikgpt import UNKNOWN
+from spikgpt.base.columns import REASON_NAMES
 
 UNKNOWN_COLOUR = "#b3b3b3"
 """Grey: no cell type ever has it."""
@@ -39,12 +40,7 @@ def cell_type_colours(cell_types: Iterable[str]) -> dict[str, str]:
     return colours | {name: _nth(at) for at, name in enumerate(names)}
 
 
-REASON_COLOURS = {
-    "low_confidence": "#e69f00",
-    "outside_reference": "#d55e00",
-    "low_gene_match": "#cc79a7",
-    "low_quality": "#56b4e9",
-}
+REASON_COLOURS = dict(zip(REASON_NAMES, ("#e69f00", "#d55e00", "#cc79a7", "#56b4e9"), strict=True))
 """Colours of the reasons for Unknown."""
 
 CONTINUOUS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from spikgpt.layout import Stored, matrix_blocks, new_h5ad, write_csr, write_frame
+from spikgpt.base.h5ad import Stored, matrix_blocks, new_h5ad, write_csr, write_frame
 
 LARGEST_BLOCK = 20_000
 """Cells that are corrected together: the memory grows with their counts."""

@@ -1,10 +1,5 @@
-"""Tables of the cohort as a script reads them: tab-separated text with stable bytes.
+"""Tables of the cohort as a script reads them, with the fields of the h5ad; `docs/output.md` lists the columns."""
 
-Fields are as they are in the h5ad; one that holds a tab, a quote or a line break is quoted as in
-RFC 4180. Numbers have six significant digits, counts all of theirs. `docs/output.md` lists the columns.
-"""
-
-import gzip
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +12,9 @@ import pandas as pd
 from anndata.io import read_elem
 
 from spikgpt import UNKNOWN
-from spikgpt.cohort import CELL_SEPARATOR, OBS_COLUMNS, name_before
+from spikgpt.base.columns import OBS_COLUMNS
+from spikgpt.base.names import CELL_SEPARATOR, name_before
+from spikgpt.base.tsv import read_tsv
 
 REMOVED_COLUMNS = ("sample", "barcode", "reason")
 
@@ -27,20 +24,6 @@ what is left after filters."""
 
 STATISTICS = ("import", "called", "ambient", "doublets", "filter", "norm", "annotation")
 """Kinds of the steps' JSON files `<sample>.<kind>.json`."""
-
-FLOAT_FORMAT = "%.6g"
-
-
-def write_tsv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table; `.gz` by the path's name, without time stamp or name inside."""
-    text = {"sep": "\t", "index": False, "float_format": FLOAT_FORMAT, "lineterminator": "\n"}
-    if Path(path).suffix != ".gz":
-        table.to_csv(path, encoding="utf-8", **text)
-        return
-    with open(path, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        for start in range(0, max(len(table), 1), 100_000):
-            part = table.iloc[start : start + 100_000]
-            packed.write(part.to_csv(header=start == 0, **text).encode("utf-8"))
 
 
 def read_cohort(h5ad: str | Path) -> tuple[pd.DataFrame, dict]:
@@ -132,8 +115,3 @@ def cells_per_step(
             )
         rows += [(sample, step, number) for step, number in zip(STEPS, numbers, strict=True)]
     return pd.DataFrame(rows, columns=["sample", "step", "cells"])
-
-
-def read_tsv(path: str | Path) -> pd.DataFrame:
-    """A table as text: nothing is guessed to be a number or missing."""
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

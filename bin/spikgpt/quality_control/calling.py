@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 AMBIENT_UMIS = 100
 """Barcodes with at most so many UMIs are empty droplets, and make the ambient profile (Lun et al. 2019, `lower`)."""

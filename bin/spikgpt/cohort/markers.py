@@ -9,8 +9,8 @@ import pandas as pd
 from anndata.io import read_elem
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
-from spikgpt.cohort import cluster_order
-from spikgpt.layout import BLOCK, csr_blocks
+from spikgpt.base.h5ad import BLOCK, csr_blocks
+from spikgpt.cohort.clusters import cluster_order
 
 TOP = 50
 """Markers per cluster in the table."""

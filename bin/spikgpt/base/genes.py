@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from spikgpt.errors import UserError
-from spikgpt.guards import read_json_object
+from spikgpt.base.errors import UserError
+from spikgpt.base.files import read_json_object
 
 TABLE = "HGNC and GENCODE v44"
 HGNC = Path(__file__).with_name("gene_names.tsv")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from spikgpt.layout import Stored, constant, new_h5ad, write_csr, write_frame
+from spikgpt.base.h5ad import Stored, constant, new_h5ad, write_csr, write_frame
 
 TARGET = 1e4
 BLOCK = 4096

@@ -12,8 +12,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from spikgpt.errors import UserError
-from spikgpt.guards import content_of, strange_name
+from spikgpt.base.errors import UserError
+from spikgpt.base.guards import content_of, strange_name
 
 Row = dict[str, Any]
 

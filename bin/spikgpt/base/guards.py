@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spikgpt.errors import UserError
+from spikgpt.base.errors import UserError
 
 LARGEST_CELLS = 50_000_000
 """Barcodes of one matrix. Cell Ranger's raw matrices list up to some 12 million."""
@@ -70,38 +70,6 @@ def content_of(path: Path) -> str:
     if not start:
         return "an empty file"
     return next((kind for mark, kind in KINDS if start.startswith(mark)), "")
-
-
-def read_json_object(path: Path, what: str, *, expected: str = "a JSON object", fix: str) -> dict[str, Any]:
-    """The JSON object that a file holds.
-
-    Parameters
-    ----------
-    what
-        What the file is, as the message begins.
-    expected, fix
-        As in `UserError`.
-
-    Raises
-    ------
-    UserError
-        The file is no JSON, or JSON of another kind.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{what} is not JSON.", where=str(path), found=f"no JSON: {error}", expected=expected, fix=fix
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{what} is not a JSON object.",
-            where=str(path),
-            found=f"no JSON object: {type(content).__name__}",
-            expected=expected,
-            fix=fix,
-        )
-    return content
 
 
 def too_large(what: str, where: str, found: str, expected: str) -> UserError:

@@ -8,7 +8,8 @@ from scipy.stats import binom
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.reference_markers import ReferenceMarkers
-from spikgpt.evidence import Judged, MarkerEvidence, cluster_names, commonest
+from spikgpt.base.columns import UNKNOWN_REASONS
+from spikgpt.cohort.evidence import Judged, MarkerEvidence, cluster_names, commonest
 
 POPULATION_SHARE = 0.25
 """A cluster is an unknown population when at least this share of it is Unknown, and twice the expected rate, ..."""
@@ -48,7 +49,7 @@ def rejected(cells: pd.DataFrame) -> np.ndarray:
     """Cells that are Unknown for what they are, bool (cells,): poor quality or genes are no sign of a new type."""
     reasons = cells["spikgpt_unknown_reason"].astype(str)
     unknown = cells["spikgpt_cell_type"].astype(str) == UNKNOWN
-    return (unknown & ~reasons.isin(["low_gene_match", "low_quality"])).to_numpy()
+    return (unknown & reasons.isin([reason.name for reason in UNKNOWN_REASONS if reason.of_the_cell])).to_numpy()
 
 
 def find_populations(cells: pd.DataFrame, unknown_rate: float) -> dict[str, float]:
@@ -61,7 +62,7 @@ def find_populations(cells: pd.DataFrame, unknown_rate: float) -> dict[str, floa
     Parameters
     ----------
     cells
-        See `spikgpt.tables.read_cohort`.
+        See `spikgpt.cohort.tables.read_cohort`.
     unknown_rate
         Expected share of Unknown cells.
     """
@@ -91,11 +92,11 @@ def unknown_populations(
     Parameters
     ----------
     cells
-        See `spikgpt.tables.read_cohort`.
+        See `spikgpt.cohort.tables.read_cohort`.
     markers
-        See `spikgpt.markers.find_markers`.
+        See `spikgpt.cohort.markers.find_markers`.
     judged
-        `spikgpt.evidence.judge_markers` of the pairs of `pairs_to_judge`; a pair may be missing.
+        `spikgpt.cohort.evidence.judge_markers` of the pairs of `pairs_to_judge`; a pair may be missing.
     unknown_rate
         Expected share of Unknown cells.
 
@@ -181,7 +182,7 @@ def marker_flags(own: pd.DataFrame, judged: Mapping[str, MarkerEvidence]) -> lis
     own
         The cluster's rows of markers.tsv.
     judged
-        Type to `spikgpt.evidence.MarkerEvidence` in this cluster.
+        Type to `spikgpt.cohort.evidence.MarkerEvidence` in this cluster.
     """
     flags = []
     strong = (own["log2fc"].astype(float) >= 1) & (own["p_adj"].astype(float) < 0.01)

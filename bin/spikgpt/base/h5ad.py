@@ -17,11 +17,6 @@ import pandas as pd
 from anndata.io import read_elem, write_elem
 from scipy import sparse
 
-QC_COLUMNS = (
-    "n_genes_by_counts", "total_counts", "pct_counts_mt", "pct_counts_ribo", "pct_counts_hb",
-    "pct_counts_in_top_20_genes",
-)  # fmt: skip
-SHEET_COLUMNS = ("sample", "batch", "donor", "condition")
 MESSAGES = "messages"
 """Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
 

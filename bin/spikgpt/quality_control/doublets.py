@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage, sparse
 
-from spikgpt.layout import Stored
-from spikgpt.variable_genes import Moments, dispersions
+from spikgpt.base.h5ad import Stored
+from spikgpt.base.variable_genes import Moments, dispersions
 
 RATE_PER_CELL = 0.008 / 1000
 """Doublets expected for every cell recovered, as a share of the cells (10x Genomics: 0.8 % per 1,000 cells)."""

@@ -1,19 +1,15 @@
 """Quality of cells: metrics, and which cells are removed by which rule."""
 
 import gzip
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from spikgpt.errors import UserError
-from spikgpt.genes import haemoglobin_genes, mitochondrial_genes, ribosomal_genes
-from spikgpt.layout import QC_COLUMNS, Stored, write_part
+from spikgpt.base.errors import UserError
+from spikgpt.base.h5ad import Stored, write_part
 
 DEFAULTS: dict[str, float] = {
     "min_genes": 200,
@@ -59,52 +55,6 @@ REASONS = (
 Doublets come late so that a low-quality cell is never reported as a doublet; min_cells removes cells only
 where it leaves the sample without a gene.
 """
-
-
-def cell_metrics(
-    blocks: Iterable[tuple[int, sparse.csr_matrix]], barcodes: np.ndarray, symbols: list[str]
-) -> pd.DataFrame:
-    """Quality metrics per cell, by scanpy.
-
-    Parameters
-    ----------
-    blocks
-        Raw counts, CSR (cells x genes), a block of cells at a time (`spikgpt.layout`).
-    barcodes, symbols
-        Of all cells, and of the genes with unified names.
-
-    Returns
-    -------
-    DataFrame
-        barcode, n_genes_by_counts (int64), total_counts (int64), and as float32 percentages of a cell's counts
-        pct_counts_mt, pct_counts_ribo, pct_counts_hb, pct_counts_in_top_20_genes. Row order of the cells; a
-        cell without counts has 0 throughout.
-    """
-    import scanpy as sc
-
-    var = pd.DataFrame(
-        {
-            "mt": mitochondrial_genes(symbols),
-            "ribo": ribosomal_genes(symbols),
-            "hb": haemoglobin_genes(symbols),
-        },
-        index=pd.Index(symbols, dtype=object),
-    )
-    # scanpy counts the top genes of matrices with at least so many genes only
-    top = min(20, len(symbols))
-    whole = ["n_genes_by_counts", "total_counts"]
-    kinds = {name: np.int64 if name in whole else np.float32 for name in QC_COLUMNS}
-    # a sample without cells has no block
-    tables = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})]
-    for _, block in blocks:
-        # float64: totals of float32 lose whole counts above 2^24
-        measured = ad.AnnData(X=block.astype(np.float64), var=var)
-        metrics, _ = sc.pp.calculate_qc_metrics(measured, qc_vars=["mt", "ribo", "hb"], percent_top=[top], log1p=False)
-        metrics = metrics.rename(columns={f"pct_counts_in_top_{top}_genes": "pct_counts_in_top_20_genes"})
-        tables.append(metrics[list(QC_COLUMNS)].fillna(0.0).astype(kinds))
-    table = pd.concat(tables[1:] or tables, ignore_index=True)
-    table.insert(0, "barcode", np.asarray(barcodes, dtype=object))
-    return table
 
 
 def thresholds_from(given: dict[str, Any], where: str) -> dict[str, float]:
@@ -211,7 +161,7 @@ def filter_cells(
     cells
         Raw counts; every layer is filtered alike.
     metrics, doublets
-        Tables of `cell_metrics` and `spikgpt.doublets.detect_doublets`, in the row order of `cells`.
+        Tables of `cell_metrics` and `spikgpt.quality_control.doublets.detect_doublets`, in the row order of `cells`.
     thresholds
         From `thresholds_from`.
     out

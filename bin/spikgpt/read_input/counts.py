@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from spikgpt.errors import UserError
-from spikgpt.genes import check_match, vocabulary
-from spikgpt.layout import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
-from spikgpt.matrices import Matrix, open_matrix
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import check_match, vocabulary
+from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
+from spikgpt.read_input.matrices import Matrix, open_matrix
 
 
 def match_stats(

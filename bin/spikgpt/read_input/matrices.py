@@ -1,7 +1,7 @@
 """Read a count matrix in any format of the samplesheet: checked raw counts, barcodes, genes.
 
 Every reader gives cells x genes, in blocks of cells: a matrix need not fit in memory. Names come out as they
-stand in the file (barcodes keep their `-1`); the genes are brought to unique symbols by `spikgpt.genes`.
+stand in the file (barcodes keep their `-1`); the genes are brought to unique symbols by `spikgpt.base.genes`.
 """
 
 import csv
@@ -29,11 +29,11 @@ import pandas as pd
 from scipy import io as scipy_io
 from scipy import sparse
 
-from spikgpt import genes as gene_names
-from spikgpt import guards
-from spikgpt.errors import UserError
-from spikgpt.layout import BLOCK, matrix_blocks, row_ranges
-from spikgpt.raw_counts import CHUNK, CountCheck, fault, not_raw, restore_log1p
+from spikgpt.base import genes as gene_names
+from spikgpt.base import guards
+from spikgpt.base.errors import UserError
+from spikgpt.base.h5ad import BLOCK, matrix_blocks, row_ranges
+from spikgpt.read_input.raw_counts import CHUNK, CountCheck, fault, not_raw, restore_log1p
 
 FORMATS = (
     "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder or .tar.gz with matrix.mtx[.gz], "

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from spikgpt import UNKNOWN
-from spikgpt.errors import UserError
-from spikgpt.genes import vocabulary
-from spikgpt.guards import check_names
-from spikgpt.importing import match_stats
-from spikgpt.layout import MESSAGES, constant, count_data, matrix_blocks
-from spikgpt.matrices import Matrix, read_matrix
-from spikgpt.normalisation import normalise
-from spikgpt.ontology import NO_TERM, TERM, label_terms
-from spikgpt.qc import cell_metrics
+from spikgpt.base.errors import UserError
+from spikgpt.base.genes import vocabulary
+from spikgpt.base.guards import check_names
+from spikgpt.base.h5ad import MESSAGES, constant, count_data, matrix_blocks
+from spikgpt.base.metrics import cell_metrics
+from spikgpt.base.normalisation import normalise
+from spikgpt.base.ontology import NO_TERM, TERM, label_terms
+from spikgpt.read_input.counts import match_stats
+from spikgpt.read_input.matrices import Matrix, read_matrix
 
 NAME = "reference"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}
@@ -31,13 +31,13 @@ def import_reference(
     Returns
     -------
     adata
-        Layout of norm.h5ad (`spikgpt.normalisation.normalise`) with sample "reference"; obs cell_type and
+        Layout of norm.h5ad (`spikgpt.base.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
-        `spikgpt.qc.cell_metrics`. All cells of the file, in its order. obs cell_type_ontology_term_id where the
-        reference has it for a label; uns messages.
+        `spikgpt.base.metrics.cell_metrics`. All cells of the file, in its order. obs cell_type_ontology_term_id where
+        the reference has it for a label; uns messages.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
-        themselves give to think about is told by training (`spikgpt.annotator.checks`).
+        themselves give to think about is told by training (`spikgpt.annotator.cautions`).
 
     Raises
     ------
