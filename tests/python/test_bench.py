@@ -13,20 +13,20 @@ from conftest import ROOT
 from spikgpt.annotator import network as spiking
 from spikingjelly.activation_based import functional
 
-sys.path.append(str(ROOT / "tools" / "bench"))
+sys.path.append(str(ROOT / "bench"))
 
 import write_docs
-from bench import ABLATION_SPLITS, plan
-from methods import METHODS, PAPER_MODE
-from metrics import caught_at_rate, figures, oscr
-from networks import PlainTransformer
-from own import reference_of, train, without_spikes
-from paper_mode import PAPER, NormOfCopies, PaperMode
+from compare import ABLATION_SPLITS, plan
+from library.methods import METHODS, PAPER_MODE
+from library.metrics import caught_at_rate, figures, oscr
+from library.networks import PlainTransformer
+from library.own import reference_of, train, without_spikes
+from library.paper_mode import PAPER, NormOfCopies, PaperMode
+from library.splits import Side, split
+from library.task import Task
 from sections import annotator as section
 from sections import speed as speed_section
 from speed import drawn
-from splits import Side, split
-from task import Task
 
 
 def test_caught_counts_ties_in_proportion():
@@ -338,6 +338,6 @@ def test_environments_agree():
         return dict(line.split(" ")[0].split("==") for line in lines if "==" in line and not line.startswith(" "))
 
     product = pins(ROOT / "tools" / "env" / "requirements.lock")
-    bench = pins(ROOT / "tools" / "bench" / "env" / "requirements.lock")
+    bench = pins(ROOT / "bench" / "env" / "requirements.lock")
     assert set(product) <= set(bench)
     assert pd.Series(product).equals(pd.Series(bench)[list(product)])

@@ -5,7 +5,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-sys.path.append(str(ROOT / "tools" / "bench"))
+sys.path.append(str(ROOT / "bench"))
 
 import cloud_cost
 from resources import bytes_of, processes, seconds_of

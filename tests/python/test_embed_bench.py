@@ -11,10 +11,10 @@ import pytest
 from scipy import sparse
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCH = ROOT / "tools" / "bench"
+BENCH = ROOT / "bench"
 sys.path.insert(0, str(BENCH))
 
-from measure import measured, store  # noqa: E402
+from library.measure import measured, store  # noqa: E402
 from sections.embed import render  # noqa: E402
 from spikgpt.scgpt.embed import CountsFile  # noqa: E402
 

@@ -9,7 +9,7 @@ import numpy as np
 from conftest import ROOT
 from scipy import sparse
 
-sys.path[:0] = [str(ROOT / "tools" / "reliability"), str(ROOT / "tools" / "bench")]
+sys.path[:0] = [str(ROOT / "tools" / "reliability"), str(ROOT / "bench")]
 
 import faults  # noqa: E402
 import load  # noqa: E402

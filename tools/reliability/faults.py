@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "tools" / "bench")]
+sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "bench")]
 
 from launch import start  # noqa: E402
-from measure import machine  # noqa: E402
+from library.measure import machine  # noqa: E402
 from small_data import write_small_data  # noqa: E402
 
 TIMES = "benchmark.tsv"

@@ -4,7 +4,7 @@
     tools/reliability/load.py --cells pbmc3k.h5ad --samples 200 --cells-each 500 --work DIR
     tools/reliability/load.py --cells pbmc3k.h5ad --samples 1 --cells-each 200000 --work DIR
 
-Cells are drawn from real ones with replacement and thinned (tools/bench/resample.py), so that no two are equal; their
+Cells are drawn from real ones with replacement and thinned (bench/resample.py), so that no two are equal; their
 types come from the bundled annotator of blood. The run has 2 cores and 16 GB: its tasks may ask for 14 GB together,
 and the head job's Java has a heap of 2 GB at most. Every second the memory of all processes of the run is added up;
 memory that processes share counts for each of them. Where there are several samples, one is added afterwards, and the
@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tools" / "bench")]
+sys.path[:0] = [str(ROOT / "bench")]
 
 import anndata as ad  # noqa: E402
 from launch import start  # noqa: E402
-from measure import machine  # noqa: E402
+from library.measure import machine  # noqa: E402
 from resample import write_resampled  # noqa: E402
 from resources import processes  # noqa: E402
 

@@ -43,7 +43,7 @@ def bin_bounds(counts: NDArray[np.float32], n_bins: int) -> tuple[NDArray[np.int
 def expected_bins(counts: NDArray[np.float32], n_bins: int) -> NDArray[np.float32]:
     """The mean of the bins that scGPT would draw from, so that equal counts get equal values.
 
-    scGPT draws anew for each tied count; tools/bench/bins.py measures that annotation gains nothing by it.
+    scGPT draws anew for each tied count; bench/bins.py measures that annotation gains nothing by it.
     Parameters and errors as `bin_bounds`; float32 (genes,).
     """
     lowest, highest = bin_bounds(counts, n_bins)
