@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from spikgpt.base.colours import cell_type_colours, series_colours
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
@@ -20,19 +21,14 @@ from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
 from spikgpt.cohort.tables import composition, read_cohort, removed_cells
+from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
 from spikgpt.report.inputs import check_numbers, read_inputs
-from spikgpt.report.sections import (
-    ambient,
-    batch_mixing,
-    benchmark_verdict,
-    evenly,
-    features_left_out,
-    general_statistics,
-    sections,
-    summary,
-    warnings,
-)
+from spikgpt.report.models import benchmark_comparison
+from spikgpt.report.plots import evenly
+from spikgpt.report.sections import ORDER, sections
+from spikgpt.report.summary import general_statistics, in_short, warnings_and_remarks
+from spikgpt.report.types import mixing_table
 from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
 from test_evidence import NASTY, PLANTED
 
@@ -187,12 +183,12 @@ def test_numbers_add_up(inputs):
 
 
 def test_what_was_removed_and_left_out_is_shown(inputs):
-    assert ambient(inputs).data == {
+    assert ambient_table(inputs).data == {
         "s2": {"estimated": 4.2, "removed": 3.1, "median": 3.5, "largest": 40.0, "background": "empty droplets",
                "genes": "LYZ 80 %"},
     }  # fmt: skip
     assert features_left_out(inputs).data == {"s2": {"f0": 17}}
-    mixing = batch_mixing(inputs).data
+    mixing = mixing_table(inputs).data
     assert mixing["All cells"]["clisi_after"] == 0.9
     assert mixing[TYPES[0]] == {
         "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
@@ -208,10 +204,10 @@ def test_numbers_that_do_not_add_up_are_an_error(given):
 
 
 def test_summary_and_warnings_come_with_the_facts(inputs):
-    first = summary(inputs).data
+    first = in_short(inputs).data
     assert "200 cells</b> of 3 of 4 samples passed quality control: a.b-c 60, s10 60, s2 80." in first
     assert "1 population outside of the reference" in first
-    found, remarks = warnings(inputs)
+    found, remarks = warnings_and_remarks(inputs)
     assert "<b>empty</b> (5 cells: min_genes 3, predicted_doublet 2): <b>skipped</b>" in found[0]
     assert "alert-danger" in found[0]
     told = " ".join(found)
@@ -249,31 +245,34 @@ def test_an_unfamiliar_tissue_is_a_grave_warning(given):
     strange = read_inputs(**given)
     for chunk in strange.embeddings:
         chunk["unfamiliar_fraction"] = 0.9 if chunk["sample"] == "s2" else 0.1
-    found = [item for item in warnings(strange)[0] if "looks like none of the tissues" in item]
+    found = [item for item in warnings_and_remarks(strange)[0] if "looks like none of the tissues" in item]
     assert len(found) == 1
     assert "alert-danger" in found[0]
     assert "<b>s2</b> (90 % of its cells):" in found[0]
 
 
-def test_benchmark_verdict_is_for_us_only_when_it_is(given):
+def test_benchmark_speaks_for_us_only_when_it_does(given):
     won = read_inputs(**given)
     won.tables["benchmark.tsv"]["macro_f1"] = ["0.9", "0.85"]
-    losing, told = benchmark_verdict(won)
-    assert not losing
-    assert "does no better than SpikGPT (0.900)" in told
+    comparison = benchmark_comparison(won)
+    assert not comparison.lost
+    assert "does no better than SpikGPT (0.900)" in comparison.sentence
     del won.tables["benchmark.tsv"]
-    assert benchmark_verdict(won) is None
+    assert benchmark_comparison(won) is None
 
 
 def test_every_section_has_a_sentence_and_a_place_in_the_order(inputs):
-    config = (ROOT / "assets" / "multiqc_config.yml").read_text()
+    config = yaml.safe_load((ROOT / "assets" / "multiqc_config.yml").read_text())
     made = sections(inputs)
-    assert len(made) == len({section.id for _, section in made})
-    for group, section in made:
-        if section.plot_type != "generalstats":
-            assert section.description.rstrip().endswith("."), section.id
-            assert f"{section.id}:" in config, section.id
-            assert f"- {group.id}" in config, group.id
+    assert len(made) == 1 + sum(len(makers) for _, makers in ORDER), "a section is missing: the inputs must show all"
+    assert made[0][1].plot_type == "generalstats"
+    assert all(section.description.rstrip().endswith(".") for _, section in made[1:])
+    # MultiQC orders groups by the one list and the sections of a group by their numbers in the other
+    assert config["custom_content"]["order"] == [group.id for group, _ in ORDER]
+    by_group = {group.id: [s.id for of, s in made[1:] if of.id == group.id] for group, _ in ORDER}
+    assert list(config["report_section_order"]) == [id for ids in by_group.values() for id in ids]
+    for ids in by_group.values():
+        assert [config["report_section_order"][id]["order"] for id in ids] == list(range(1, len(ids) + 1))
 
 
 def test_order_of_files_changes_no_byte(given, tmp_path):
@@ -326,7 +325,7 @@ def test_a_run_without_cells_still_has_a_report(given, tmp_path):
     empty = read_inputs(**{**given, "samples": tmp_path / "samples.json", "tables": tables, "stats": stats, "qc": []})
     made = {section.id for _, section in sections(empty)}
     assert {"spikgpt_overview", "spikgpt_warnings", "spikgpt_steps", "spikgpt_methods"} <= made
-    assert "No cell" in summary(empty).data
+    assert "No cell" in in_short(empty).data
 
 
 def test_one_sample_alone(given, tmp_path):

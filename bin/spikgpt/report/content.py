@@ -51,6 +51,11 @@ def number(value: Any) -> float | int | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def percent(share: float | None) -> str:
+    """A share from 0 to 1 as a percentage with one decimal; None is something that was not measured."""
+    return "not measured" if share is None else f"{100 * share:.1f} %"
+
+
 def html_list(items: Iterable[str], ordered: bool = False) -> str:
     """A list of HTML items."""
     tag = "ol" if ordered else "ul"

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from spikgpt.base.columns import OBS, OBS_COLUMNS
@@ -69,6 +70,11 @@ class Inputs:
     def of_sample(self, sample: str) -> pd.DataFrame:
         """The sample's annotated cells."""
         return self._cells_by_sample.get(sample, self.cells.iloc[:0])
+
+    def values(self, column: str) -> dict[str, np.ndarray]:
+        """A column of the annotated cells by sample, float64 (cells,); samples without a cell are left out."""
+        by_sample = {sample: self.of_sample(sample)[column].to_numpy(dtype=np.float64) for sample in self.samples}
+        return {sample: values for sample, values in by_sample.items() if len(values)}
 
     @cached_property
     def steps(self) -> dict[str, dict[str, int]]:

@@ -1,0 +1,33 @@
+"""What was done, in words to cite, and with which values."""
+
+from spikgpt.report.content import Group, Section, text
+from spikgpt.report.inputs import Inputs
+from spikgpt.report.methods import methods_html
+from spikgpt.report.plots import TableColumn, markup, table
+
+GROUP = Group("spikgpt_record", "Methods and parameters", "What was done, in words to cite, and with which values.")
+
+
+def methods_text(inputs: Inputs) -> Section:
+    return markup(
+        "spikgpt_methods",
+        "Methods",
+        "Text for a paper's methods section, filled in from this run; cite what it names.",
+        methods_html(inputs),
+    )
+
+
+def parameters_table(inputs: Inputs) -> Section:
+    rows = {
+        text(name): {"value": text("not given" if value is None else value)}
+        for name, value in sorted(inputs.run["parameters"].items())
+    }
+    return table(
+        "spikgpt_parameters",
+        "Parameters",
+        "Every parameter of the run, defaults included; the same values on the same input give the same labels.",
+        rows,
+        {"value": TableColumn("Value", "Value of the parameter")},
+        first="Parameter",
+        decimals=3,
+    )

@@ -1,0 +1,237 @@
+"""What the cells are, and how sure the labels are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spikgpt import UNKNOWN
+from spikgpt.base.colours import CONTINUOUS, REASON_COLOURS, cell_type_colours, series_colours
+from spikgpt.base.columns import REASON_NAMES
+from spikgpt.cohort.clusters import cluster_order
+from spikgpt.report.content import Group, Section, labels, text
+from spikgpt.report.inputs import Inputs
+from spikgpt.report.plots import TableColumn, bars, cell_scatter, evenly, histogram, lines, table
+
+GROUP = Group("spikgpt_types", "Cell types", "What the cells are, and how sure the labels are.")
+
+MAP_POINTS = 3000
+"""Cells on the map at most: MultiQC draws each as a series, and more make a browser slow."""
+
+
+def _types(cells: pd.DataFrame) -> list[str]:
+    """The labels by name, Unknown last."""
+    names = set(cells["spikgpt_cell_type"].astype(str))
+    return [*sorted(names - {UNKNOWN}), *([UNKNOWN] if UNKNOWN in names else [])]
+
+
+def composition_bars(inputs: Inputs) -> Section | None:
+    """Types per sample, and per condition and donor where there are several."""
+    cells = inputs.cells
+    if not len(cells):
+        return None
+    types = _types(cells)
+    shown = labels(types)
+    colours = cell_type_colours(types)
+    ids = {name: f"t{at}" for at, name in enumerate(types)}
+    categories = {ids[name]: {"name": shown[name], "color": colours[name]} for name in types}
+    data, tabs = [], []
+    for column, title in (("sample", "By sample"), ("condition", "By condition"), ("donor", "By donor")):
+        values = cells[column].astype(str)
+        if column != "sample" and values.nunique() < 2:
+            continue
+        counts = pd.crosstab(values, cells["spikgpt_cell_type"].astype(str))
+        names = labels(name or "(not given)" for name in counts.index)
+        data.append(
+            {
+                names[name or "(not given)"]: {ids[t]: int(row[t]) for t in counts.columns}
+                for name, row in counts.iterrows()
+            }
+        )
+        tabs.append({"name": title, "ylab": "Cells"})
+    return bars(
+        "spikgpt_composition",
+        "Composition",
+        "Share of each type; switch to counts on top. Replicates should look alike; the order and the colours of "
+        "types are the same in every plot.",
+        data,
+        [categories] * len(data),
+        data_labels=tabs,
+        cpswitch_c_active=False,
+    )
+
+
+def cell_map(inputs: Inputs) -> Section | None:
+    """UMAP, coloured by what is known of the cells."""
+    if inputs.umap is None or not len(inputs.umap):
+        return None
+    placed = np.flatnonzero(np.isfinite(inputs.umap["umap_1"].to_numpy()))
+    if not len(placed):
+        return None
+    chosen = placed[evenly(len(placed), MAP_POINTS)]
+    places = inputs.umap.iloc[chosen]
+    cells = inputs.cells.iloc[chosen]
+    x = [round(float(v), 3) for v in places["umap_1"]]
+    y = [round(float(v), 3) for v in places["umap_2"]]
+    types = _types(inputs.cells)
+    samples = sorted(set(cells["sample"]))
+    clusters = [c for c in cluster_order(cells["spikgpt_cluster"]) if c]
+    bins = [f"{low:.1f} to {low + 0.2:.1f}" for low in (0.0, 0.2, 0.4, 0.6, 0.8)]
+    level = np.minimum((cells["spikgpt_confidence"].to_numpy(dtype=float) * 5).astype(int), 4)
+    known = "has a type"
+    reasons = cells["spikgpt_unknown_reason"].where(cells["spikgpt_unknown_reason"] != "", known)
+    # grey groups come first, so that they lie below
+    colourings: list[tuple[str, list[str], Sequence[str], dict[str, str]]] = [
+        ("By type", list(cells["spikgpt_cell_type"]), [UNKNOWN, *(t for t in types if t != UNKNOWN)],
+         cell_type_colours(types)),
+        ("By sample", list(cells["sample"]), samples,
+         dict(zip(samples, series_colours(len(samples)), strict=True))),
+        ("By confidence", [bins[i] for i in level], bins, dict(zip(bins, CONTINUOUS, strict=True))),
+        (f"{UNKNOWN} by reason", list(reasons), [known, *REASON_NAMES],
+         {known: "#dddddd", **REASON_COLOURS}),
+        ("By cluster", list(cells["spikgpt_cluster"]), clusters,
+         dict(zip(clusters, series_colours(len(clusters)), strict=True))),
+    ]  # fmt: skip
+    data = []
+    for _, values, order, colours in colourings:
+        shown = labels(order)
+        rank = {name: at for at, name in enumerate(order)}
+        points: dict[str, list[dict[str, Any]]] = {}
+        for at in sorted(range(len(values)), key=lambda i: rank[values[i]]):
+            name = values[at]
+            points.setdefault(shown[name], []).append(
+                {"x": x[at], "y": y[at], "color": colours[name], "group": shown[name]}
+            )
+        data.append(points)
+    return cell_scatter(
+        "spikgpt_map",
+        "Map of the cells",
+        f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, taken evenly. Cells that lie "
+        "together are alike; distances between groups mean little. Types should form groups, samples mix in them.",
+        data,
+        [title for title, *_ in colourings],
+        xlab="UMAP 1",
+        ylab="UMAP 2",
+    )
+
+
+def mixing_table(inputs: Inputs) -> Section | None:
+    """Whether batches mix in the embedding, before and after Harmony."""
+    mixing = inputs.tables.get("batch_mixing.tsv")
+    if mixing is None or not len(mixing):
+        return None
+    rows: dict[str, dict[str, int | float]] = {}
+    before = mixing[mixing["embedding"] == "scGPT"].set_index("cell_type")
+    after = mixing[mixing["embedding"] == "Harmony"].set_index("cell_type")
+    for label, row in before.iterrows():
+        values: dict[str, int | float] = {"cells": int(row["cells"]), "batches": int(row["batches"])}
+        for score in ("ilisi", "kbet_acceptance", "clisi"):
+            for when, frame in (("before", before), ("after", after)):
+                value = str(frame.at[label, score])
+                if value:
+                    values[f"{score}_{when}"] = float(value)
+        rows[text("All cells" if label == "all" else label)] = values
+    return table(
+        "spikgpt_batches",
+        "Batch mixing",
+        "Whether cells lie by batch in the embedding that labels come from, as it is and after Harmony. High iLISI and "
+        "kBET within a type: batches do not tell its cells apart. Low ones that Harmony raises while cLISI stays "
+        "high: a batch effect that labels survive; where cLISI falls with it, labels follow batches. Harmony is for "
+        "this comparison alone: labels, clusters and X_scGPT are without it.",
+        rows,
+        {
+            "cells": TableColumn("Cells", "Cells that were looked at", decimals=0),
+            "batches": TableColumn("Batches", "Batches with such cells", decimals=0),
+            "ilisi_before": TableColumn("iLISI", "0: neighbours are of one batch; 1: of all batches alike"),
+            "ilisi_after": TableColumn("iLISI, Harmony", "The same after Harmony"),
+            "kbet_acceptance_before": TableColumn("kBET", "Share of neighbourhoods whose batches are as in all cells"),
+            "kbet_acceptance_after": TableColumn("kBET, Harmony", "The same after Harmony"),
+            "clisi_before": TableColumn("cLISI", "1: neighbours have one label; 0: all labels alike"),
+            "clisi_after": TableColumn("cLISI, Harmony", "The same after Harmony"),
+        },
+        first="Cell type",
+        decimals=2,
+    )
+
+
+def confidence_lines(inputs: Inputs) -> Section | None:
+    """Distribution of the confidence, per sample."""
+    curves = {sample: histogram(values) for sample, values in inputs.values("spikgpt_confidence").items()}
+    if not curves:
+        return None
+    return lines(
+        "spikgpt_confidence",
+        "Confidence",
+        "Calibrated probability of each cell's best match: of cells at 0.9, nine in ten should be right. A peak at 1 "
+        "is good; a broad curve means types that resemble each other or low quality.",
+        curves,
+        xlab="Confidence of the best match",
+        ylab="% of cells",
+        xmin=0,
+        xmax=1,
+        ymin=0,
+    )
+
+
+def cluster_evidence(inputs: Inputs) -> Section | None:
+    """One row per cluster: its label and what speaks for it."""
+    clusters = inputs.tables.get("evidence.tsv")
+    if clusters is None or not len(clusters):
+        return None
+    rows = {}
+    for row in clusters.itertuples(index=False):
+        lists = (row.markers_found, row.markers_missing, row.markers_unclear)
+        found, missing, unclear = (markers.split(", ") if markers else [] for markers in lists)
+        tested = len(found) + len(missing) + len(unclear)
+        rows[f"Cluster {text(row.cluster)}"] = {
+            "cells": int(row.cells),
+            "label": text(row.cell_type),
+            "share": float(row.percent),
+            "confidence": float(row.median_confidence),
+            "unknown": int(row.unknown_cells),
+            "expected": float(row.expected_unknown),
+            "nearest": f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)",
+            # a sentence of its own, so that nobody takes an untested cluster for one without markers
+            "score": f"{len(found)} of {tested}" if tested else "not judged",
+            "missing": text(row.markers_missing) or "none",
+            "found": text(row.markers_found) or "none",
+            "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
+            "runner": f"{text(row.runner_up)} ({float(row.runner_up_percent):.0f} %)" if row.runner_up else "none",
+            "reasons": text(row.reasons) or "none",
+        }
+    rate = f"{100 * inputs.unknown_rate:.3g} %"
+    return table(
+        "spikgpt_evidence",
+        "Evidence per cluster",
+        "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
+        "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
+        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them. "
+        "Configure columns shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
+        rows,
+        {
+            "cells": TableColumn("Cells", "Cells of the cluster", decimals=0),
+            "label": TableColumn("Label", "Majority label of its cells"),
+            "share": TableColumn("Share %", "Cells that have this label"),
+            "confidence": TableColumn("Confidence", "Median calibrated probability of the best match", decimals=2),
+            "unknown": TableColumn(UNKNOWN, "Rejected cells", decimals=0),
+            "expected": TableColumn("Expected", f"Rejected cells that unknown_rate ({rate}) allows"),
+            "nearest": TableColumn(
+                "Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"
+            ),
+            "score": TableColumn(
+                "Markers", "Markers of that type in the reference that the cluster shows, of those tested"
+            ),
+            "missing": TableColumn("Missing", "Seen about as rarely as outside of the type"),
+            "found": TableColumn(
+                "Found", "Seen as often as in the reference's type, and in more cells than in the rest", hidden=True
+            ),
+            "unclear": TableColumn(
+                "Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all", hidden=True
+            ),
+            "runner": TableColumn("Runner-up", "Commonest best match other than the nearest type", hidden=True),
+            "reasons": TableColumn("Reasons", "Why cells were rejected", hidden=True),
+        },
+        first="Cluster",
+        decimals=1,
+    )
