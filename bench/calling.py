@@ -22,7 +22,7 @@ import numpy as np
 import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
 from scipy import io, sparse
 from spikgpt.quality_control.calling import AMBIENT_UMIS, call_cells
-from spikgpt.read_input.matrices import read_matrix
+from spikgpt.read_input.matrix import read_matrix
 
 ADDED = 500
 R = """

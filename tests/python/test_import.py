@@ -16,7 +16,7 @@ from scipy import sparse
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import symbol_of_id
 from spikgpt.read_input.counts import import_counts
-from spikgpt.read_input.matrices import open_matrix, read_matrix
+from spikgpt.read_input.matrix import open_matrix, read_matrix
 from spikgpt.read_input.raw_counts import CountCheck, fault, restore_log1p
 
 CELLS, GENES = 40, 120
@@ -245,6 +245,15 @@ def test_anndata_counts_are_found_wherever_they_are(tmp_path, counts, barcodes, 
         assert f"the raw counts of {matrix.counts_from} are used" in matrix.messages[0]
 
 
+@pytest.mark.parametrize("name", ["m.h5", "m.hdf5", "m.loom"])
+def test_an_anndata_by_another_name(tmp_path, counts, barcodes, name):
+    as_anndata(counts, barcodes).write_h5ad(tmp_path / "m.h5ad")
+    (tmp_path / "m.h5ad").rename(tmp_path / name)
+    matrix = read_matrix(tmp_path / name, VOCAB)
+    same(matrix, counts, barcodes)
+    assert matrix.format == "h5ad"
+
+
 def test_h5ad_of_several_genomes(tmp_path, counts, barcodes):
     var = pd.DataFrame(
         {"gene_ids": [f"GRCh38_{i}" for i in IDS[:90]] + [f"mm10_{i}" for i in IDS[90:]],
@@ -451,7 +460,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, counts, barcode
     with pytest.raises(UserError, match=r"120 x 40, features.tsv 120 features, barcodes.tsv 39 barcodes"):
         read_matrix(folder, VOCAB)
     (folder / "features.tsv").unlink()
-    with pytest.raises(UserError, match=r"features.tsv or genes.tsv is missing"):
+    with pytest.raises(UserError, match=r"has no features.tsv or genes.tsv"):
         read_matrix(folder, VOCAB)
 
 
@@ -501,9 +510,10 @@ def test_absent_matrix(tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Every reader in blocks of a few cells."""
-    for module in ("read_input.matrices", "base.h5ad"):
-        monkeypatch.setattr(f"spikgpt.{module}.BLOCK", 500)
-    monkeypatch.setattr("spikgpt.read_input.matrices.LARGEST_IN_MEMORY", 0)
+    for module in ("sources", "market", "anndata_store", "loom"):
+        monkeypatch.setattr(f"spikgpt.read_input.{module}.BLOCK", 500)
+    monkeypatch.setattr("spikgpt.base.h5ad.BLOCK", 500)
+    monkeypatch.setattr("spikgpt.read_input.market.LARGEST_IN_MEMORY", 0)
 
 
 def block_sizes(matrix) -> list[int]:

@@ -10,7 +10,7 @@ from scipy import sparse
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import check_match, vocabulary
 from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
-from spikgpt.read_input.matrices import Matrix, open_matrix
+from spikgpt.read_input.matrix import Matrix, open_matrix
 
 
 def match_stats(

@@ -17,7 +17,7 @@ from spikgpt.base.metrics import cell_metrics
 from spikgpt.base.normalisation import normalise
 from spikgpt.base.ontology import NO_TERM, TERM, label_terms
 from spikgpt.read_input.counts import match_stats
-from spikgpt.read_input.matrices import Matrix, read_matrix
+from spikgpt.read_input.matrix import Matrix, read_matrix
 
 NAME = "reference"
 MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}

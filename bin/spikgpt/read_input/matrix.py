@@ -1,0 +1,232 @@
+"""Read a count matrix in any format of the samplesheet: checked raw counts, barcodes, genes.
+
+Every reader gives cells x genes, in blocks of cells: a matrix need not fit in memory. Names come out as they
+stand in the file (barcodes keep their `-1`); the genes are brought to unique symbols by `spikgpt.base.genes`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from spikgpt.base import genes as gene_names
+from spikgpt.base import guards
+from spikgpt.base.errors import UserError
+from spikgpt.read_input.anndata_store import read_anndata
+from spikgpt.read_input.loom import read_loom
+from spikgpt.read_input.raw_counts import CountCheck
+from spikgpt.read_input.sources import FORMATS, Read, readable
+from spikgpt.read_input.tenx import read_10x_h5, read_archive, read_folder
+from spikgpt.read_input.text import read_text
+
+
+@dataclass
+class Matrix:
+    """Raw counts of one file, with unique barcodes and unique symbols.
+
+    The counts are read and checked in one pass, `blocks`; `messages` is complete after it.
+    """
+
+    barcodes: np.ndarray
+    symbols: list[str]
+    gene_ids: list[str]
+    """Ensembl id or "", one a symbol."""
+    format: str
+    counts_from: str
+    symbols_from: str
+    obs: pd.DataFrame
+    """What the file says about its cells; no columns where it says nothing."""
+    values: int
+    """Counts that are not zero, at most."""
+    blocks: Callable[[], Iterator[sparse.csr_matrix]]
+    """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
+    feature_types_left_out: dict[str, int] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    @cached_property
+    def counts(self) -> sparse.csr_matrix:
+        """All counts: int32, cells x genes."""
+        return sparse.csr_matrix(sparse.vstack(list(self.blocks()), format="csr"))
+
+
+def read_matrix(
+    path: str | Path,
+    vocab: frozenset[str],
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
+) -> Matrix:
+    """`open_matrix`, with all counts read into memory."""
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
+        _ = matrix.counts
+        return matrix
+
+
+@contextmanager
+def open_matrix(
+    path: str | Path,
+    vocab: frozenset[str],
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
+) -> Iterator[Matrix]:
+    """Raw counts from any format of the samplesheet, to be read while the context is open.
+
+    Parameters
+    ----------
+    vocab
+        The model's gene symbols; decides between an old and a current symbol of a gene.
+    symbol_col, geneid_col, counts_layer
+        Where an h5ad or zarr keeps symbols, ids and counts, when not in a usual place.
+
+    Raises
+    ------
+    UserError
+        When the file is absent, damaged, of no known format, holds no raw counts, has no cells or no
+        genes, or names a barcode twice; on what only its values tell, when these are read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            "The matrix does not exist.",
+            where=str(path),
+            found="nothing there",
+            expected=FORMATS,
+            fix="Correct the path in the samplesheet.",
+        )
+    columns = {"symbol_col": symbol_col, "geneid_col": geneid_col, "counts_layer": counts_layer}
+    with ExitStack() as stack:
+        with readable(path):
+            read = _read(path, columns, stack)
+        yield _finish(read, vocab, path)
+
+
+def _read(path: Path, columns: dict[str, str | None], stack: ExitStack) -> Read:
+    """What the reader that a file's content or name asks for finds in it."""
+    reader = _reader_for(path)
+    asked = {name: value for name, value in columns.items() if value}
+    if asked and reader is not read_anndata:
+        raise UserError(
+            f"{', '.join(asked)} are for h5ad and zarr files only.",
+            where=path.name,
+            found=", ".join(f"{name} {value}" for name, value in asked.items()),
+            expected="an h5ad or a zarr",
+            fix="Leave these columns of the samplesheet empty for this sample.",
+        )
+    if path.is_file() and h5py.is_hdf5(path):
+        guards.check_hdf5(path)
+    elif reader is read_anndata and path.is_dir():
+        guards.check_zarr(path)
+    if reader is read_archive:
+        return read_archive(path, stack)
+    return reader(path, **columns) if reader is read_anndata else reader(path)
+
+
+def _reader_for(path: Path) -> Callable[..., Read]:
+    """By content where that tells, else by name."""
+    name = path.name.lower()
+    if path.is_dir():
+        if name.endswith(".zarr") or any((path / f).exists() for f in (".zgroup", "zarr.json", ".zattrs")):
+            return read_anndata
+        return read_folder
+    if h5py.is_hdf5(path):
+        return _hdf5_reader(path)
+    if name.endswith((".tar.gz", ".tgz", ".tar")):
+        return read_archive
+    if name.endswith(".h5ad"):
+        return read_anndata
+    if name.endswith((".h5", ".hdf5")):
+        return read_10x_h5
+    if name.endswith(".loom"):
+        return read_loom
+    if name.endswith((".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")):
+        return read_text
+    fix = "Convert the matrix to one of these formats."
+    if name.endswith((".mtx", ".mtx.gz")):
+        fix = "Give the folder that holds matrix.mtx, barcodes.tsv and features.tsv, not the matrix.mtx alone."
+    elif name.endswith((".rds", ".rdata")):
+        fix = "Export the R object as .h5ad (zellkonverter, sceasy) or as a 10x folder (DropletUtils::write10xCounts)."
+    raise UserError(
+        "This is not a known matrix format.",
+        where=str(path),
+        found=guards.content_of(path) or f"a file called {path.name}",
+        expected=FORMATS,
+        fix=fix,
+    )
+
+
+def _hdf5_reader(path: Path) -> Callable[..., Read]:
+    """AnnData, loom or 10x, by the groups of an HDF5 file; one with neither goes to the reader that its name says."""
+    with h5py.File(path, "r") as file:
+        groups = set(file.keys())
+        if {"obs", "var"} <= groups:
+            return read_anndata
+        if {"row_attrs", "col_attrs"} <= groups:
+            return read_loom
+        if "matrix" in groups and isinstance(file["matrix"], h5py.Group):
+            return read_10x_h5
+    return {".h5ad": read_anndata, ".loom": read_loom}.get(path.suffix.lower(), read_10x_h5)
+
+
+def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
+    """Check the barcodes, unify the genes."""
+    where = path.name
+    cells, features = read.source.shape
+    kept = features if read.chosen is None else len(read.chosen)
+    barcodes = np.asarray([str(b).strip() for b in read.barcodes], dtype=object)
+    if len(barcodes) != cells or len(read.names) != kept:
+        raise UserError(
+            "Names and matrix do not fit together.",
+            where=where,
+            found=f"a matrix of {cells} cells x {kept} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
+            expected="a name for every row and every column",
+            fix="Check that the files come from the same run.",
+        )
+    guards.check_names(barcodes, "barcodes", where)
+    guards.check_names(read.names, "names of genes", where)
+    times = pd.Series(barcodes).value_counts(sort=False)
+    twice = [str(barcode) for barcode in times.index[times > 1]]
+    if twice:
+        raise UserError(
+            f"{len(twice)} barcodes occur more than once.",
+            where=where,
+            found=", ".join(twice[:5]),
+            expected="every barcode once in a sample",
+            fix="If several libraries were joined, give each as a sample of its own, or make their barcodes unique "
+            "(a -1, -2, ... suffix for each).",
+        )
+    genes = gene_names.unify(read.names, vocab, read.gene_ids, where)
+    # what duplicates do to a matrix, done to the identity, is the matrix that does it to each block
+    gather, symbols, gene_ids, merged = gene_names.sum_duplicates(
+        sparse.csr_matrix(sparse.identity(kept, dtype=np.int32)), genes
+    )
+    obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        check = CountCheck(read.where)
+        with readable(path):
+            for block in read.source.blocks():
+                counts = check.counts(block if read.chosen is None else block[:, read.chosen])
+                yield counts if len(symbols) == kept else sparse.csr_matrix(counts @ gather)
+        matrix.messages += check.finish()
+
+    matrix = Matrix(
+        barcodes=barcodes,
+        symbols=symbols,
+        gene_ids=gene_ids,
+        format=read.format,
+        counts_from=read.counts_from,
+        symbols_from=genes.symbols_from if genes.symbols_from != "file" else read.symbols_from,
+        obs=obs.set_axis(barcodes, axis=0),
+        values=read.source.values,
+        blocks=blocks,
+        feature_types_left_out=read.feature_types_left_out,
+        messages=[*read.messages, *genes.messages, *merged],
+    )
+    return matrix
