@@ -211,7 +211,10 @@ def test_summary_and_warnings_come_with_the_facts(inputs):
     assert "<b>empty</b> (5 cells: min_genes 3, predicted_doublet 2): <b>skipped</b>" in found[0]
     assert "alert-danger" in found[0]
     told = " ".join(found)
-    assert "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times the expected 5 %" in told
+    assert (
+        "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times as many Unknown cells"
+        in told
+    )
     assert "Left out &lt;i&gt;12&lt;/i&gt; features." in remarks[0]
     assert "Few &lt;b&gt;cells&lt;/b&gt;." in told
     assert "logistic regression (macro_f1 0.850) does better than SpikGPT (0.800)" in told

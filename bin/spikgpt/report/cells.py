@@ -45,8 +45,8 @@ def steps_bars(inputs: Inputs) -> Section:
     return bars(
         "spikgpt_steps",
         "Cells per step",
-        "Each bar is one sample's called cells: kept ones from the left, removed ones by their first reason. "
-        "Good samples keep most; one long removal bar says what went wrong.",
+        "Each bar shows one sample's called cells: kept cells on the left, then removed cells by the first rule that "
+        "removed them. Good samples keep most of their cells; a long bar of one rule shows what went wrong.",
         data,
         categories,
     )
@@ -57,13 +57,13 @@ def steps_table(inputs: Inputs) -> Section:
     keys = {step: f"s{at}" for at, step in enumerate(STEPS)}
     rows = {sample: {key: count[step] for step, key in keys.items()} for sample, count in inputs.steps.items()}
     hints = (
-        "Barcodes in the matrix as it came in",
-        "Cells by cell calling; all barcodes where the matrix came filtered",
-        "Cells with a count left without ambient RNA; the same where it was not removed (--ambient none)",
-        "Those less the ones removed as doublets",
+        "Barcodes in the input matrix",
+        "Cells found by cell calling; all barcodes of a filtered matrix",
+        "Cells that still have counts once ambient RNA is removed; all called cells with --ambient none",
+        "Cells left once predicted doublets are removed",
         "Cells that passed every filter",
-        "Cells with a type of the reference",
-        "Cells that were rejected; with Annotated they make up After filters",
+        "Cells labelled with a type of the reference",
+        f"Rejected cells; Annotated and {UNKNOWN} add up to After filters",
     )
     columns = {
         key: TableColumn(step[0].upper() + step[1:], hint)
@@ -72,8 +72,8 @@ def steps_table(inputs: Inputs) -> Section:
     return table(
         "spikgpt_steps_table",
         "Cells per step, in numbers",
-        f"From left to right what each step left; Annotated and {UNKNOWN} add up to After filters. A script reads the "
-        "same from tables/cells_per_step.tsv.",
+        f"From left to right, the cells left after each step; Annotated and {UNKNOWN} add up to After filters. The "
+        "same numbers are in tables/cells_per_step.tsv.",
         rows,
         columns,
         first="Sample",
@@ -82,7 +82,7 @@ def steps_table(inputs: Inputs) -> Section:
 
 
 def features_left_out(inputs: Inputs) -> Section | None:
-    """Features of the matrices that are not human gene expression, and were left behind."""
+    """Features of the matrices that are not human gene expression."""
     left_out = {s: stats.get("feature_types_left_out") or {} for s, stats in sorted(inputs.stats["import"].items())}
     kinds = sorted({kind for features in left_out.values() for kind in features})
     if not kinds:
@@ -99,8 +99,8 @@ def features_left_out(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_left_out",
         "Features left out",
-        "Features of the matrices that are not human gene expression, such as antibodies: they do not go on, and no "
-        "count of theirs is in any result.",
+        "Features of the matrices that are not human gene expression, such as antibodies. They are dropped "
+        "at import and counted in no result.",
         rows,
         columns,
         first="Sample",
@@ -151,12 +151,12 @@ def ambient_table(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_ambient",
         "Ambient RNA",
-        "What DecontX removed. A few per cent are usual; far more, or a cell type's own markers among the genes, means "
-        "that many cells burst or that the correction went too far. The counts before are in "
+        "What DecontX removed. A few per cent are usual. Far more, or markers of a cell type among the genes, mean "
+        "that many cells burst or that the correction went too far. The uncorrected counts are in "
         "layers[&quot;uncorrected_counts&quot;].",
         rows,
         {
-            "estimated": TableColumn("Estimated %", "Share of all counts that DecontX takes for ambient RNA"),
+            "estimated": TableColumn("Estimated %", "Share of all counts that DecontX estimates to be ambient RNA"),
             "removed": TableColumn("Removed %", "Share of all counts that was removed, after rounding to whole counts"),
             "median": TableColumn("Median cell %", "Ambient share of the median cell"),
             "largest": TableColumn("Worst cell %", "Ambient share of the most contaminated cell"),
@@ -173,7 +173,7 @@ def _drawn_metrics(inputs: Inputs) -> tuple[list[tuple[str, str, str]], str]:
     measured = [m for m in METRICS if any(m[0] in metrics for metrics in inputs.qc.values())]
     drawn = [m for m in measured if any((metrics[m[0]] > 0).any() for metrics in inputs.qc.values() if m[0] in metrics)]
     zero = [m[1] for m in measured if m not in drawn]
-    return drawn, f" Not drawn, since 0 in every cell: {', '.join(zero)}." if zero else ""
+    return drawn, f" Not drawn because they are 0 in every cell: {', '.join(zero)}." if zero else ""
 
 
 def quality_boxes(inputs: Inputs) -> Section | None:
@@ -193,7 +193,7 @@ def quality_boxes(inputs: Inputs) -> Section | None:
         "spikgpt_qc",
         "Quality per sample",
         "Called cells before any filter: box = middle half, line = median, whiskers = 1st to 99th percentile. Samples "
-        f"of one experiment should look alike; few genes or a high mitochondrial share mean damaged cells.{zero}",
+        f"of one experiment should look alike; few genes or a high mitochondrial share suggest damaged cells.{zero}",
         data,
         [(title, unit) for _, title, unit in drawn],
     )
@@ -224,7 +224,7 @@ def quality_violins(inputs: Inputs) -> Section | None:
     return violins(
         "spikgpt_qc_violin",
         "Quality of all cells",
-        f"Violins over {len(some):,} of {len(called):,} called cells of all samples, taken evenly, before any filter. "
+        f"Violins over {len(some):,} of {len(called):,} called cells of all samples, evenly spaced, before any filter. "
         f"One bulge is usual; a second one at few genes or high mitochondrial share is debris or dying cells.{zero}",
         cells,
         headers,
@@ -248,13 +248,14 @@ def doublets_table(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_doublets",
         "Doublets",
-        "Found should not be far above expected; none found with many expected means that the scores had no gap.",
+        "Found should not be far above expected. None found where many were expected means that the scores had no "
+        "clear gap, or that the threshold would have removed too many cells; the sample then has a warning.",
         rows,
         {
             "expected": TableColumn("Expected %", "From the number of cells, 0.8 % per 1,000"),
             "found": TableColumn("Found %", "Predicted doublets"),
             "cells": TableColumn("Doublets", "Predicted doublets, cells", decimals=0),
-            "threshold": TableColumn("Threshold", "Scrublet's score from which a cell is a doublet"),
+            "threshold": TableColumn("Threshold", "Scrublet's score above which a cell is called a doublet"),
         },
         first="Sample",
         decimals=2,

@@ -1,4 +1,4 @@
-"""What the labels come from, and how well it does."""
+"""Where the labels come from, and how good the models are."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ from spikgpt.report.content import Group, Section, html_facts, number, percent, 
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, markup, table
 
-GROUP = Group("spikgpt_models", "Models", "What the labels come from, and how well it does.")
+GROUP = Group("spikgpt_models", "Models", "Where the labels come from, and how good the models are.")
 
 _BUNDLED = (
     "<div class='alert alert-info py-2'>The embedding was made with <b>scgpt-mini</b>, a small checkpoint of "
-    "the SpikGPT project in scGPT's format. It is <b>not</b> one of scGPT's own published models: it knows the "
-    "tissues that it was pretrained on (blood, pancreas, placenta, and cell lines of the lung; see its model "
-    "card) and may not tell the cells of others apart. For those give scGPT's own weights with "
-    "<code>--scgpt_model</code>.</div>"
+    "the SpikGPT project in scGPT's format. It is <b>not</b> one of scGPT's own published models: it was "
+    "pretrained on blood, pancreas, placenta and lung cancer cell lines (see its model card) and may not separate the "
+    "cell types of other tissues. For those, use scGPT's own weights (<code>--scgpt_model</code>).</div>"
 )
 
 
@@ -44,7 +43,10 @@ def checkpoint_facts(inputs: Inputs) -> Section | None:
     matched = [s["gene_match_counts"] for s in inputs.stats["import"].values() if "gene_match_counts" in s]
     if matched:
         facts.append(
-            ("Counts in genes that it knows", f"{100 * min(matched):.1f} to {100 * max(matched):.1f} % per sample")
+            (
+                "Counts in genes that the checkpoint knows",
+                f"{100 * min(matched):.1f} to {100 * max(matched):.1f} % per sample",
+            )
         )
     return markup(
         "spikgpt_checkpoint",
@@ -69,19 +71,20 @@ def annotator_facts(inputs: Inputs) -> Section | None:
         ("Types", f"{len(config['classes'])}: {text(', '.join(config['classes']))}"),
         ("Trained on", f"{training.get('cells', 0):,} cells, {training.get('genes', 0):,} genes, "
          f"{len(training.get('batches', {}))} batch(es)"),
-        ("Looks at", text(config.get("features", ""))),
+        ("Features", text(config.get("features", ""))),
         ("Held-out accuracy", percent(held.get("accuracy"))),
         ("Held-out macro-F1", percent(held.get("macro_f1"))),
         ("Calibration error (ECE)", percent(held.get("expected_calibration_error"))),
-        ("Types told by depth alone", _depth_leak(config)),
+        ("Types from sequencing depth alone", _depth_leak(config)),
         ("Trained with SpikGPT", text(config.get("spikgpt_version", ""))),
         ("sha256 of its tensors", f"<code>{text(config.get('tensors_sha256', ''))}</code>"),
     ]  # fmt: skip
     return markup(
         "spikgpt_annotator",
         "Annotator",
-        "The model that names cells. Held-out figures are from cells of the reference that it was not trained on; on "
-        "another laboratory's data expect less.",
+        "The model that labels the cells. Held-out figures are from cells of the reference that its views were not "
+        "trained on; only the weight between the views and a temperature were fitted on these cells. Expect less on "
+        "another laboratory's data.",
         html_facts(facts),
     )
 
@@ -90,7 +93,7 @@ def _depth_leak(config: dict[str, Any]) -> str:
     leak = config.get("depth", {}).get("leak")
     if not leak:
         return percent(None)
-    return f"{percent(leak['balanced_accuracy'])} balanced accuracy, {percent(leak['chance'])} by chance"
+    return f"{percent(leak['balanced_accuracy'])} balanced accuracy; chance is {percent(leak['chance'])}"
 
 
 def reference_types_table(inputs: Inputs) -> Section | None:
@@ -110,13 +113,13 @@ def reference_types_table(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_reference_types",
         "Types of the reference",
-        "How well each type is told from the others within the reference. Types with few cells or a low share found "
-        "are to be read with care in the samples.",
+        "How well each type is recognised within the reference. Be careful in the samples with types that have few "
+        "cells or a low share found.",
         rows,
         {
             "trained": TableColumn("Cells", "Cells of the type in the reference", decimals=0),
             "recall": TableColumn("Found %", "Held-out cells of the type that got its label"),
-            "mistaken": TableColumn("Mistaken for", "What the others were called most often"),
+            "mistaken": TableColumn("Mistaken for", "The label that its other cells got most often"),
         },
         first="Type",
         decimals=1,
@@ -124,7 +127,7 @@ def reference_types_table(inputs: Inputs) -> Section | None:
 
 
 def leave_one_out_table(inputs: Inputs) -> Section | None:
-    """Which types of the reference would be caught, were they missing from it."""
+    """Which types of the reference would be caught if they were missing from it."""
     left_out = (inputs.annotator or {}).get("leave_one_out")
     if not left_out:
         return None
@@ -139,22 +142,22 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
     }
     return table(
         "spikgpt_leave_one_out",
-        "Were a type missing",
-        "Each type was taken out of the reference in turn. One that is caught would be seen in a sample although the "
-        "reference lacked it; relatives of one that is mistaken for another will be called that, with confidence.",
+        "What if a type were missing from the reference?",
+        "Each type was taken out of the reference in turn, and its held-out cells were annotated without it. Caught: "
+        "most of them became Unknown. Mistaken: most of them got the label of another type, perhaps with high "
+        "confidence. This is measured within the reference; on another laboratory's data fewer types may be caught.",
         rows,
         {
             "cells": TableColumn("Cells", "Held-out cells of the type", decimals=0),
-            "caught": TableColumn(
-                f"{UNKNOWN} %", "Share of them that is rejected where the others are at the expected rate"
-            ),
+            "caught": TableColumn(f"{UNKNOWN} %", "Share of these cells that became Unknown"),
             "auroc": TableColumn(
                 "AUROC",
-                "How well p-values part them from the other types: 1 perfect, 0.5 not at all",
+                "How well p-values separate them from cells of the other types: 1 perfect, 0.5 not at all",
                 decimals=2,
             ),
             "verdict": TableColumn(
-                "Verdict", f"Caught where at least {100 * CAUGHT:.0f} % are {UNKNOWN}; else what most are called"
+                "Verdict",
+                f"Caught where at least {100 * CAUGHT:.0f} % are {UNKNOWN}; else the label that most of them got",
             ),
         },
         first="Type left out",
@@ -208,7 +211,8 @@ def benchmark_table(inputs: Inputs) -> Section | None:
         "spikgpt_benchmark",
         "Benchmark",
         (comparison.sentence + " " if comparison else "")
-        + "All methods saw the same training cells and were scored on the same held-out ones; higher is better.",
+        + "All methods were trained on the same cells and scored on the same held-out cells; only the weight between "
+        "SpikGPT's two views was also learned on them. Higher accuracy and macro-F1 are better.",
         rows,
         {
             key: TableColumn(text(name.replace("_", " ")), text(name), decimals=0 if name.endswith("_cells") else None)
@@ -251,14 +255,15 @@ def firing_rates_table(inputs: Inputs) -> Section | None:
         "spikgpt_firing_rates",
         "Firing rates",
         "How often the neurons of each layer of the spiking network fired on these cells. A few per cent are usual; a "
-        "dead layer contributes nothing, one near 100 % tells nothing apart, and samples should not differ much.",
+        "dead layer contributes nothing, a layer near 100 % carries no information, and samples should not differ "
+        "much.",
         rows,
         {
             "mean": TableColumn("Mean %", "Spikes per neuron and time step, mean over samples"),
             "least": TableColumn("Least %", "The sample with the lowest rate"),
             "most": TableColumn("Most %", "The sample with the highest rate"),
             "dead": TableColumn(
-                "State", "Dead: fewer than one spike in a thousand neuron steps, so the layer passes nothing on"
+                "State", "Dead: fewer than one spike in a thousand neuron steps, so the layer contributes nothing"
             ),
         },
         first="Layer",
@@ -302,8 +307,8 @@ def energy_table(inputs: Inputs) -> Section | None:
         "spikgpt_energy",
         "Theoretical energy per cell",
         "Theoretical: operations times 4.6 pJ (MAC) or 0.9 pJ (AC) at 45 nm (Horowitz 2014), from the firing rates "
-        "above, without memory. It compares networks as papers on spiking networks do; no chip was measured, CPUs and "
-        "GPUs save nothing, and scGPT's own pass costs far more than any network behind it.",
+        "above, without memory. It compares networks as papers on spiking networks do; nothing was measured on a "
+        "chip, CPUs and GPUs save no energy by spikes, and scGPT itself costs far more than any network behind it.",
         rows,
         {
             "macs": TableColumn("MAC", "Multiply-accumulates of layers with real-valued input", decimals=0),

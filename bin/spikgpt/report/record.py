@@ -1,18 +1,18 @@
-"""What was done, in words to cite, and with which values."""
+"""The methods as text for a paper, and all parameters."""
 
 from spikgpt.report.content import Group, Section, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.methods import methods_html
 from spikgpt.report.plots import TableColumn, markup, table
 
-GROUP = Group("spikgpt_record", "Methods and parameters", "What was done, in words to cite, and with which values.")
+GROUP = Group("spikgpt_record", "Methods and parameters", "The methods as text for a paper, and all parameters.")
 
 
 def methods_text(inputs: Inputs) -> Section:
     return markup(
         "spikgpt_methods",
         "Methods",
-        "Text for a paper's methods section, filled in from this run; cite what it names.",
+        "Text for a paper's methods section, filled in from this run, with the works to cite.",
         methods_html(inputs),
     )
 

@@ -16,7 +16,7 @@ from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
 GROUP = Group("spikgpt_summary", "Summary", "What came out, and what needs a look before the data are used.")
 
 HIGH_UNKNOWN = 3
-"""A sample with more Unknown cells than this many times the expected rate is pointed out."""
+"""A sample with more Unknown cells than this many times `unknown_rate` is pointed out."""
 
 FEW_CELLS = 100
 """A sample with fewer cells than this is pointed out."""
@@ -88,7 +88,7 @@ def general_statistics(inputs: Inputs) -> Section:
         ),
         "pct_unknown": (
             UNKNOWN,
-            f"Rejected cells; about {expected:.3g} % is expected where all types are in the reference",
+            f"Rejected cells; the rate asked for is {expected:.3g} % of the cells of known types",
             "YlOrRd",
             "{:,.1f}",
             {"max": 100, "cond_formatting_rules": {"warn": [{"gt": HIGH_UNKNOWN * expected}]}},
@@ -120,7 +120,7 @@ def in_short(inputs: Inputs) -> Section:
     return markup(
         "spikgpt_overview",
         "In short",
-        "The whole cohort in a few lines; the sections below show each figure per sample.",
+        "The whole cohort in a few lines; the sections below give each figure per sample.",
         _ON_TOP + html_list(sentences),
     )
 
@@ -137,8 +137,8 @@ def _cells_and_types(inputs: Inputs) -> Iterable[str]:
     share = 100 * (len(cells) - len(labelled)) / len(cells)
     confidence = f"{labelled['spikgpt_confidence'].median():.2f}" if len(labelled) else "none"
     yield (
-        f"<b>{share:.1f} %</b> are {UNKNOWN}; about {100 * inputs.unknown_rate:.3g} % is what the method "
-        f"rejects where every type is in the reference. Median confidence of the labelled cells: {confidence}."
+        f"<b>{share:.1f} %</b> are {UNKNOWN}; the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of "
+        f"known types. Median confidence of the labelled cells: {confidence}."
     )
 
 
@@ -155,7 +155,7 @@ def _per_sample(cells: pd.DataFrame, samples: int) -> str:
 def _new_populations(inputs: Inputs) -> str:
     populations = inputs.tables.get("unknown_populations.tsv", pd.DataFrame())
     if not len(populations):
-        return "No cluster holds far more rejected cells than expected: no sign of a type missing."
+        return f"No cluster has far more {UNKNOWN} cells than that rate: nothing suggests that a type is missing."
     largest = populations.iloc[0]
     return (
         f"<b>{len(populations)} population{'' if len(populations) == 1 else 's'} outside of the reference</b>: the "
@@ -166,7 +166,7 @@ def _new_populations(inputs: Inputs) -> str:
 
 
 Level = Literal["danger", "warning", "info"]
-"""Red: the sample is missing or its labels may not be trusted. Yellow: read before use. Blue: a remark."""
+"""Red: the sample is missing, or its labels cannot be trusted. Yellow: read before use. Blue: a remark."""
 
 
 class _Findings:
@@ -233,7 +233,7 @@ def _on_cells(findings: _Findings, inputs: Inputs, sample: str) -> None:
         message = f"fewer than {FEW_CELLS} cells, so that shares and distributions are rough"
         findings.add("warning", message, sample, f"{kept:,}")
     if 2 * kept < called:
-        message = "more than half of the cells lost to quality control"
+        message = "more than half of the cells were removed by quality control"
         findings.add("warning", message, sample, f"{100 * (1 - kept / called):.0f} %")
 
 
@@ -250,14 +250,15 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
         if unfamiliar > UNFAMILIAR_SHARE:
             message = (
                 f"looks like none of the tissues that the scGPT checkpoint {text(chunks[0]['scgpt_name'])} was "
-                "pretrained on; its embedding may not tell these cells apart, so give one that knows the tissue "
-                "with <code>--scgpt_model</code>"
+                "pretrained on; its embedding may not separate these cell types. Use a checkpoint that was pretrained "
+                "on this tissue (<code>--scgpt_model</code>)"
             )
             findings.add("danger", message, sample, f"{100 * unfamiliar:.0f} % of its cells")
     if not other_tissue and share > HIGH_UNKNOWN * inputs.unknown_rate and unknown >= 10:
         message = (
-            f"more than {HIGH_UNKNOWN} times the expected {100 * inputs.unknown_rate:.3g} % {UNKNOWN} cells: a "
-            "type that the reference lacks, low quality, or another tissue"
+            f"more than {HIGH_UNKNOWN} times as many {UNKNOWN} cells as the rate asked for "
+            f"({100 * inputs.unknown_rate:.3g} %): the reference may lack a type, the cells may be of low quality, or "
+            "the sample of another tissue"
         )
         findings.add("warning", message, sample, f"{100 * share:.1f} %")
 
@@ -270,7 +271,7 @@ def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
         for message in inputs.stats[step].get(sample, {}).get("messages", []):
             findings.add("warning", text(message), sample)
     for layer in inputs.stats["annotation"].get(sample, {}).get("dead_layers", []):
-        findings.add("warning", f"layer {text(layer)} of the annotator hardly fires on these cells", sample)
+        findings.add("warning", f"layer {text(layer)} of the spiking network hardly fires on these cells", sample)
 
 
 def _on_reference(findings: _Findings, inputs: Inputs) -> None:
@@ -289,7 +290,7 @@ def warnings_list(inputs: Inputs) -> Section:
     if len(warnings) > SHOWN_WARNINGS:
         folded = warnings[SHOWN_WARNINGS:]
         shown += f"<details><summary>{len(folded)} more</summary>{''.join(folded)}</details>"
-    shown = shown or "<div class='alert alert-success py-2 mb-2'>Nothing to warn of.</div>"
+    shown = shown or "<div class='alert alert-success py-2 mb-2'>No warnings.</div>"
     if remarks:
         plural = "" if len(remarks) == 1 else "s"
         shown += f"<details><summary>{len(remarks)} remark{plural} on how the matrices were read</summary>"
@@ -297,6 +298,7 @@ def warnings_list(inputs: Inputs) -> Section:
     return markup(
         "spikgpt_warnings",
         "Warnings and skipped samples",
-        "Red: the sample is missing or its labels may not be trusted. Yellow: read before use. Green: no finding.",
+        "Red: the sample is missing, or its labels cannot be trusted. Yellow: read before you use the data. Green: no "
+        "warnings.",
         shown,
     )

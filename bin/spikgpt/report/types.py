@@ -53,8 +53,8 @@ def composition_bars(inputs: Inputs) -> Section | None:
     return bars(
         "spikgpt_composition",
         "Composition",
-        "Share of each type; switch to counts on top. Replicates should look alike; the order and the colours of "
-        "types are the same in every plot.",
+        "Share of each cell type; the button above the plot switches to counts. Replicates should look alike. Types "
+        "keep their order and colour in every plot.",
         data,
         [categories] * len(data),
         data_labels=tabs,
@@ -107,8 +107,9 @@ def cell_map(inputs: Inputs) -> Section | None:
     return cell_scatter(
         "spikgpt_map",
         "Map of the cells",
-        f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, taken evenly. Cells that lie "
-        "together are alike; distances between groups mean little. Types should form groups, samples mix in them.",
+        f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, evenly spaced. Cells that lie "
+        "together are similar; distances between groups mean little. Types should form groups, and samples should mix "
+        "within them.",
         data,
         [title for title, *_ in colourings],
         xlab="UMAP 1",
@@ -135,19 +136,21 @@ def mixing_table(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_batches",
         "Batch mixing",
-        "Whether cells lie by batch in the embedding that labels come from, as it is and after Harmony. High iLISI and "
-        "kBET within a type: batches do not tell its cells apart. Low ones that Harmony raises while cLISI stays "
-        "high: a batch effect that labels survive; where cLISI falls with it, labels follow batches. Harmony is for "
-        "this comparison alone: labels, clusters and X_scGPT are without it.",
+        "Whether cells group by batch in the embedding that labels come from, before and after Harmony. High iLISI and "
+        "kBET within a type: its batches mix. Low scores that Harmony raises while cLISI stays high: a batch effect "
+        "that leaves the types apart. Where cLISI falls as well, labels follow batches. Harmony is used for this "
+        "comparison only: labels, clusters and X_scGPT are not corrected.",
         rows,
         {
-            "cells": TableColumn("Cells", "Cells that were looked at", decimals=0),
+            "cells": TableColumn("Cells", "Cells that were scored", decimals=0),
             "batches": TableColumn("Batches", "Batches with such cells", decimals=0),
-            "ilisi_before": TableColumn("iLISI", "0: neighbours are of one batch; 1: of all batches alike"),
+            "ilisi_before": TableColumn("iLISI", "0: all neighbours are of one batch; 1: of all batches equally"),
             "ilisi_after": TableColumn("iLISI, Harmony", "The same after Harmony"),
-            "kbet_acceptance_before": TableColumn("kBET", "Share of neighbourhoods whose batches are as in all cells"),
+            "kbet_acceptance_before": TableColumn(
+                "kBET", "Share of neighbourhoods with the same shares of batches as all cells"
+            ),
             "kbet_acceptance_after": TableColumn("kBET, Harmony", "The same after Harmony"),
-            "clisi_before": TableColumn("cLISI", "1: neighbours have one label; 0: all labels alike"),
+            "clisi_before": TableColumn("cLISI", "1: all neighbours have one label; 0: all labels equally"),
             "clisi_after": TableColumn("cLISI, Harmony", "The same after Harmony"),
         },
         first="Cell type",
@@ -163,8 +166,9 @@ def confidence_lines(inputs: Inputs) -> Section | None:
     return lines(
         "spikgpt_confidence",
         "Confidence",
-        "Calibrated probability of each cell's best match: of cells at 0.9, nine in ten should be right. A peak at 1 "
-        "is good; a broad curve means types that resemble each other or low quality.",
+        "Probability of each cell's best match, calibrated on held-out cells of the reference: of cells at 0.9, nine "
+        "in ten were right there; on another laboratory's data fewer may be. A peak at 1 is good; a broad curve means "
+        "types that resemble each other, or low quality.",
         curves,
         xlab="Confidence of the best match",
         ylab="% of cells",
@@ -204,10 +208,10 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_evidence",
         "Evidence per cluster",
-        "What speaks for each label. Trust a cluster with a high share of one label, high confidence, about as many "
-        "Unknown cells as expected, and most markers found; many missing markers mean another type, or a mixture. The "
-        "markers are those of the reference, compared at equal sequencing depth; labels are not made from them. "
-        "Configure columns shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
+        "The evidence for each label. Trust a cluster with a high share of one label, high confidence, no more Unknown "
+        "cells than the rate allows, and most markers found; many missing markers mean another type, or a mixture. The "
+        "markers come from the reference and are compared at equal sequencing depth; cells are not labelled by them. "
+        "'Configure columns' shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
         rows,
         {
             "cells": TableColumn("Cells", "Cells of the cluster", decimals=0),
@@ -217,17 +221,20 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             "unknown": TableColumn(UNKNOWN, "Rejected cells", decimals=0),
             "expected": TableColumn("Expected", f"Rejected cells that unknown_rate ({rate}) allows"),
             "nearest": TableColumn(
-                "Judged as", "The type whose markers are looked for; of an Unknown cluster the nearest one"
+                "Judged as",
+                "The type whose markers are looked for: the label, or the nearest type of an Unknown cluster",
             ),
-            "score": TableColumn(
-                "Markers", "Markers of that type in the reference that the cluster shows, of those tested"
-            ),
-            "missing": TableColumn("Missing", "Seen about as rarely as outside of the type"),
+            "score": TableColumn("Markers", "How many of that type's markers the cluster shows, of those tested"),
+            "missing": TableColumn("Missing", "Detected at a rate nearer to the other types' than to the type's"),
             "found": TableColumn(
-                "Found", "Seen as often as in the reference's type, and in more cells than in the rest", hidden=True
+                "Found",
+                "Detected at a rate nearer to the type's than to the other types', and in more cells than in the rest",
+                hidden=True,
             ),
             "unclear": TableColumn(
-                "Unclear", "Seen, but not more than in the rest of the cohort; or not measured at all", hidden=True
+                "Unclear",
+                "Detected, but not in more cells than in the rest of the cohort; or not measured",
+                hidden=True,
             ),
             "runner": TableColumn("Runner-up", "Commonest best match other than the nearest type", hidden=True),
             "reasons": TableColumn("Reasons", "Why cells were rejected", hidden=True),

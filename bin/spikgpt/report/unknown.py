@@ -1,4 +1,4 @@
-"""Cells that were rejected, why, and whether they are a type of their own."""
+"""Rejected cells: why they were rejected, and whether they may be a type of their own."""
 
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import REASON_COLOURS
@@ -7,7 +7,9 @@ from spikgpt.report.content import Group, Section, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, bars, histogram, lines, markup, table
 
-GROUP = Group("spikgpt_unknown", "Unknown cells", "Cells that were rejected, why, and whether they are a type.")
+GROUP = Group(
+    "spikgpt_unknown", "Unknown cells", "Rejected cells, why they were rejected, and whether they may be a type."
+)
 
 
 def reasons_bars(inputs: Inputs) -> Section | None:
@@ -25,8 +27,8 @@ def reasons_bars(inputs: Inputs) -> Section | None:
     return bars(
         "spikgpt_reasons",
         "Unknown by reason",
-        "Why cells were rejected. Many that fit no type point to a type that the reference lacks; many between types, "
-        "to types that it splits too finely; many too shallow, to the library.",
+        "Why cells were rejected. Many cells that fit no type suggest that the reference lacks a type; many between "
+        "types, that it splits types too finely; many too shallow to judge, a poor library.",
         data,
         categories,
         hide_zero_cats=False,
@@ -41,11 +43,11 @@ def populations_table(inputs: Inputs) -> Section | None:
     id, name, description = (
         "spikgpt_populations",
         "Populations outside of the reference",
-        f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Markers say what they may be; the "
-        "quality column says what else could explain them, and is empty when nothing does.",
+        f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Their markers suggest what they "
+        "are; the quality column gives other explanations.",
     )
     if not len(populations):
-        nothing = "No such cluster: rejected cells are spread thinly."
+        nothing = "No such cluster."
         return markup(id, name, description, f"<div class='alert alert-success py-2'>{nothing}</div>")
     rows = {
         f"Cluster {text(row.cluster)}": {
@@ -65,12 +67,12 @@ def populations_table(inputs: Inputs) -> Section | None:
         "unknown": TableColumn(UNKNOWN, "Rejected cells"),
         "expected": TableColumn("Expected", "Rejected cells that unknown_rate allows"),
         "samples": TableColumn(
-            "Samples", "Samples with cells in it; a population seen in one sample alone needs more proof"
+            "Samples", "Samples with cells in it; a population of a single sample needs more evidence"
         ),
         "nearest": TableColumn("Nearest type", "Commonest best match of its rejected cells"),
         "markers": TableColumn("Markers", "Genes higher than in all other cells, best first"),
-        "missing": TableColumn("Missing", "Markers of the nearest type that the cluster does not show"),
-        "flags": TableColumn("Quality", "What else could explain the cluster"),
+        "missing": TableColumn("Missing", "Markers of the nearest type that are missing in the cluster"),
+        "flags": TableColumn("Quality", "Other explanations of the cluster"),
     }
     return table(id, name, description, rows, columns, first="Cluster", decimals=0)
 
@@ -83,8 +85,9 @@ def p_value_lines(inputs: Inputs) -> Section | None:
     return lines(
         "spikgpt_p_values",
         "p-values",
-        "Conformal p-value that a cell belongs to the reference at all. Flat is what cells of known types give; a peak "
-        f"left of the dashed line (unknown_rate {inputs.unknown_rate:.3g}) is cells outside of the reference.",
+        "Conformal p-value of each cell: small where few cells of the reference fit it so badly. Cells left of the "
+        f"dashed line (unknown_rate {inputs.unknown_rate:.3g}) are {UNKNOWN}; a peak there suggests that the "
+        "reference lacks a type.",
         curves,
         xlab="p-value",
         ylab="% of cells",
