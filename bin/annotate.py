@@ -20,19 +20,19 @@ def main() -> None:
 
     from spikgpt.annotator import energy
     from spikgpt.annotator.cells import working_threads
-    from spikgpt.annotator.model import Annotator
+    from spikgpt.annotator.folder import load_annotator
     from spikgpt.annotator.network import Architecture
-    from spikgpt.annotator.reference import read_embedding
+    from spikgpt.annotator.training_set import read_embedding
     from spikgpt.base.h5ad import stored
     from spikgpt.scgpt.checkpoint import checkpoint_files, checkpoint_sha256
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
-    annotator = Annotator.load(given.annotator, scgpt_sha256)
+    annotator = load_annotator(given.annotator, scgpt_sha256)
     with stored(given.h5ad) as cells, working_threads(given.threads):
         table, figures = annotator.annotate(
             (block for _, block in cells.blocks("layers/counts")),
             cells.symbols,
-            read_embedding(given.embedding, len(cells.obs), str(given.h5ad)),
+            read_embedding(given.embedding, given.sample, len(cells.obs), str(given.h5ad)),
             [str(barcode) for barcode in cells.barcodes],
             given.unknown_rate,
         )

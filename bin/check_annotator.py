@@ -12,10 +12,10 @@ def main() -> None:
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
     given = command.parse_args()
 
-    from spikgpt.annotator.model import Annotator
+    from spikgpt.annotator.folder import load_annotator
     from spikgpt.scgpt.checkpoint import checkpoint_sha256, read_checkpoint
 
-    Annotator.load(given.annotator, checkpoint_sha256(given.scgpt_model))
+    load_annotator(given.annotator, checkpoint_sha256(given.scgpt_model))
     read_checkpoint(given.scgpt_model)
 
 

@@ -24,13 +24,13 @@ def main() -> None:
 
     from spikgpt.annotator.benchmark import compare
     from spikgpt.annotator.card import model_card
-    from spikgpt.annotator.model import CARD
-    from spikgpt.annotator.reference import read_reference
+    from spikgpt.annotator.folder import CARD, save_annotator
     from spikgpt.annotator.train import progress, train_annotator
+    from spikgpt.annotator.training_set import read_reference
     from spikgpt.scgpt.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(given.scgpt_model)
-    reference = read_reference(given.reference, given.embedding)
+    reference = read_reference(given.reference, given.embedding, given.features)
     annotator, held, fold_of = train_annotator(
         reference,
         scgpt={"name": checkpoint.name, "sha256": checkpoint.sha256},
@@ -41,7 +41,7 @@ def main() -> None:
     )
     progress("comparing with other methods")
     benchmark = compare(reference, held, fold_of, annotator.config["calibration"]["folds_by"])
-    annotator.save(given.out)
+    save_annotator(annotator, given.out)
     with whole_file(given.out / CARD) as partial:
         partial.write_text(model_card(annotator.config, benchmark), encoding="utf-8")
     with whole_file(given.benchmark) as partial:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
-from spikgpt.annotator.mixture import expected_calibration_error
+from spikgpt.annotator.probabilities import expected_calibration_error
 
 MIN_TYPE_CELLS = 30
 """Types with fewer query cells do not count for the worst class."""

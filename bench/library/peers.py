@@ -23,7 +23,7 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import LinearSVC
-from spikgpt.annotator.distances import variable_genes
+from spikgpt.annotator.distances import dispersed_genes
 from spikgpt.base.normalisation import log1p_cp10k
 
 SVM_REJECTS_BELOW = 0.7
@@ -40,7 +40,7 @@ def gene_features(task: Task, number: int = 2000) -> Features:
     store: dict[str, NDArray] = {}
 
     def train() -> Floats32:
-        genes = variable_genes(task.split.reference.counts, number)
+        genes = dispersed_genes(task.split.reference.counts, number)
         values = log1p_cp10k(task.split.reference.counts)[:, genes].toarray()
         store.update(genes=genes, mean=values.mean(0), sd=np.maximum(values.std(0), 1e-3))
         return np.clip((values - store["mean"]) / store["sd"], -10, 10)
@@ -194,7 +194,7 @@ def scanvi(task: Task) -> Answer:
         quiet = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False, "enable_model_summary": False}
 
         def fit() -> object:
-            genes = np.sort(variable_genes(reference.counts, 2000))
+            genes = np.sort(dispersed_genes(reference.counts, 2000))
             cells = ad.AnnData(
                 sp.vstack([reference.counts[:, genes], query.counts[:, genes]]).tocsr(),
                 obs=pd.DataFrame(

@@ -11,18 +11,20 @@ import pytest
 import scipy.sparse as sp
 from annotator_cells import TYPES, made_cells, written
 from spikgpt.annotator import cells
-from spikgpt.annotator import network as spiking
+from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.benchmark import COLUMNS, compare
 from spikgpt.annotator.card import model_card
-from spikgpt.annotator.distances import MIN_CELLS_TO_POOL
-from spikgpt.annotator.model import Annotator, digest
-from spikgpt.annotator.reference import Reference, read_reference
-from spikgpt.annotator.train import HeldOut, train_annotator
+from spikgpt.annotator.folder import digest, load_annotator, save_annotator
+from spikgpt.annotator.held_out import HeldOut
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
+from spikgpt.annotator.network import Recipe
+from spikgpt.annotator.train import train_annotator
+from spikgpt.annotator.training_set import Reference, read_reference
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.errors import UserError
 
 SHA = "0" * 64
-QUICK = spiking.Recipe(min_steps=40, max_steps=40)
+QUICK = Recipe(min_steps=40, max_steps=40)
 
 
 Trained = tuple[Annotator, HeldOut, np.ndarray]
@@ -58,7 +60,7 @@ def annotator(trained: Trained) -> Annotator:
 
 @pytest.fixture
 def folder(annotator: Annotator, tmp_path: Path) -> Path:
-    annotator.save(tmp_path / "annotator")
+    save_annotator(annotator, tmp_path / "annotator")
     return tmp_path / "annotator"
 
 
@@ -153,7 +155,7 @@ def test_tiny_samples(annotator: Annotator, cells: int) -> None:
     assert np.isfinite(table["spikgpt_p_value"]).all()
 
 
-@pytest.mark.parametrize("features", ["both", "embedding", "expression"])
+@pytest.mark.parametrize("features", ["both", "embedding"])
 def test_cells_without_a_known_gene(annotator: Annotator, reference: Reference, features: str) -> None:
     model = annotator if features == "both" else learn(reference, features)[0]
     data, embedding = query()
@@ -169,6 +171,32 @@ def test_cells_without_a_known_gene(annotator: Annotator, reference: Reference, 
     assert (table["spikgpt_cell_type"] != "Unknown")[rest].mean() > 0.85
     none = annotate(model, data, np.full_like(embedding, np.nan))[1]
     assert none["unknown"] == none["cells"]
+
+
+def test_an_annotator_without_embedding_reads_cells_that_scgpt_cannot(tmp_path: Path) -> None:
+    """Cells without a gene that scGPT knows teach it, are labelled by it, and change nothing for the others."""
+    data, embedding = made_cells(dict.fromkeys(TYPES, 60), seed=3, name="ref")
+    unread = embedding.copy()
+    unread[::3] = np.nan
+    whole, part = (
+        learn(read_reference(*written(tmp_path / name, data, values, "reference"), "expression"), "expression")
+        for name, values in (("whole", embedding), ("part", unread))
+    )
+    assert part[0].config == whole[0].config
+    assert part[0].config["training"]["cells"] == 180
+    assert not any("no gene that scGPT knows" in text for text in part[0].config["warnings"])
+    new, of_new = query(new_cell=40)
+    table, figures = annotate(whole[0], new, of_new)
+    without, others = annotate(part[0], new, np.full_like(of_new, np.nan))
+    pd.testing.assert_frame_equal(without, table, check_exact=True)
+    assert others == figures
+    assert figures["unknown_by_reason"]["low_gene_match"] == 0
+    # the benchmark's regression on the embedding still takes part
+    reference = read_reference(*written(tmp_path / "part", data, unread, "reference"), "expression")
+    assert compare(reference, *part[1:], "batch")["accuracy"].between(0, 1).all()
+    # an annotator with the embedding leaves them out
+    both = read_reference(*written(tmp_path / "part", data, unread, "reference"), "both")
+    assert (len(both.codes), both.without_known_gene) == (120, 60)
 
 
 def test_shallow_cells_are_told_apart_from_foreign_ones(annotator: Annotator) -> None:
@@ -189,16 +217,16 @@ def test_a_type_with_one_cell_is_kept_and_named(annotator: Annotator) -> None:
 
 
 def test_training_is_the_same_whatever_the_threads(reference: Reference, folder: Path, tmp_path: Path) -> None:
-    learn(reference, threads=2)[0].save(tmp_path / "two")
+    save_annotator(learn(reference, threads=2)[0], tmp_path / "two")
     for name in ("model.safetensors", "config.json"):
         assert (folder / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_saved_and_loaded_says_the_same(annotator: Annotator, folder: Path, tmp_path: Path) -> None:
     data, embedding = query(new_cell=20)
-    loaded = Annotator.load(folder, SHA)
+    loaded = load_annotator(folder, SHA)
     pd.testing.assert_frame_equal(annotate(annotator, data, embedding)[0], annotate(loaded, data, embedding)[0])
-    loaded.save(tmp_path / "again")
+    save_annotator(loaded, tmp_path / "again")
     for name in ("model.safetensors", "config.json"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
@@ -213,11 +241,11 @@ def edited(folder: Path, **fields: object) -> None:
 def test_damaged_folders_are_refused(folder: Path) -> None:
     def broken(message: str) -> None:
         with pytest.raises(UserError, match=message):
-            Annotator.load(folder, SHA)
+            load_annotator(folder, SHA)
 
     whole = (folder / "config.json").read_text()
     with pytest.raises(UserError, match="another scGPT checkpoint"):
-        Annotator.load(folder, "1" * 64)
+        load_annotator(folder, "1" * 64)
     (folder / "config.json").write_text(whole[: len(whole) // 2])
     broken("damaged")
     (folder / "config.json").write_text(whole.replace("B cell", "D cell"))
@@ -253,8 +281,8 @@ def test_damaged_folders_are_refused(folder: Path) -> None:
 
 
 def test_an_annotator_without_embedding_does_not_mind_the_checkpoint(reference: Reference, tmp_path: Path) -> None:
-    learn(reference, "expression")[0].save(tmp_path)
-    assert Annotator.load(tmp_path, "1" * 64).config["features"] == "expression"
+    save_annotator(learn(reference, "expression")[0], tmp_path)
+    assert load_annotator(tmp_path, "1" * 64).config["features"] == "expression"
 
 
 def test_embeddings_of_another_width_are_refused(annotator: Annotator) -> None:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.stats import rankdata, spearmanr
-from spikgpt.annotator import cautions as checks
-from spikgpt.annotator import conformal, expression, reference
-from spikgpt.annotator import distances as fit
-from spikgpt.annotator import mixture as mixing
+from spikgpt.annotator import batch, conformal, expression, neighbours, ranks
+from spikgpt.annotator.cautions import reference_warnings
 from spikgpt.annotator.cells import Cells
-from spikgpt.annotator.reference import Reference
+from spikgpt.annotator.distances import MarkerDetection, TypeProfiles
+from spikgpt.annotator.folds import folds
+from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.probabilities import best_scale, expected_calibration_error, log_softmax
+from spikgpt.annotator.training_set import Reference, check
 from spikgpt.base.errors import UserError
 
 
@@ -24,7 +26,7 @@ def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:
         seen = values > 0
         if seen.any():
             expected[row, seen] = rankdata(values[seen]) / seen.sum()
-    np.testing.assert_allclose(expression.scaled(sp.csr_matrix(counts), "rank").toarray(), expected, rtol=1e-6)
+    np.testing.assert_allclose(ranks.scaled(sp.csr_matrix(counts), "rank").toarray(), expected, rtol=1e-6)
 
 
 def test_length_scale_has_unit_rows_and_an_empty_cell_stays_zero() -> None:
@@ -33,8 +35,8 @@ def test_length_scale_has_unit_rows_and_an_empty_cell_stays_zero() -> None:
     counts[6, 3:6] = [100, 3000, 64]
     logs = np.log1p(counts * 1e4 / np.maximum(counts.sum(1, keepdims=True), 1))
     expected = logs / np.maximum(np.linalg.norm(logs, axis=1, keepdims=True), 1e-12)
-    np.testing.assert_allclose(expression.scaled(sp.csr_matrix(counts), "length").toarray(), expected, rtol=1e-6)
-    norms = np.linalg.norm(expression.scaled(sp.csr_matrix(counts), "length").toarray(), axis=1)
+    np.testing.assert_allclose(ranks.scaled(sp.csr_matrix(counts), "length").toarray(), expected, rtol=1e-6)
+    norms = np.linalg.norm(ranks.scaled(sp.csr_matrix(counts), "length").toarray(), axis=1)
     np.testing.assert_allclose(np.delete(norms, 4), 1, rtol=1e-5)
     assert norms[4] == 0
 
@@ -43,8 +45,8 @@ def test_shared_offset_keeps_what_types_agree_on() -> None:
     weights = np.ones(6)
     agreed = np.full((6, 1), 0.8)
     disputed = np.array([[2.0], [0], [0], [0], [0], [0]])
-    assert expression.shared_offset(agreed, weights)[0] == pytest.approx(0.8)
-    assert abs(expression.shared_offset(disputed, weights)[0]) < 0.05
+    assert batch.shared_offset(agreed, weights)[0] == pytest.approx(0.8)
+    assert abs(batch.shared_offset(disputed, weights)[0]) < 0.05
 
 
 def test_markers_are_balanced_over_types() -> None:
@@ -56,8 +58,8 @@ def test_markers_are_balanced_over_types() -> None:
 def test_nearest_cells_are_others_even_among_identical_ones(cells: int) -> None:
     values = np.random.default_rng(0).normal(size=(cells, 5)).astype(np.float32)
     values[:30] = values[0]
-    found = fit.nearest(values)
-    assert found.shape == (cells, fit.NEIGHBOURS)
+    found = neighbours.nearest(values)
+    assert found.shape == (cells, neighbours.NEIGHBOURS)
     assert not (found == np.arange(cells)[:, None]).any()
 
 
@@ -68,7 +70,7 @@ def as_cells(counts: np.ndarray | sp.csr_matrix) -> Cells:
 def test_pooling_adds_the_neighbours_counts() -> None:
     counts = np.arange(12).reshape(4, 3)
     near = np.array([[1, 2], [0, 2], [0, 1], [0, 0]])
-    logs = fit.PooledLogs.of(as_cells(counts), np.array([0, 2]), near)
+    logs = neighbours.PooledLogs.of(as_cells(counts), np.array([0, 2]), near)
     (part,) = logs.blocks()
     for cell, pooled in ((0, [0, 1, 2]), (3, [3, 0, 0])):
         together = counts[pooled].sum(0)
@@ -124,7 +126,7 @@ def test_detection_misses_markers_and_sees_those_of_others() -> None:
     rates = np.full((2, 60), 0.5)
     rates[0, :20], rates[1, 20:40] = 4, 4
     codes = np.repeat([0, 1], 100)
-    made = fit.MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
+    made = MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
     fresh = as_cells(draw.poisson(rates[codes]))
     right = made.distances(fresh, codes, None, np.ones(2, bool))
     wrong = made.distances(fresh, 1 - codes, None, np.ones(2, bool))
@@ -138,20 +140,20 @@ def test_embedding_offset_is_what_all_types_share() -> None:
     codes = draw.integers(0, 4, 800)
     values = means[codes] + draw.normal(0, 0.5, (800, 8)) + 2.0
     cells = np.full(4, 200.0)
-    np.testing.assert_allclose(expression.batch_offset(values, codes, means, cells), 2.0, atol=0.2)
-    assert (expression.batch_offset(values[codes == 0], codes[codes == 0], means, cells) == 0).all()
+    np.testing.assert_allclose(batch.batch_offset(values, codes, means, cells), 2.0, atol=0.2)
+    assert (batch.batch_offset(values[codes == 0], codes[codes == 0], means, cells) == 0).all()
 
 
 def test_types_of_another_tissue_do_not_tell_what_is_batch() -> None:
     draw = np.random.default_rng(6)
     rates, foreign = draw.gamma(0.5, 4, (3, 200)), draw.gamma(0.5, 4, (3, 200))
     codes = np.repeat([0, 1, 2], 40)
-    made = fit.TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
-    batch = as_cells(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)))
-    assert made.alike(batch, codes).all()
+    made = TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
+    other_batch = as_cells(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)))
+    assert made.alike(other_batch, codes).all()
     assert not made.alike(as_cells(draw.poisson(foreign[codes])), codes).any()
-    assert not made.alike(batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
-    assert len(fit.types_to_compare(codes, made.class_cells, np.array([True, False, True]))) == 2
+    assert not made.alike(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
+    assert len(batch.types_to_compare(codes, made.class_cells, np.array([True, False, True]))) == 2
 
 
 def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
@@ -183,26 +185,26 @@ def test_mixture_leans_on_the_view_that_knows() -> None:
     codes = draw.integers(0, 3, 600)
 
     def view(strength: float) -> np.ndarray:
-        return expression.log_softmax(strength * np.eye(3)[codes] + draw.normal(0, 1, (600, 3)))
+        return log_softmax(strength * np.eye(3)[codes] + draw.normal(0, 1, (600, 3)))
 
-    assert mixing.learn({"embedding": view(0.2), "expression": view(4.0)}, codes).weight <= 0.2
-    assert 0.3 <= mixing.learn({"embedding": view(2.0), "expression": view(2.0)}, codes).weight <= 0.7
-    knows = mixing.learn({"embedding": view(4.0), "expression": view(0.2)}, codes)
+    assert Mixture.fit({"embedding": view(0.2), "expression": view(4.0)}, codes).weight <= 0.2
+    assert 0.3 <= Mixture.fit({"embedding": view(2.0), "expression": view(2.0)}, codes).weight <= 0.7
+    knows = Mixture.fit({"embedding": view(4.0), "expression": view(0.2)}, codes)
     assert knows.weight >= 0.8
     mixed = knows({"embedding": view(4.0), "expression": view(0.2)})
     np.testing.assert_allclose(np.exp(mixed).sum(1), 1)
-    assert mixing.learn({"expression": view(2.0)}, codes).weight == 0
+    assert Mixture.fit({"expression": view(2.0)}, codes).weight == 0
 
 
 def test_temperature_calibrates() -> None:
     draw = np.random.default_rng(0)
-    honest = expression.log_softmax(draw.normal(0, 2, (4000, 3)))
+    honest = log_softmax(draw.normal(0, 2, (4000, 3)))
     codes = np.array([draw.choice(3, p=np.exp(row)) for row in honest])
-    scale = expression.best_scale(4 * honest, codes)
+    scale = best_scale(4 * honest, codes)
     assert scale == pytest.approx(0.25, abs=0.03)
     right = honest.argmax(1) == codes
-    assert mixing.expected_calibration_error(np.exp(honest.max(1)), right) < 0.03
-    assert mixing.expected_calibration_error(np.ones(4000), right) > 0.1
+    assert expected_calibration_error(np.exp(honest.max(1)), right) < 0.03
+    assert expected_calibration_error(np.ones(4000), right) > 0.1
 
 
 def made_reference(labels: list[str], batches: list[str]) -> Reference:
@@ -223,20 +225,20 @@ def made_reference(labels: list[str], batches: list[str]) -> Reference:
 
 def test_folds_are_whole_batches_where_types_recur() -> None:
     made = made_reference(["B", "T"] * 60, ["x", "x", "y", "y", "z", "z"] * 20)
-    found, kind = reference.folds(made, 0)
+    found, kind = folds(made, 0)
     assert kind == "batch"
     assert len(set(zip(found, made.batch_codes, strict=True))) == 3
     confounded = made_reference(["B"] * 60 + ["T"] * 60, ["x"] * 60 + ["y"] * 60)
-    found, kind = reference.folds(confounded, 0)
+    found, kind = folds(confounded, 0)
     assert kind == "stratified"
     for k in (0, 1):
         assert np.bincount(found[confounded.codes == k]).tolist() == [20, 20, 20]
-    assert "hardly recur" in " ".join(checks.reference_warnings(confounded, kind, 0.05, None))
+    assert "hardly recur" in " ".join(reference_warnings(confounded, kind, 0.05, None))
 
 
 def test_a_batch_that_leaves_one_type_to_learn_is_not_held_out() -> None:
     made = made_reference(["T"] * 60 + ["T"] * 54 + ["B"] * 6, ["x"] * 60 + ["y"] * 60)
-    assert reference.folds(made, 0)[1] == "stratified"
+    assert folds(made, 0)[1] == "stratified"
 
 
 @pytest.mark.parametrize(
@@ -250,4 +252,4 @@ def test_a_batch_that_leaves_one_type_to_learn_is_not_held_out() -> None:
 )
 def test_a_reference_that_teaches_nothing_is_refused(labels: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        reference.check(np.array(labels, dtype=object), "reference.h5ad")
+        check(np.array(labels, dtype=object), "reference.h5ad")

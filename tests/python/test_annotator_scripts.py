@@ -71,10 +71,13 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
     assert 0 < energy["spiking"]["microjoules"] < energy["transformer"]["microjoules"]
     assert energy["scgpt"]["layers"] == json.loads((MINI / "args.json").read_text())["nlayers"]
 
-    np.save(tmp_path / "short.npy", np.zeros((3, 16), dtype=np.float32))
-    run = script("annotate.py", *options, "--embedding", "short.npy")
+    np.save(tmp_path / "s1.000000000.embedding.npy", np.zeros((3, 16), dtype=np.float32))
+    run = script("annotate.py", *options, "--embedding", "s1.000000000.embedding.npy")
     assert run.returncode == 65
-    assert "another number of cells" in run.stderr
+    assert "The embedding is not that of the cells." in run.stderr
+    run = script("annotate.py", *options, "--embedding", *parts[1:])  # a gap
+    assert run.returncode == 65
+    assert "begins at cell 60, expected 0" in run.stderr
 
 
 def workers(folder: Path) -> list[int]:

@@ -6,31 +6,31 @@ from dataclasses import replace
 import pytest
 import torch
 from spikgpt.annotator import energy
-from spikgpt.annotator import network as spiking
 from spikgpt.annotator.energy import Operations, ScGPTShape
+from spikgpt.annotator.network import Architecture, SpikingTransformer, counted_spikes, firing_rates
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.op_counter import estimate_simple_energy
 
-SHAPE = spiking.Architecture(embedding_size=64, classes=8)
+SHAPE = Architecture(embedding_size=64, classes=8)
 CELLS = 128
 
 
 @pytest.fixture(scope="module")
-def network() -> spiking.SpikingTransformer:
+def network() -> SpikingTransformer:
     """A network all of whose layers fire; an untrained one is silent behind its first layer."""
     torch.manual_seed(0)
-    made = spiking.SpikingTransformer(SHAPE)
-    for name, module in made.named_modules():
+    untrained = SpikingTransformer(SHAPE)
+    for name, module in untrained.named_modules():
         if isinstance(module, torch.nn.BatchNorm1d) and "project" not in name:
             torch.nn.init.constant_(module.weight, 4.0)
-    return made.eval()
+    return untrained.eval()
 
 
 def test_accumulates_are_the_synaptic_operations_that_spikingjelly_counts(network):
     cells = torch.randn(CELLS, SHAPE.embedding_size, generator=torch.Generator().manual_seed(1)) * 3
-    with torch.no_grad(), spiking.counted_spikes(network) as spikes:
+    with torch.no_grad(), counted_spikes(network) as spikes:
         network(cells)
-    rates = spiking.firing_rates(spikes)
+    rates = firing_rates(spikes)
     assert min(rates.values()) > 0.005, rates
     functional.reset_net(network)
     theirs = estimate_simple_energy(network, cells)

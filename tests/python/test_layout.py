@@ -42,9 +42,9 @@ def test_no_folder_imports_what_comes_after_it():
     ("module", "line"),
     [
         ("base/errors.py", "from spikgpt.cohort.tables import composition"),
-        ("quality_control/cells.py", "import spikgpt.annotator.model"),
-        ("quality_control/cells.py", "from spikgpt.annotator import model"),
-        ("annotator/model.py", "from spikgpt.cli import parser"),
+        ("quality_control/cells.py", "import spikgpt.annotator.train"),
+        ("quality_control/cells.py", "from spikgpt.annotator import train"),
+        ("annotator/train.py", "from spikgpt.cli import parser"),
         ("scgpt/embed.py", "def later():\n    from spikgpt.report import sections"),
     ],
 )
@@ -56,7 +56,7 @@ def test_the_rule_finds_an_import_that_goes_up(tmp_path, module, line):
         path.write_text("")
     for name in (
         "cohort/tables",
-        "annotator/model",
+        "annotator/train",
         "report/sections",
         "base/errors",
         "quality_control/cells",

@@ -29,10 +29,11 @@ BIN = ROOT / "bin"
 sys.path.insert(0, str(BIN))
 
 from spikgpt import UNKNOWN  # noqa: E402
+from spikgpt.annotator.annotation import Annotator  # noqa: E402
 from spikgpt.annotator.benchmark import EMBEDDING_PENALTY, celltypist, regression  # noqa: E402
 from spikgpt.annotator.card import table  # noqa: E402
-from spikgpt.annotator.model import CARD, Annotator  # noqa: E402
-from spikgpt.annotator.reference import Reference, read_reference  # noqa: E402
+from spikgpt.annotator.folder import CARD, load_annotator  # noqa: E402
+from spikgpt.annotator.training_set import Reference, read_reference  # noqa: E402
 from spikgpt.scgpt.checkpoint import read_checkpoint  # noqa: E402
 from spikgpt.scgpt.embed import Embedder  # noqa: E402
 
@@ -165,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         reference = train(given.data.resolve(), given.scgpt_model.resolve(), given.out, given.threads, Path(work))
     checkpoint = read_checkpoint(given.scgpt_model)
-    annotator = Annotator.load(given.out, checkpoint.sha256)
+    annotator = load_annotator(given.out, checkpoint.sha256)
     rows = [row for name in JUDGED_ON for row in judge(name, given.data, annotator, reference, given.scgpt_model)]
     header = ["data set", "cells", "method", "accuracy", "macro-F1", "Unknown"]
     card = given.out / CARD

@@ -8,14 +8,13 @@ import warnings
 import anndata as ad
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from spikgpt.annotator.cells import Codes
-from spikgpt.annotator.distances import variable_genes
-from spikgpt.annotator.reference import Reference
-from spikgpt.annotator.train import HeldOut
+from spikgpt.annotator.distances import dispersed_genes
+from spikgpt.annotator.held_out import HeldOut
+from spikgpt.annotator.training_set import Reference, readable_cells
+from spikgpt.base.arrays import Codes, Floats32
 from spikgpt.base.normalisation import log1p_cp10k
 
 COLUMNS = ["method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by"]
@@ -24,7 +23,7 @@ GENE_PENALTY = 0.01
 EMBEDDING_PENALTY = 0.1
 
 
-def regression(train: NDArray[np.float32], codes: Codes, test: NDArray[np.float32], penalty: float) -> Codes:
+def regression(train: Floats32, codes: Codes, test: Floats32, penalty: float) -> Codes:
     """Predicted codes of logistic regression on standardised features."""
     mean, sd = train.mean(0), np.maximum(train.std(0), 1e-6)
     model = LogisticRegression(C=penalty, max_iter=300)
@@ -47,9 +46,9 @@ def celltypist(reference: Reference, train: Codes, test: Codes) -> Codes:
 
         labels = np.array(reference.classes, dtype=object)[reference.codes[train]]
         model = celltypist.train(data(train), labels=labels, n_jobs=1)
-        found = celltypist.annotate(data(test), model=model).predicted_labels["predicted_labels"]
-    place = {name: number for number, name in enumerate(reference.classes)}
-    return np.array([place[str(name)] for name in found], dtype=np.int64)
+        predicted = celltypist.annotate(data(test), model=model).predicted_labels["predicted_labels"]
+    code_of = {name: number for number, name in enumerate(reference.classes)}
+    return np.array([code_of[str(name)] for name in predicted], dtype=np.int64)
 
 
 def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: str) -> pd.DataFrame:
@@ -63,12 +62,17 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
     codes, truth = reference.codes[train], reference.codes[test]
 
     def on_genes() -> Codes:
-        genes = variable_genes(reference.counts[train], 2000)
+        genes = dispersed_genes(reference.counts[train], 2000)
         values = [log1p_cp10k(reference.counts[rows])[:, genes].toarray() for rows in (train, test)]
         return regression(values[0], codes, values[1], GENE_PENALTY)
 
     def on_embedding() -> Codes:
-        return regression(reference.embedding[train], codes, reference.embedding[test], EMBEDDING_PENALTY)
+        # a cell that scGPT cannot read, which an annotator without the embedding keeps, is an average one to it
+        readable = readable_cells(reference.embedding, "embedding")
+        known = reference.embedding[train][readable[train]]
+        mean = known.mean(0) if len(known) else np.zeros(reference.embedding.shape[1], dtype=np.float32)
+        values = np.where(readable[:, None], reference.embedding, mean)
+        return regression(values[train], codes, values[test], EMBEDDING_PENALTY)
 
     rows = []
 

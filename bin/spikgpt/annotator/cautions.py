@@ -5,14 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
-from spikgpt.annotator.reference import Reference, cells_needed
-
-Codes = NDArray[np.int64]
+from spikgpt.annotator.folds import cells_needed
+from spikgpt.annotator.training_set import Reference
+from spikgpt.base.arrays import Codes, Floats
 
 DEPTH_FOLDS = 5
 DEPTH_MIN_CELLS = 10
@@ -25,7 +24,7 @@ Types do differ in RNA content. Measured with `depth_leak` on real sets whose la
 """
 
 
-def depth_leak(depth: NDArray[np.float64], codes: Codes, seed: int) -> dict[str, float] | None:
+def depth_leak(depth: Floats, codes: Codes, seed: int) -> dict[str, float] | None:
     """How well the number of counts alone tells the types apart.
 
     A normal distribution of log counts for each type, all types equally likely, in 5-fold stratified cross-validation
@@ -78,7 +77,7 @@ def reference_warnings(
     Parameters
     ----------
     kind
-        What was held out: ``batch`` or ``stratified``; see `spikgpt.annotator.reference.folds`.
+        What was held out: ``batch`` or ``stratified``; see `spikgpt.annotator.folds.folds`.
     leak
         See `depth_leak`.
     """

@@ -15,8 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 
 Result = TypeVar("Result")
 Other = TypeVar("Other")
@@ -82,11 +81,11 @@ class Cells:
     stored: sp.csr_matrix
     order: Codes
     columns: Codes
-    embedding: NDArray[np.float32]
+    embedding: Floats32
     _on: tuple[Codes, sp.csr_matrix] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, counts: sp.csr_matrix, embedding: NDArray[np.float32]) -> "Cells":
+    def of(cls, counts: sp.csr_matrix, embedding: Floats32) -> "Cells":
         """All cells and genes of ``counts`` (cells, genes) as they are."""
         return cls(counts, np.arange(counts.shape[0]), np.arange(counts.shape[1]), embedding)
 
@@ -94,7 +93,7 @@ class Cells:
         return len(self.order)
 
     @property
-    def measured(self) -> NDArray[np.bool_]:
+    def measured(self) -> Flags:
         """Which of the annotator's genes the sample has, ``(genes,)``."""
         return self.columns >= 0
 

@@ -64,7 +64,7 @@ def spiking(shape: "Architecture", rates: dict[str, float]) -> Operations:
     Parameters
     ----------
     rates
-        Mean firing rate of every layer of neurons, by its name in the network, see `spiking.firing_rates`.
+        Mean firing rate of every layer of neurons, by its name in the network, see `network.firing_rates`.
     """
     tokens, width, hidden = shape.tokens, shape.width, shape.width * shape.mlp_ratio
     acs = 0.0

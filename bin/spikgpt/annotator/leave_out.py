@@ -1,23 +1,26 @@
 """Which types of this reference would be caught, were they missing from it?
 
 Each type in turn is taken out of the training cells of one held-out model; its held-out cells are then unseen, and
-the other held-out cells set the threshold. To keep training short, at most `MAX_TRAINING_CELLS` cells are learned
-from, and the network takes at most `MAX_STEPS` steps.
+are judged together with the others by the annotator's own rule (`spikgpt.annotator.rejection`), its allowance included.
+
+The table is an indication, not a promise: its calibration scores are those of the other held-out cells themselves,
+which are of the reference's own batches, and a row rests on few cells. To keep training short, at most
+`MAX_TRAINING_CELLS` cells are learned from, and the network takes at most `MAX_STEPS` steps.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from spikgpt.annotator import mixture as mixing
-from spikgpt.annotator.cells import Codes
-from spikgpt.annotator.conformal import Calibration, p_values
-from spikgpt.annotator.expression import best_scale, log_softmax
-from spikgpt.annotator.model import signs
-from spikgpt.annotator.reference import large_enough
+from spikgpt.annotator.folds import large_enough
+from spikgpt.annotator.held_out import HeldOut, Training
+from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.views import Views
+from spikgpt.annotator.workers import results
+from spikgpt.base.arrays import Codes, Floats
 
 MIN_CELLS = 15
 """Types with fewer cells on either side are left out of the table: a share of them would be noise."""
@@ -25,6 +28,43 @@ MAX_TRAINING_CELLS = 2000
 MAX_STEPS = 120
 MAX_TYPES = 20
 """Only the largest types are tried."""
+
+
+@dataclass
+class WithoutType:
+    """An annotator that lacks a type: views, mixture and rule; the held-out ``rows`` (cells,) of the reference that it
+    judged, their mixed log-probabilities (cells, classes) and p-values (cells,)."""
+
+    views: Views
+    mixture: Mixture
+    rejection: Rejection
+    rows: Codes
+    log_probabilities: Floats
+    p_values: Floats
+
+
+def leave_one_out_table(
+    training: Training,
+    held: HeldOut,
+    fold_of: Codes,
+    unknown_rate: float,
+    weight: float,
+    rule: Rejection,
+    threads: int,
+) -> list[dict[str, Any]]:
+    """The rows of the table, on the split that ``held`` out; see `table_row`.
+
+    ``fold_of`` (cells of the reference,); ``threads`` processes; the rest as in `without_type`.
+    """
+    codes, classes = training.reference.codes, len(training.reference.classes)
+    train = np.flatnonzero(fold_of != held.fold)
+    return results(
+        [
+            (table_row, training, train, held.rows, k, unknown_rate, weight, rule)
+            for k in types_to_try(codes, train, held.rows, classes)
+        ],
+        threads,
+    )
 
 
 def types_to_try(codes: Codes, train: Codes, test: Codes, classes: int) -> list[int]:
@@ -37,49 +77,63 @@ def types_to_try(codes: Codes, train: Codes, test: Codes, classes: int) -> list[
     return sorted(largest)
 
 
-def try_without(
-    training: Any, train: Codes, test: Codes, left_out: int, unknown_rate: float, weight: float
-) -> dict[str, Any]:
-    """One row of the table; ``training`` is a `spikgpt.annotator.train.Training`, ``train`` and ``test`` rows of it;
-    ``weight`` that of the embedding view.
+def without_type(
+    training: Training,
+    train: Codes,
+    test: Codes,
+    left_out: int,
+    unknown_rate: float,
+    weight: float,
+    rule: Rejection,
+) -> WithoutType:
+    """Learn from the rows ``train`` less those of a type, and judge the rows ``test`` as if they were a sample.
 
-    ``caught`` is the share of the type's cells called Unknown where ``unknown_rate`` of the other held-out cells are;
-    ``mistaken_for`` the type that most of its cells are called otherwise; ``auroc`` of the p-value against the others.
+    ``weight`` is that of the embedding view; ``rule`` that of the annotator with all types.
     """
     codes = training.reference.codes
+    classes = len(training.reference.classes)
     rows = train[codes[train] != left_out]
     if len(rows) > MAX_TRAINING_CELLS:
         chosen = np.random.default_rng(training.seed).permutation(len(rows))[:MAX_TRAINING_CELLS]
         rows = np.sort(rows[chosen])
     steps = min(training.recipe.max_steps, MAX_STEPS)
     short = replace(training.recipe, max_steps=steps, min_steps=min(training.recipe.min_steps, steps))
-    views: Views = replace(training, recipe=short).fit(rows)
+    views = replace(training, recipe=short).fit(rows)
     test = test[views.present[codes[test]] | (codes[test] == left_out)]
     cells = training.cells(test)
-    unseen = codes[test] == left_out
-    log_p = mixing.blended(views.log_probabilities(cells), weight)
-    mixed = log_softmax(best_scale(log_p[~unseen], codes[test][~unseen]) * log_p)
-    predicted = mixed.argmax(1)
-    distances, doubt, alike = signs(views, cells, mixed, predicted, views.neighbours(cells))
-    seen = ~unseen
-    classes = len(training.reference.classes)
+    seen = codes[test] != left_out
+    of_views = views.log_probabilities(cells)
+    mixture = Mixture.of_weight({name: values[seen] for name, values in of_views.items()}, weight, codes[test][seen])
+    log_p = mixture(of_views)
+    signs = Signs.of(views, cells, log_p, rule.neighbours(views, cells))
     counted = seen & large_enough(codes, classes, unknown_rate)[codes[test]]
-    counted = counted if counted.any() else seen
-    calibration = Calibration.learn(
-        distances[counted],
-        doubt[counted],
-        predicted[counted],
-        np.zeros(int(counted.sum()), dtype=np.int64),
-        classes,
-    )
-    score = calibration.join(calibration.fit_and_doubt(distances, doubt, predicted, alike)[0])[0]
-    p = p_values(score, calibration.score)
-    names = training.reference.classes
-    called = np.bincount(predicted[unseen], minlength=len(names))
+    calibrating = counted if counted.any() else seen
+    rejection = Rejection.learn([(signs, calibrating, 0)], rule.allowance, classes)
+    return WithoutType(views, mixture, rejection, test, log_p, rejection.judge(signs).p_value)
+
+
+def table_row(
+    training: Training,
+    train: Codes,
+    test: Codes,
+    left_out: int,
+    unknown_rate: float,
+    weight: float,
+    rule: Rejection,
+) -> dict[str, Any]:
+    """One row of the table; parameters as in `without_type`.
+
+    ``caught`` is the share of the type's cells called Unknown; ``mistaken_for`` the type that most of its cells are
+    called otherwise; ``auroc`` of the p-value against the other cells.
+    """
+    codes, names = training.reference.codes, training.reference.classes
+    judged = without_type(training, train, test, left_out, unknown_rate, weight, rule)
+    unseen = codes[judged.rows] == left_out
+    called = np.bincount(judged.log_probabilities.argmax(1)[unseen], minlength=len(names))
     return {
         "cell_type": names[left_out],
         "cells": int(unseen.sum()),
-        "caught": round(float((p[unseen] <= unknown_rate).mean()), 6),
-        "auroc": round(float(roc_auc_score(seen, p)), 6),
+        "caught": round(float(rejected(judged.p_values[unseen], unknown_rate).mean()), 6),
+        "auroc": round(float(roc_auc_score(~unseen, judged.p_values)), 6),
         "mistaken_for": names[int(called.argmax())],
     }

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from spikgpt.base.arrays import Codes, Floats
+from spikgpt.base.groups import class_members
 
 PER_TYPE = 10
 """Markers of a type at most."""
@@ -69,9 +69,7 @@ def seen_shares(counts: sp.csr_matrix, totals: Floats, codes: Codes, classes: in
         block = sp.csr_matrix(counts[start : start + _BLOCK_CELLS], dtype=np.float64, copy=True)
         ratio = np.repeat(thinning(totals[start : start + _BLOCK_CELLS], depth), np.diff(block.indptr))
         block.data = seen(block.data, ratio)
-        own = codes[start : start + block.shape[0]]
-        member = sp.csr_matrix((np.ones(len(own)), (own, np.arange(len(own)))), shape=(classes, len(own)))
-        product = (member @ block).tocoo()
+        product = (class_members(codes[start : start + block.shape[0]], classes) @ block).tocoo()
         sums[product.row, product.col] += product.data
     return np.asarray(sums / np.maximum(np.bincount(codes, minlength=classes), 1)[:, None])
 
@@ -89,8 +87,8 @@ class Marker:
 
     def at(self, depth: float, depths: list[float]) -> tuple[float, float]:
         """Shares inside and outside at a depth, linear in the logarithm of depth between the stored ones."""
-        place, known = np.log(depth), np.log(depths[::-1])
-        return float(np.interp(place, known, self.inside[::-1])), float(np.interp(place, known, self.outside[::-1]))
+        at, known = np.log(depth), np.log(depths[::-1])
+        return float(np.interp(at, known, self.inside[::-1])), float(np.interp(at, known, self.outside[::-1]))
 
 
 @dataclass
@@ -132,24 +130,24 @@ class ReferenceMarkers:
         for k in large:
             others = shares[large[large != k]]
             mean = others.mean(0)
-            own = (cells[k] * shares[k] + PRIOR_CELLS * mean) / (cells[k] + PRIOR_CELLS)
-            score = own - (mean + others.max(0)) / 2
-            score[(own < MIN_SEEN) | (own - mean < MIN_DIFFERENCE) | (score <= 0)] = -np.inf
+            share = (cells[k] * shares[k] + PRIOR_CELLS * mean) / (cells[k] + PRIOR_CELLS)
+            score = share - (mean + others.max(0)) / 2
+            score[(share < MIN_SEEN) | (share - mean < MIN_DIFFERENCE) | (score <= 0)] = -np.inf
             # ties to the first gene; the order of genes is the reference's own
             order = np.argsort(-score, kind="stable")[:PER_TYPE]
             picked = [int(gene) for gene in order if np.isfinite(score[gene])]
             if picked:
                 chosen[int(k)] = picked
         columns = np.array(sorted({gene for picked in chosen.values() for gene in picked}), dtype=np.int64)
-        place = {int(gene): at for at, gene in enumerate(columns)}
+        column_of = {int(gene): at for at, gene in enumerate(columns)}
         few = sp.csr_matrix(counts[:, columns])
         levels = [seen_shares(few, totals, codes, len(classes), depth) for depth in depths]
         types = {
             classes[k]: [
                 Marker(
                     genes[gene],
-                    [round(float(level[k, place[gene]]), 4) for level in levels],
-                    [round(float(level[large[large != k], place[gene]].mean()), 4) for level in levels],
+                    [round(float(level[k, column_of[gene]]), 4) for level in levels],
+                    [round(float(level[large[large != k], column_of[gene]].mean()), 4) for level in levels],
                 )
                 for gene in picked
             ]

@@ -4,31 +4,21 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from spikgpt.annotator import network as spiking
-from spikgpt.annotator.cells import Cells, Codes, Floats
-from spikgpt.annotator.distances import (
-    MIN_CELLS_TO_POOL,
-    MarkerDetection,
-    TypeDistance,
-    TypeProfiles,
-    log_cp10k,
-    nearest,
-    variable_genes,
-)
-from spikgpt.annotator.expression import (
-    ABSENT,
-    REGRESSIONS,
-    Correlation,
-    ExpressionView,
-    Scale,
-    batch_offset,
-    log_softmax,
-)
-
-FEATURES = ("both", "embedding", "expression")
+from spikgpt.annotator import network
+from spikgpt.annotator.batch import batch_offset
+from spikgpt.annotator.cells import Cells
+from spikgpt.annotator.distances import MarkerDetection, TypeDistance, TypeProfiles, dispersed_genes
+from spikgpt.annotator.expression import REGRESSIONS, Correlation, ExpressionView, Scale
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL, nearest
+from spikgpt.annotator.network import Architecture, Recipe, SpikingTransformer
+from spikgpt.annotator.probabilities import ABSENT, log_softmax
+from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.groups import class_means
+from spikgpt.base.normalisation import log1p_cp10k
 
 EMBEDDING_ARRAYS = ("mean", "sd", "type_means", "class_cells")
 
@@ -45,25 +35,47 @@ class EmbeddingView:
     A raw CLS embedding is very anisotropic (cosines of different cells above 0.99), hence the standardisation.
     """
 
-    mean: NDArray[np.float32]
-    sd: NDArray[np.float32]
+    mean: Floats32
+    sd: Floats32
     type_means: Floats
     class_cells: Floats
-    network: spiking.SpikingTransformer
+    network: SpikingTransformer
     distance: TypeDistance
 
-    def log_probabilities(self, embedding: NDArray[np.float32], predicted: Codes | None) -> Floats:
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats32,
+        codes: Codes,
+        classes: int,
+        recipe: Recipe,
+        shape: dict[str, int | float],
+        network_kind: type[SpikingTransformer],
+        seed: int,
+    ) -> "EmbeddingView":
+        """Fit on ``embedding`` (cells, embedding_size) of the reference; the rest as in `Views.fit`."""
+        mean = embedding.mean(0, dtype=np.float64).astype(np.float32)
+        sd = np.maximum(embedding.std(0, dtype=np.float64), 1e-6).astype(np.float32)
+        standard = ((embedding - mean) / sd).astype(np.float32)
+        architecture = Architecture(standard.shape[1], classes, **shape)  # type: ignore[arg-type]
+        trained = network.train(standard, codes, architecture, recipe, seed, network_kind)
+        type_means = class_means(standard, codes, classes)
+        class_cells = np.bincount(codes, minlength=classes).astype(float)
+        distance = TypeDistance.fit(standard, codes, classes)
+        return cls(mean, sd, type_means, class_cells, trained, distance)
+
+    def log_probabilities(self, embedding: Floats32, predicted: Codes | None) -> Floats:
         """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.
 
         ``predicted`` (cells,) are the types that tell the offset; None: those of this view without it.
         """
         values = self.standardised(embedding)
         if predicted is None:
-            predicted = spiking.log_probabilities(self.network, values).argmax(1)
+            predicted = network.log_probabilities(self.network, values).argmax(1)
         offset = batch_offset(values.astype(np.float64), predicted, self.type_means, self.class_cells)
-        return spiking.log_probabilities(self.network, (values - offset).astype(np.float32))
+        return network.log_probabilities(self.network, (values - offset).astype(np.float32))
 
-    def standardised(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    def standardised(self, embedding: Floats32) -> Floats32:
         return ((embedding - self.mean) / self.sd).astype(np.float32)
 
 
@@ -75,12 +87,27 @@ class ProfileView:
     distance: TypeDistance
     detection: MarkerDetection
 
+    @classmethod
+    def fit(
+        cls, cells: Cells, counts: sp.csr_matrix, markers: Codes, codes: Codes, batches: Codes, classes: int
+    ) -> "ProfileView":
+        """Fit on the reference and its ``counts`` (cells, genes); ``markers`` index into the annotator's genes,
+        ``codes`` and ``batches`` (cells,)."""
+        genes = np.union1d(dispersed_genes(counts), markers).astype(np.int64)
+        values = log1p_cp10k(cells.on(genes), cells.depth)
+        near = nearest(values, batches) if len(cells) >= MIN_CELLS_TO_POOL else None
+        return cls(
+            TypeProfiles.fit(cells, genes, codes, classes, near),
+            TypeDistance.fit(values, codes, classes),
+            MarkerDetection.fit(counts, codes, classes),
+        )
+
 
 @dataclass
 class Views:
     """Both views; one of them is None when the features leave it out. ``present``: classes with cells."""
 
-    present: NDArray[np.bool_]
+    present: Flags
     embedding: EmbeddingView | None
     expression: ExpressionView | None
     profile: ProfileView | None
@@ -94,37 +121,20 @@ class Views:
         *,
         classes: int,
         features: str,
-        recipe: spiking.Recipe,
+        recipe: Recipe,
         shape: dict[str, int | float],
+        network_kind: type[SpikingTransformer],
         seed: int,
     ) -> "Views":
         """Fit on the reference; ``codes`` and ``batches`` (cells,); ``shape``: fields of the architecture that differ
-        from its defaults."""
+        from its defaults; ``network_kind`` is made from it."""
         embedding, expression, profile = None, None, None
         if features != "expression":
-            mean = cells.embedding.mean(0, dtype=np.float64).astype(np.float32)
-            sd = np.maximum(cells.embedding.std(0, dtype=np.float64), 1e-6).astype(np.float32)
-            standard = ((cells.embedding - mean) / sd).astype(np.float32)
-            form = spiking.Architecture(standard.shape[1], classes, **shape)  # type: ignore[arg-type]
-            network = spiking.train(standard, codes, form, recipe, seed)
-            assert isinstance(network, spiking.SpikingTransformer)
-            type_means = np.zeros((classes, standard.shape[1]))
-            for k in np.unique(codes):
-                type_means[k] = standard[codes == k].mean(0, dtype=np.float64)
-            cells_of = np.bincount(codes, minlength=classes).astype(float)
-            distance = TypeDistance.fit(standard, codes, classes)
-            embedding = EmbeddingView(mean, sd, type_means, cells_of, network, distance)
+            embedding = EmbeddingView.fit(cells.embedding, codes, classes, recipe, shape, network_kind, seed)
         if features != "embedding":
             counts = cells.counts()
             expression = ExpressionView.fit(counts, codes, classes)
-            genes = np.union1d(variable_genes(counts), expression.correlation.genes).astype(np.int64)
-            values = log_cp10k(cells.on(genes), cells.depth)
-            near = nearest(values, batches) if len(cells) >= MIN_CELLS_TO_POOL else None
-            profile = ProfileView(
-                TypeProfiles.fit(cells, genes, codes, classes, near),
-                TypeDistance.fit(values, codes, classes),
-                MarkerDetection.fit(counts, codes, classes),
-            )
+            profile = ProfileView.fit(cells, counts, expression.correlation.genes, codes, batches, classes)
         return cls(np.bincount(codes, minlength=classes) > 0, embedding, expression, profile)
 
     def log_probabilities(self, cells: Cells) -> dict[str, Floats]:
@@ -146,17 +156,17 @@ class Views:
             return None
         if self.profile is not None:
             genes = self.profile.profiles.genes
-            return nearest(log_cp10k(cells.on(genes[cells.measured[genes]]), cells.depth))
+            return nearest(log1p_cp10k(cells.on(genes[cells.measured[genes]]), cells.depth))
         assert self.embedding is not None
         return nearest(self.embedding.standardised(cells.embedding))
 
-    def alike(self, cells: Cells, predicted: Codes) -> NDArray[np.bool_]:
+    def alike(self, cells: Cells, predicted: Codes) -> Flags:
         """Classes ``(classes,)`` whose cells in the sample look like the reference's; all without expression."""
         if self.profile is None:
             return np.ones(len(self.present), dtype=bool)
         return self.profile.profiles.alike(cells, predicted)
 
-    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: NDArray[np.bool_]) -> Floats:
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: Flags) -> Floats:
         """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`.
 
         ``alike`` (classes,) are the types that tell what is batch.
@@ -166,7 +176,7 @@ class Views:
             genes = self.profile.profiles.genes
             seen = cells.measured[genes]
             out.append(self.profile.profiles.distances(cells, predicted, neighbours, alike))
-            values = log_cp10k(cells.on(genes[seen]), cells.depth)
+            values = log1p_cp10k(cells.on(genes[seen]), cells.depth)
             out.append(self.profile.distance.distances(values, seen, predicted, neighbours, alike))
             out.append(self.profile.detection.distances(cells, predicted, neighbours, alike))
         if self.embedding is not None:
@@ -196,17 +206,17 @@ class Views:
         return out
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, shape: spiking.Architecture | None) -> "Views":
+    def from_arrays(cls, arrays: Arrays, shape: Architecture | None) -> "Views":
         """The opposite of `arrays`; raises KeyError or RuntimeError where one is missing or misshapen."""
         embedding, expression, profile = None, None, None
         if shape is not None:
-            network = spiking.SpikingTransformer(shape)
+            trained = SpikingTransformer(shape)
             prefix = "embedding.network."
-            network.load_state_dict(
+            trained.load_state_dict(
                 {n[len(prefix) :]: torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}
             )
             embedding = EmbeddingView(
-                network=network.eval(),
+                network=trained.eval(),
                 distance=unnamed("embedding.distance", TypeDistance, arrays),
                 **{name: arrays[f"embedding.{name}"] for name in EMBEDDING_ARRAYS},
             )

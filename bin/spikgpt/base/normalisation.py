@@ -14,14 +14,20 @@ TARGET = 1e4
 BLOCK = 4096
 
 
-def log1p_cp10k(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+def log1p_cp10k(counts: sparse.csr_matrix, totals: np.ndarray | None = None) -> sparse.csr_matrix:
     """ln(1 + counts / total of the cell * 10,000); float32 CSR, cells x genes.
 
     Computed in float64 cell by cell, so that a cell's values do not depend on the other cells. A cell
     without counts stays 0.
+
+    Parameters
+    ----------
+    totals
+        float64 (cells,): each cell's counts on more genes than those of ``counts``; None: on these.
     """
     counts = sparse.csr_matrix(counts)
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    if totals is None:
+        totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     factors = np.divide(TARGET, totals, out=np.zeros_like(totals), where=totals > 0)
     values = np.empty(counts.data.size, dtype=np.float32)
     # in blocks of cells, so that the float64 copies stay small

@@ -7,8 +7,10 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
+from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
+from spikgpt.base.groups import class_members
 from spikgpt.base.h5ad import BLOCK, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
 
@@ -34,17 +36,13 @@ def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tup
     -------
     Three float64 arrays (clusters, genes).
     """
-    import scipy.sparse as sp
-
     genes = int(matrix.attrs["shape"][1])
     total, squares, above = (np.zeros((clusters, genes)) for _ in range(3))
     for start, block in csr_blocks(matrix, BLOCK):
-        mine = codes[start : start + block.shape[0]]
-        rows = np.flatnonzero(mine >= 0)
-        member = sp.csr_matrix((np.ones(len(rows)), (mine[rows], rows)), shape=(clusters, block.shape[0]))
+        member = class_members(codes[start : start + block.shape[0]], clusters)
         block = block.astype(np.float64)
         for store, values in ((total, block.data), (squares, block.data**2), (above, block.data > 0)):
-            block_of = sp.csr_matrix((values.astype(np.float64), block.indices, block.indptr), block.shape)
+            block_of = sparse.csr_matrix((values.astype(np.float64), block.indices, block.indptr), block.shape)
             product = (member @ block_of).tocoo()
             store[product.row, product.col] += product.data
     return total, squares, above

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from spikgpt.annotator.cautions import DEPTH_LEAKS, depth_leak, reference_warnings, spellings
-from spikgpt.annotator.reference import Reference
+from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.verdicts import leave_one_out_lines, verdict
 
 

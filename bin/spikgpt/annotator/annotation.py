@@ -1,0 +1,215 @@
+"""What an annotator says about the cells of a sample: a label, or `Unknown`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from spikgpt import UNKNOWN
+from spikgpt.annotator import network
+from spikgpt.annotator.cells import Cells, side_by_side
+from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.rejection import Rejection, Signs, rejected
+from spikgpt.annotator.training_set import readable_cells
+from spikgpt.annotator.views import Views
+from spikgpt.base.arrays import Codes, Floats, Floats32
+from spikgpt.base.columns import LOW_CONFIDENCE, LOW_GENE_MATCH, LOW_QUALITY, OUTSIDE_REFERENCE, REASON_NAMES
+from spikgpt.base.errors import UserError
+from spikgpt.base.ontology import TERM, labels_to_terms
+
+WARN_UNKNOWN = 0.5
+"""Share of Unknown in a sample from which on its tissue may not be the reference's."""
+
+
+@dataclass
+class Annotator:
+    """A trained annotator: the views of a cell, how they are mixed, when a cell is Unknown, and the record.
+
+    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`.
+    """
+
+    views: Views
+    mixture: Mixture
+    rejection: Rejection
+    config: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.config["classes"])
+
+    @property
+    def genes(self) -> list[str]:
+        return list(self.config["genes"])
+
+    def annotate(
+        self,
+        counts: sp.csr_matrix | Iterable[sp.csr_matrix],
+        genes: list[str],
+        embedding: Floats32,
+        barcodes: list[str],
+        unknown_rate: float,
+    ) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """Label the cells of one sample, or call them Unknown.
+
+        Parameters
+        ----------
+        counts
+            Raw counts ``(cells, genes)``, or blocks of their rows in order: then one copy of them is in memory.
+        genes
+            Symbols of the columns, unique.
+        embedding
+            scGPT embeddings ``(cells, embedding_size)``; a row of NaN is a cell with no gene that scGPT knows.
+        barcodes
+            Names of the cells, unique in the sample. The result does not depend on their order.
+        unknown_rate
+            A cell is Unknown where its p-value is at most this.
+
+        Returns
+        -------
+        The table, one row a cell in the given order, and figures of the sample. Reasons of an Unknown cell:
+        ``low_gene_match`` no gene that scGPT knows (p-value 0), which an annotator without the embedding never gives;
+        ``low_quality`` shallower than 99 % of the reference and than half its sample's median; ``outside_reference``
+        fits no type; ``low_confidence`` lies between types.
+
+        Raises
+        ------
+        UserError
+            The sample shares no gene with the annotator, or its embeddings have another width.
+        """
+        order = np.argsort(np.array(barcodes, dtype=object), kind="stable")
+        blocks = [counts] if sp.issparse(counts) else counts
+        cells = self._aligned(blocks, genes, embedding, order)
+        readable = readable_cells(cells.embedding, self.config["features"])
+        # cells by barcode from here on
+        number = len(barcodes)
+        best, runner_up = np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.int64)
+        confidence, p_value = np.zeros(number), np.zeros(number)
+        by_fit = np.zeros(number, dtype=bool)
+        batch: dict[str, Any] = {"shift": {}, "spread": {}}
+        firing: dict[str, Any] = {"firing_rates": {}, "dead_layers": []}
+        pooled = False
+
+        if readable.any():
+            judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
+            (log_p_of_views, firing), neighbours = side_by_side(
+                lambda: self._log_probabilities(judged), lambda: self.rejection.neighbours(self.views, judged)
+            )
+            log_p = self.mixture(log_p_of_views)
+            best[readable], runner_up[readable] = two_best(log_p)
+            confidence[readable] = np.exp(log_p.max(1))
+            judgement = self.rejection.judge(Signs.of(self.views, judged, log_p, neighbours))
+            p_value[readable], by_fit[readable] = judgement.p_value, judgement.by_fit
+            signs = [*self.config["calibration"]["distances"], "doubt"]
+            batch = {
+                "shift": rounded(signs, judgement.shift),
+                "spread": rounded(["fit", "doubt"], judgement.spread),
+            }
+            pooled = neighbours is not None
+        if not readable.all() and self.views.expression is not None:
+            # Unknown in any case, but expression still names the nearest type
+            unread = cells.take(np.flatnonzero(~readable))
+            best[~readable], runner_up[~readable] = two_best(self.views.expression.log_probabilities(unread))
+
+        unknown = rejected(p_value, unknown_rate) | ~readable
+        shallow = (cells.depth < self.config["depth"]["low"]) & (cells.depth < 0.5 * np.median(cells.depth))
+        reason = np.where(by_fit, OUTSIDE_REFERENCE.name, LOW_CONFIDENCE.name)
+        reason = np.where(shallow, LOW_QUALITY.name, reason)
+        reason = np.where(readable, reason, LOW_GENE_MATCH.name)
+        names = np.array(self.classes, dtype=object)
+        labels = np.where(unknown, UNKNOWN, names[best])
+        table = pd.DataFrame(
+            {
+                "barcode": np.array(barcodes, dtype=object)[order],
+                "spikgpt_cell_type": labels,
+                "spikgpt_best_match": names[best],
+                # rounded, so that the last bit of a sum does not differ between machines
+                "spikgpt_confidence": np.round(confidence, 6).astype(np.float32),
+                "spikgpt_p_value": p_value.astype(np.float32),
+                "spikgpt_unknown_reason": np.where(unknown, reason, ""),
+                "spikgpt_runner_up": names[runner_up],
+                TERM: labels_to_terms(pd.Series(labels), self.config["ontology"]),
+            }
+        )
+        as_given = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+        return as_given, {**self._summary(as_given), **batch, **firing, "pooled": pooled}
+
+    def _aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
+        """The cells in ``order``, on the annotator's genes."""
+        column_of = {gene: number for number, gene in enumerate(genes)}
+        columns = np.array([column_of.get(gene, -1) for gene in self.genes])
+        if columns.max() < 0:
+            raise UserError(
+                "The sample shares no gene with the annotator.",
+                where="genes of the sample",
+                found=", ".join(genes[:3]),
+                expected=", ".join(self.genes[:3]),
+                fix="use gene symbols of the annotator's species (--symbol_col names the column that has them)",
+            )
+        size = self.config["scgpt"]["embedding_size"]
+        if self.config["features"] != "expression" and embedding.shape[1] != size:
+            raise UserError(
+                "The embeddings are not those of the annotator's scGPT checkpoint.",
+                where="embedding of the sample",
+                found=f"{embedding.shape[1]} numbers a cell",
+                expected=f"{size}",
+                fix="embed the sample with the checkpoint that the annotator was trained with",
+            )
+        return Cells(stacked(list(blocks)), order, columns, embedding[order].astype(np.float32, copy=False))
+
+    def _log_probabilities(self, cells: Cells) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Log-probabilities ``(cells, classes)`` of each view, and how often the network's layers fired."""
+        if self.views.embedding is None:
+            return self.views.log_probabilities(cells), {"firing_rates": {}, "dead_layers": []}
+        with network.counted_spikes(self.views.embedding.network) as spikes:
+            log_p = self.views.log_probabilities(cells)
+        rates = network.firing_rates(spikes)
+        return log_p, {"firing_rates": rates, "dead_layers": network.dead_layers(rates)}
+
+    def _summary(self, table: pd.DataFrame) -> dict[str, Any]:
+        unknown = table["spikgpt_cell_type"] == UNKNOWN
+        reasons = table.loc[unknown, "spikgpt_unknown_reason"].value_counts()
+        cells, number = len(table), int(unknown.sum())
+        warning = None
+        if cells and number / cells > WARN_UNKNOWN:
+            warning = (
+                f"{number} of {cells} cells are Unknown: the sample may be of another tissue than the "
+                f"annotator's reference, which has {', '.join(self.classes[:5])}"
+                f"{' and others' if len(self.classes) > 5 else ''}."
+            )
+        return {
+            "cells": cells,
+            "unknown": number,
+            "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASON_NAMES},
+            "median_confidence": round(float(table["spikgpt_confidence"].median()), 6) if cells else None,
+            "tissue_warning": warning,
+        }
+
+
+def two_best(log_p: Floats) -> tuple[Codes, Codes]:
+    """Classes ``(cells,)`` of largest and second largest probability; the first one twice where there is one class."""
+    ranked = np.argsort(-log_p, axis=1, kind="stable")
+    return ranked[:, 0], ranked[:, min(1, ranked.shape[1] - 1)]
+
+
+def rounded(names: list[str], values: Floats) -> dict[str, float]:
+    """Values by name, rounded to 6 decimals."""
+    return {name: round(float(value), 6) for name, value in zip(names, values, strict=True)}
+
+
+def stacked(blocks: list[sp.csr_matrix]) -> sp.csr_matrix:
+    """The blocks, one below the other; the list is emptied, so that no second copy is kept."""
+    if len(blocks) == 1:
+        return blocks.pop()
+    width = blocks[0].shape[1]
+    ends = np.concatenate([[0], *(np.diff(block.indptr) for block in blocks)]).cumsum(dtype=np.int64)
+    index = np.int32 if ends[-1] <= np.iinfo(np.int32).max else np.int64
+    data, indices = np.empty(ends[-1], dtype=blocks[0].dtype), np.empty(ends[-1], dtype=index)
+    first = 0
+    while blocks:
+        block = blocks.pop(0)
+        data[first : first + block.nnz], indices[first : first + block.nnz] = block.data, block.indices
+        first += block.nnz
+    return sp.csr_matrix((data, indices, ends.astype(index)), shape=(len(ends) - 1, width))

@@ -1,0 +1,188 @@
+"""The model folder of an annotator: config.json, model.safetensors, and the model card beside them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.conformal import Calibration
+from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.network import Architecture
+from spikgpt.annotator.rejection import Rejection
+from spikgpt.annotator.training_set import FEATURES
+from spikgpt.annotator.views import Arrays, Views, named, unnamed
+from spikgpt.base.errors import UserError
+from spikgpt.base.files import read_json_object, whole_file, write_json
+
+FORMAT_VERSION = 1
+CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
+
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "format_version": int,
+    "spikgpt_version": str,
+    "classes": list,
+    "class_cells": dict,
+    "features": str,
+    "seed": int,
+    "unknown_rate": float,
+    "genes": list,
+    "scgpt": dict,
+    "architecture": (dict, type(None)),
+    "recipe": dict,
+    "markers_per_type": list,
+    "mixture": dict,
+    "calibration": dict,
+    "depth": dict,
+    "training": dict,
+    "held_out": dict,
+    "leave_one_out": list,
+    "warnings": list,
+    "ontology": dict,
+    "markers": dict,
+    "tensors_sha256": str,
+    "digest": str,
+}
+"""Fields of config.json and their types; all must be there."""
+
+INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "scgpt": {"name": str, "sha256": str, "embedding_size": int},
+    "mixture": {"weight": float, "scale": float},
+    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "allowance": float, "distances": list},
+    "depth": {"low": float, "median": float},
+    "training": {"cells": int, "genes": int, "batches": dict},
+    "markers": {"depths": list, "types": dict},
+}
+"""The same for the fields of those that are objects and that annotation reads."""
+
+
+def save_annotator(annotator: Annotator, folder: Path) -> None:
+    """Write config.json and model.safetensors; the model card is written by `spikgpt.annotator.card`.
+
+    The annotator's config gets the digests of what was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = annotator.views.arrays()
+    for kind, calibration in annotator.rejection.calibrations.items():
+        arrays |= named(f"calibration.{kind}", calibration)
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    with whole_file(folder / TENSORS) as partial:
+        partial.write_bytes(save(arrays))  # save_file would leave it readable to its owner alone
+    annotator.config["tensors_sha256"] = file_sha256(folder / TENSORS)
+    annotator.config["digest"] = digest(annotator.config)
+    write_json(folder / CONFIG, annotator.config)
+
+
+def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
+    """Read a model folder, checking every field.
+
+    Parameters
+    ----------
+    scgpt_sha256
+        Of the checkpoint which made the sample's embeddings; None for an annotator that uses no embedding.
+
+    Raises
+    ------
+    UserError
+        A file is missing, edited or truncated, has another format version, or the checkpoint is not the annotator's.
+    """
+    config = read_config(folder)
+    trained_with = config["scgpt"]["sha256"]
+    if config["features"] != "expression" and scgpt_sha256 != trained_with:
+        raise UserError(
+            "This annotator was trained on embeddings of another scGPT checkpoint.",
+            where=str(folder / CONFIG),
+            found=f"scGPT checkpoint with sha256 {scgpt_sha256}",
+            expected=f"sha256 {trained_with} ({config['scgpt']['name']})",
+            fix="give --scgpt_model that checkpoint, or train an annotator anew with --reference",
+        )
+    tensors = folder / TENSORS
+    if file_sha256(tensors) != config["tensors_sha256"]:
+        raise damaged(tensors, "its sha256 is not the one in config.json")
+    try:
+        arrays: Arrays = load_file(tensors)
+        shape = config["architecture"]
+        views = Views.from_arrays(arrays, None if shape is None else Architecture(**shape))
+        calibrations = {
+            kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
+        }
+        mixture = Mixture(**config["mixture"])
+        if len(views.present) != len(config["classes"]):
+            raise ValueError(f"{len(views.present)} classes in the tensors, {len(config['classes'])} named")
+    except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise damaged(tensors, f"it does not fit config.json: {error}") from error
+    return Annotator(views, mixture, Rejection(calibrations, config["calibration"]["allowance"]), config)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file; a missing one is the user's mistake."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            "A file of the annotator is missing.",
+            where=str(path),
+            found=", ".join(sorted(p.name for p in path.parent.glob("*"))[:8]) or "nothing there",
+            expected=f"a folder with {CONFIG}, {TENSORS} and {CARD}",
+            fix="give --annotator the whole folder that a training run published",
+        ) from error
+
+
+def digest(config: dict[str, Any]) -> str:
+    """sha256 of the config without its own digest: an edited config is found out."""
+    rest = {name: value for name, value in config.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+WHOLE = "the folder as a training run wrote it"
+AGAIN = "copy the folder again, or train an annotator anew with --reference"
+
+
+def damaged(path: Path, found: str) -> UserError:
+    return UserError(
+        "The annotator is damaged or was edited.",
+        where=str(path),
+        found=found,
+        expected=WHOLE,
+        fix=AGAIN,
+    )
+
+
+def check_fields(content: dict[str, Any], fields: dict[str, type | tuple[type, ...]], path: Path, prefix: str) -> None:
+    """Refuse a missing field, or one of another type."""
+    for name, kind in fields.items():
+        if name not in content:
+            raise damaged(path, f"field {prefix}{name} is missing")
+        if not isinstance(content[name], kind) or (isinstance(content[name], bool) and kind is int):
+            raise damaged(path, f"field {prefix}{name} is of type {type(content[name]).__name__}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json with every one of the `FIELDS` checked."""
+    path = folder / CONFIG
+    file_sha256(path)
+    config = read_json_object(
+        path, "The annotator is damaged or was edited: its config.json", expected=WHOLE, fix=AGAIN
+    )
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            "This annotator has a format that this version of SpikGPT does not read.",
+            where=str(path),
+            found=f"format_version {version}",
+            expected=f"format_version {FORMAT_VERSION}",
+            fix="train an annotator anew with --reference, or use the SpikGPT version that made it",
+        )
+    check_fields(config, FIELDS, path, "")
+    for name, inner in INNER_FIELDS.items():
+        check_fields(config[name], inner, path, f"{name}.")
+    if config["features"] not in FEATURES:
+        raise damaged(path, f"features {config['features']}")
+    if digest(config) != config["digest"]:
+        raise damaged(path, "its digest does not fit its content")
+    return config

@@ -1,0 +1,48 @@
+"""Jobs side by side in processes of one thread each."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Any
+
+import torch
+
+Job = tuple[Callable[..., Any], *tuple[Any, ...]]
+"""A function that a module defines, and its arguments."""
+
+
+def results(jobs: Sequence[Job], processes: int) -> list[Any]:
+    """What the jobs return, in their order; they start in this order too, so the longest goes first.
+
+    Raises
+    ------
+    MemoryError
+        A process was killed, which the kernel does where memory is short.
+    """
+    if processes == 1 or len(jobs) < 2:
+        return [function(*arguments) for function, *arguments in jobs]
+    # the server imports the package once for all of them
+    context = get_context("forkserver")
+    context.set_forkserver_preload(sorted({function.__module__ for function, *_ in jobs}))
+    try:
+        with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin) as pool:
+            futures = [pool.submit(function, *arguments) for function, *arguments in jobs]
+            return [future.result() for future in futures]
+    except BrokenProcessPool as error:
+        raise MemoryError("a worker process was killed") from error
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this, a worker outlives a killed parent and keeps the task's output open, so the task never ends."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
