@@ -11,11 +11,13 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("--sample", required=True, help="name of the sample")
     command.add_argument("--h5ad", type=Path, required=True, help="the sample's norm.h5ad")
-    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="its .npy fragments")
-    command.add_argument("--annotator", type=Path, required=True, help="model folder")
+    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="<sample>.<start>.embedding.npy")
+    command.add_argument("--annotator", type=Path, required=True, help="folder of the annotator")
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
-    command.add_argument("--unknown-rate", type=float, default=0.05, help="p-value of an Unknown cell")
-    command.add_argument("--threads", type=int, default=1, help="the result does not depend on them")
+    command.add_argument(
+        "--unknown-rate", type=float, default=0.05, help="a cell is Unknown when its p-value is at most this"
+    )
+    command.add_argument("--threads", type=int, default=1, help="threads; the result does not depend on their number")
     given = command.parse_args()
 
     from spikgpt.annotator import energy

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether batches mix in the embedding, as it is and after Harmony."""
+"""Measure how well batches mix in the embedding, before and after Harmony."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -10,7 +10,7 @@ def main() -> None:
     args.add_argument("--h5ad", nargs="+", required=True, help="<sample>.norm.h5ad of all samples")
     args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
     args.add_argument("--annotation", nargs="+", required=True, help="<sample>.annotation.parquet")
-    args.add_argument("--seed", type=int, default=0, help="of the draw of cells and of Harmony")
+    args.add_argument("--seed", type=int, default=0, help="random seed of the draw of cells and of Harmony")
     options = args.parse_args()
 
     from spikgpt.base.tsv import write_tsv

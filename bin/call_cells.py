@@ -9,7 +9,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sample", required=True)
     made.add_argument("--h5ad", required=True, help="raw counts of all barcodes")
-    made.add_argument("--expected-cells", type=int, help="cells loaded for; estimated when not given")
+    made.add_argument("--expected-cells", type=int, help="number of cells loaded; estimated if not given")
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 

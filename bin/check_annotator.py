@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check an annotator and the scGPT checkpoint it is to be used with, before anything is embedded."""
+"""Check an annotator and the scGPT checkpoint it will be used with, before anything is embedded."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from spikgpt.cli import launch, parser  # first: pins BLAS threads
 
 def main() -> None:
     command = parser(__doc__)
-    command.add_argument("--annotator", type=Path, required=True, help="model folder")
+    command.add_argument("--annotator", type=Path, required=True, help="folder of the annotator")
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
     given = command.parse_args()
 

@@ -10,8 +10,10 @@ def main() -> None:
     args.add_argument("--h5ad", nargs="+", required=True, help="<sample>.norm.h5ad of all samples")
     args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
     args.add_argument("--annotation", nargs="+", required=True, help="<sample>.annotation.parquet")
-    args.add_argument("--resolution", type=float, default=1.0, help="of Leiden: more gives more clusters")
-    args.add_argument("--seed", type=int, default=0, help="of Leiden and UMAP")
+    args.add_argument(
+        "--resolution", type=float, default=1.0, help="resolution of the Leiden clusters; a higher one gives more"
+    )
+    args.add_argument("--seed", type=int, default=0, help="random seed of Leiden and UMAP")
     options = args.parse_args()
 
     from spikgpt.cohort.clusters import cluster_cohort, write_cohort_cells

@@ -9,7 +9,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sample", required=True)
     made.add_argument("--h5ad", required=True, help="raw counts of called cells")
-    made.add_argument("--skip", action="store_true", help="score no cell, predict no doublet")
+    made.add_argument("--skip", action="store_true", help="skip the detection: no scores, no predicted doublets")
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scGPT cell embeddings (CLS) of a range of cells; the same bytes whatever the range."""
+"""Embed a range of cells by scGPT (CLS token); a cell's bytes do not depend on the range."""
 
 from spikgpt.base.files import whole_file, write_json
 from spikgpt.cli import launch, parser
@@ -16,10 +16,14 @@ def main() -> None:
         "--max-genes", type=int, default=1200, help="longest sequence, <cls> included (max_length of embed_data)"
     )
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--backend", choices=("spikgpt", "package"), default="spikgpt", help="whose forward pass")
-    made.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU")
+    made.add_argument("--backend", choices=("spikgpt", "package"), default="spikgpt", help="implementation of scGPT")
+    made.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 on a GPU that has it"
+    )
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument("--threads", type=int, default=1, help="cells worked on at a time, on a CPU")
+    made.add_argument(
+        "--threads", type=int, default=1, help="threads on a CPU; the result does not depend on their number"
+    )
     args = made.parse_args()
 
     from numpy.lib import format as npy

@@ -9,7 +9,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sample", required=True)
     made.add_argument("--matrix", required=True, help="file or folder with the counts")
-    made.add_argument("--unfiltered", action="store_true", help="the matrix has empty droplets in it")
+    made.add_argument("--unfiltered", action="store_true", help="the matrix contains empty droplets")
     made.add_argument("--symbol-col", help="column of an h5ad's var with gene symbols")
     made.add_argument("--geneid-col", help="column of an h5ad's var with Ensembl ids")
     made.add_argument("--counts-layer", help="layer of an h5ad with raw counts")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Read and check a labelled reference, nothing of it filtered, and the scGPT checkpoint that is to embed it."""
+"""Read and check a labelled reference, without filtering it, and the scGPT checkpoint that will embed it."""
 
 from spikgpt.base.files import whole_file, write_json
 from spikgpt.cli import launch, parser

@@ -9,7 +9,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--sample", required=True)
     made.add_argument("--h5ad", required=True, help="raw counts of filtered cells")
-    made.add_argument("--batch", default="", help="the sample's name when not given")
+    made.add_argument("--batch", default="", help="batch of the sample; its name if not given")
     made.add_argument("--donor", default="")
     made.add_argument("--condition", default="")
     args = made.parse_args()

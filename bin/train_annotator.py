@@ -10,16 +10,26 @@ from spikgpt.cli import launch, parser  # first: pins BLAS threads
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--reference", type=Path, required=True, help="reference.norm.h5ad")
-    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="its .npy fragments")
+    command.add_argument("--embedding", type=Path, nargs="+", required=True, help="reference.<start>.embedding.npy")
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
-    command.add_argument("--unknown-rate", type=float, default=0.05, help="share of Unknown to expect")
     command.add_argument(
-        "--features", choices=["both", "embedding", "expression"], default="both", help="views of a cell"
+        "--unknown-rate", type=float, default=0.05, help="share of the cells of known types that may be Unknown"
+    )
+    command.add_argument(
+        "--features",
+        choices=["both", "embedding", "expression"],
+        default="both",
+        help="what the annotator is trained on",
     )
     command.add_argument("--seed", type=int, default=0, help="random seed")
-    command.add_argument("--threads", type=int, default=1, help="processes; the result does not depend on it")
-    command.add_argument("--out", type=Path, default=Path("annotator"), help="model folder")
-    command.add_argument("--benchmark", type=Path, default=Path("benchmark.tsv"), help="table of methods")
+    command.add_argument("--threads", type=int, default=1, help="processes; the result does not depend on their number")
+    command.add_argument("--out", type=Path, default=Path("annotator"), help="folder to write the annotator to")
+    command.add_argument(
+        "--benchmark",
+        type=Path,
+        default=Path("benchmark.tsv"),
+        help="table to write the comparison with other methods to",
+    )
     given = command.parse_args()
 
     from spikgpt.annotator.benchmark import compare

@@ -104,10 +104,10 @@ def test_the_page_says_what_a_load_took_and_what_resume_ran():
     text = write_page.load(found)
     assert "| 3 | 500 | 3 | 2 | 0.5 GiB | 2.0 GiB | ANNOTATE, 1.0 GiB |" in text
     assert "| ANNOTATE | 3 | 120 | 9 | 1,024 |" in text
-    assert "2 tasks, those that it must" in text
+    assert "2 tasks ran, as it should" in text
     run["one_more"]["ran"]["ANNOTATE"] = 4
     text = write_page.load(found)
-    assert "5 tasks, NOT those that it must" in text
+    assert "5 tasks ran, NOT as it should" in text
     assert "- ANNOTATE: 4 tasks, not 1" in text
 
 

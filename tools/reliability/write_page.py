@@ -10,9 +10,8 @@ UNMEASURED = "Not measured yet: `{command}` writes the figures."
 
 HEAD = """# Reliability
 
-What the pipeline does with bad input, faults and attacks. The figures are those of the JSON files in
-`docs/reliability/`; `tools/reliability/write_page.py` writes this page, and a test compares the two. What was not
-measured is said to be so.
+What the pipeline does with bad input, faults and attacks. `tools/reliability/write_page.py` writes this page from the
+JSON files in `docs/reliability/`, and a test compares the two. The page says where something was not measured.
 
 ## Bad input
 
@@ -20,13 +19,13 @@ measured is said to be so.
 references, annotators, scGPT checkpoints. Each is given to the command that the pipeline runs for it, and must end
 with exit status 65, one message that names the place, what was found, what was expected and the next step, no
 traceback, and no file left behind, within 60 seconds. `tests/python/test_pipeline.py` sends some of them through
-Nextflow: the run ends before anything is embedded, and nothing of the good samples beside them is published.
+Nextflow: the run ends before anything is embedded, and no result of the good samples is published.
 
-A sample of which no cell is left after quality control is skipped and told in the report; the others go on. If none
+A sample without a cell after quality control is skipped, and the report says so; the other samples go on. If no sample
 has a cell left, the run ends with a message.
 
-`--outdir` with results of an earlier run is refused, unless the run resumes that one with `-resume`; then too, a file
-of a sample that is no longer in the samplesheet is refused. Nothing is deleted for the user.
+`--outdir` with results of another run is refused, unless `-resume` continues that run. Even then a file of a sample
+that is no longer in the samplesheet is refused. The pipeline never deletes results.
 
 ## Limits on input files
 
@@ -34,29 +33,30 @@ of a sample that is no longer in the samplesheet is refused. Nothing is deleted 
 |---|---|
 {limits}
 
-A file beyond one ends the run with a message that says the limit.
+A file beyond a limit ends the run with a message that gives the limit.
 """
 
 SECURITY = """
 ## Security
 
-Model files and matrices come from outside and are treated so (`tests/python/test_security.py`):
+Model files and matrices come from outside and are not trusted (`tests/python/test_security.py`):
 
 - **No code in files.** scGPT weights are read with torch's restricted reader, annotators are safetensors and JSON
-  whose digests must fit, embeddings are read without pickles, a zarr that names an unknown codec (`pickle` above all)
-  is refused. A test looks through all code of `bin/` for calls that run code or a shell, or that use the network.
-- **Archives** are unpacked file by file, plain files with the expected names alone: `..`, absolute names, links,
+  whose digests must match, embeddings are read without pickles, and a zarr that names an unknown codec (above all
+  `pickle`) is refused. A test searches all code of `bin/` for calls that run code or a shell, or that use the network.
+- **Archives** are unpacked file by file, and only plain files with the expected names: `..`, absolute names, links,
   devices and pipes end the run before a byte is written.
 - **Bombs** (tar, gzip, matrix market, HDF5, zarr) meet the limits above before they fill memory or disk. A sparse
-  matrix whose indices lie outside of it is refused, as scipy would write outside of its memory.
+  matrix with indices beyond its shape is refused, because scipy would write outside of its memory.
 - **Other files.** An HDF5 file that takes data from elsewhere (external links, external storage, virtual data sets)
   is refused: it could bring any file of the machine into the results. A samplesheet may name paths and addresses in a
-  cloud's store (`s3://`, `gs://`, `az://`), nothing else that would be fetched.
-- **Names.** Samples have letters, digits, `.`, `_` and `-`; other texts reach a shell quoted only. Labels, batches,
-  barcodes and genes that a spreadsheet would run as a formula are refused; the report shows HTML as text.
-- **Network and places.** No step needs the network: a test blocks it, and `tools/test-containers` runs every step in a
-  container without one. A step leaves files in its own folder alone (`tests/python/test_pipeline.py` looks at home,
-  temporary folder, inputs and code after a run).
+  cloud's storage (`s3://`, `gs://`, `az://`), but no other address.
+- **Names.** Names of samples consist of letters, digits, `.`, `_` and `-`; other texts are quoted before they reach a
+  shell. Labels, batches, barcodes and genes that a spreadsheet would run as a formula are refused. The report shows
+  HTML as text.
+- **Network and folders.** No step needs the network: a test blocks it, and `tools/test-containers` runs every step in a
+  container without one. A step writes only into its own folder (`tests/python/test_pipeline.py` checks home, temporary
+  folder, inputs and code after a run).
 
 """
 
@@ -101,7 +101,7 @@ def audit(found: dict | None) -> str:
     for name, about in found["licences"].items():
         which = f" ({', '.join(about['names'])})" if about["names"] else ""
         lines.append(f"| {name} | {about['packages']}{which} | {about['meaning']} |")
-    lines += ["", f"Licences that nobody stated: {', '.join(found['unknown_licences']) or 'none'}.", ""]
+    lines += ["", f"Packages without a stated licence: {', '.join(found['unknown_licences']) or 'none'}.", ""]
     for image, report in found["vulnerabilities"].items():
         if not report["measured"]:
             lines.append(f"- Known vulnerabilities of {image}: not measured ({report['why']}).")
@@ -120,7 +120,7 @@ def faults(found: dict | None) -> str:
         "",
         "`make faults` kills Nextflow or a task at random moments of a run on small samples, resumes it, and compares",
         "the files of the results with those of an undisturbed run (all but `pipeline_info/`, `multiqc/` and",
-        "`benchmark.tsv`, which tell of the run itself and its seconds); it also runs into full disks.",
+        "`benchmark.tsv`, which contain run times); it also fills the disks.",
         "",
     ]
     if found is None:
@@ -128,7 +128,7 @@ def faults(found: dict | None) -> str:
     kills = found["kills"]
     same = [kill for kill in kills if not kill["differing"] and kill["resumed_status"] == 0]
     lines += [
-        f"The undisturbed run took {found['undisturbed_s']} s and made {found['files']} files that are compared.",
+        f"The undisturbed run took {found['undisturbed_s']} s and wrote {found['files']} files that are compared.",
         "",
         "| killed | runs | same bytes in the end | with a file half-written at the kill |",
         "|---|---|---|---|",
@@ -143,7 +143,7 @@ def faults(found: dict | None) -> str:
         if not disk["measured"]:
             lines.append(f"- Full {disk['where']}: not measured ({disk['why']}).")
             continue
-        told = "the message says so" if disk["told"] else "without a message that says so"
+        told = "with a message that says so" if disk["told"] else "without a message that says so"
         halves = f"; half-written: {', '.join(disk['half_written'])}" if disk["half_written"] else ""
         lines.append(f"- Full {disk['where']} ({disk['room']}): exit status {disk['status']}, {told}{halves}.")
     return "\n".join([*lines, ""])
@@ -159,7 +159,7 @@ def load(found: dict | None) -> str:
         "## Load",
         "",
         "`make load` runs the pipeline with the bundled annotator on 200 samples of 500 cells, and on one of 200,000,",
-        "drawn from real cells and thinned; to the many samples it then adds one more, with `-resume`.",
+        "drawn from real cells and thinned. It then adds one sample to the 200, with `-resume`.",
         "",
     ]
     runs = [] if found is None else found["runs"]
@@ -170,10 +170,10 @@ def load(found: dict | None) -> str:
         return "\n".join(lines)
     tasks, heap, about = found["limit_gb"] - found["head_heap_gb"], found["head_heap_gb"], found["machine"]
     lines += [
-        f"{found['cores']} cores and {found['limit_gb']} GB: tasks may ask for {tasks} GB together, and the head job's",
-        f"Java has a heap of {heap} GB at most (`NXF_OPTS=-Xmx{heap}g`). The memory of a run is the largest sum over",
-        f"its processes at one moment; what they share counts for each. {about['cpu']}, {about['memory_gib']} GiB.",
-        "Minutes are those of the clock, beside other work too; core-minutes are what the tasks computed.",
+        f"{found['cores']} cores and {found['limit_gb']} GB: tasks may request {tasks} GB together, and the head job's",
+        f"Java has a heap of at most {heap} GB (`NXF_OPTS=-Xmx{heap}g`). The memory of a run is the largest sum over",
+        f"its processes at one moment; shared memory counts for each. {about['cpu']}, {about['memory_gib']} GiB.",
+        "Minutes are wall-clock time, with other work on the machine; core-minutes are the CPU time of the tasks.",
         "",
         "| samples | cells each | minutes | core-minutes | memory of the head job | of the whole run | largest task |",
         "|---:|---:|---:|---:|---:|---:|---|",
@@ -211,11 +211,11 @@ def load(found: dict | None) -> str:
 def one_more(more: dict) -> list[str]:
     """What -resume ran after one sample was added."""
     ran, must = more["ran"], more["must"]
-    verdict = "those that it must" if ran == must else "NOT those that it must"
+    verdict = "as it should" if ran == must else "NOT as it should"
     lines = [
-        f"One sample more, then `-resume`: {more['wall_s'] / 60:.0f} minutes, {sum(ran.values())} tasks, {verdict}:",
-        "the new sample's own, once what sees all samples, and each sample's file, as clusters and map are those of",
-        "all cells.",
+        f"One more sample and `-resume`: {more['wall_s'] / 60:.0f} minutes; {sum(ran.values())} tasks ran, {verdict}:",
+        "those of the new sample, those that use all samples, and the writing of each sample's file, because clusters",
+        "and map are those of all cells.",
     ]
     for process in sorted(ran.keys() | must.keys()):
         if ran.get(process, 0) != must.get(process, 0):
