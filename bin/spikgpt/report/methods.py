@@ -23,7 +23,7 @@ _CITATIONS = {
     "spikingjelly": "Fang W, et al. SpikingJelly: an open-source machine learning infrastructure platform for "
     "spike-based intelligence. Sci Adv 2023;9:eadi1480.",
     "spikformer": "Zhou Z, et al. Spikformer: when spiking neural network meets transformer. ICLR 2023.",
-    "conformal": "Vovk V, Gammerman A, Shafer G. Algorithmic Learning in a Random World. Springer 2005.",
+    "conformal": "Vovk V. Cross-conformal predictors. Ann Math Artif Intell 2015;74:9.",
     "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
     "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
     "arXiv:1802.03426, 2018.",
@@ -34,7 +34,7 @@ _CITATIONS = {
 
 def methods_html(inputs: Inputs) -> str:
     """Paragraphs and the list of what they cite; only steps that this run did are named."""
-    given, cited = inputs.run["parameters"], ["spikgpt", "nextflow"]
+    parameters, cited = inputs.run["parameters"], ["spikgpt", "nextflow"]
 
     def cite(*keys: str) -> str:
         for key in keys:
@@ -71,44 +71,46 @@ def methods_html(inputs: Inputs) -> str:
     chunks = inputs.sample_embeddings()
     if chunks:
         name = text(chunks[0].get("scgpt_name", "scGPT"))
-        own = (
+        checkpoint = (
             f"the checkpoint {name} of the SpikGPT project, which has scGPT's architecture but is not one of its "
             "published models"
             if chunks[0].get("bundled")
             else f"the scGPT checkpoint {name}"
         )
         parts.append(
-            f"Cells were embedded by scGPT {cite('scgpt')} with {own} (sha256 "
-            f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(given.get('max_genes'))} genes "
-            "per cell."
+            f"Cells were embedded by scGPT {cite('scgpt')} with {checkpoint} (sha256 "
+            f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(parameters.get('max_genes'))} "
+            "genes per cell."
         )
     config = inputs.annotator
     if config:
         cells = config.get("training", {}).get("cells", 0)
-        trained = "trained in this run" if given.get("reference") else "trained before"
+        trained = "trained in this run" if parameters.get("reference") else "trained before"
         parts.append(
             f"Cell types came from an annotator {trained} on {cells:,} reference cells of {len(config['classes'])} "
             f"types: spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
-            f"(features: {text(config.get('features', ''))}). Cells whose conformal p-value {cite('conformal')} was at "
-            f"most {inputs.unknown_rate:.3g} were called Unknown."
+            f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
+            f"was at most {inputs.unknown_rate:.3g} were called Unknown."
         )
     if kept:
         parts.append(
-            "All samples' cells were clustered by Leiden "
-            f"{cite('leiden')} (resolution {text(given.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour "
-            f"graph of the standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a "
-            "cluster than in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown "
-            "cells (and twice the rate), more than the rate explains (binomial test, Bonferroni, p < 0.001), are "
-            "reported as populations outside of the reference. The reference's markers of a type (detection in its "
-            "cells against the other types', cells thinned to one depth) were looked for in its clusters; found ones "
-            "are detected nearer to the type's share than to the others', and in more cells than in the rest (z-test "
-            "of proportions, p < 0.01)."
+            f"All samples' cells were clustered by Leiden {cite('leiden')} (resolution "
+            f"{text(parameters.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour graph of the "
+            f"standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster than "
+            "in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells (and "
+            "twice the rate), more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as "
+            "populations outside of the reference. The reference's markers of a type (detection in its cells against "
+            "the other types', cells thinned to one depth) were looked for in its clusters; a marker counts as found "
+            "if its detection is nearer to the type's share than to the others', and in more cells than in the rest "
+            "(z-test of proportions, p < 0.01)."
         )
     if len(inputs.tables.get("batch_mixing.tsv", ())):
         parts.append(
-            f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; no "
-            "label, cluster or embedding was corrected by it."
+            f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; "
+            "labels, clusters and embeddings were not corrected."
         )
-    parts.append(f"The seed was {text(given.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}.")
+    parts.append(
+        f"The seed was {text(parameters.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}."
+    )
     references = [text(_CITATIONS[key].format(version=inputs.run["version"])) for key in cited]
     return f"<p>{' '.join(parts)}</p>{html_list(references, ordered=True)}"
