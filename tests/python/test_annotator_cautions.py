@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from spikgpt.annotator.cautions import DEPTH_LEAKS, depth_leak, reference_warnings, spellings
+from spikgpt.annotator.missing_types import leave_one_out_lines, outcome
 from spikgpt.annotator.training_set import Reference
-from spikgpt.annotator.verdicts import leave_one_out_lines, verdict
 
 
 def depths(ratio: float, cells: int = 60, types: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -25,12 +25,12 @@ def reference(depth: np.ndarray, codes: np.ndarray, **given: object) -> Referenc
     )
 
 
-def told(depth: np.ndarray, codes: np.ndarray, kind: str = "batch", **given: object) -> list[str]:
+def warnings_of(depth: np.ndarray, codes: np.ndarray, kind: str = "batch", **given: object) -> list[str]:
     return reference_warnings(reference(depth, codes, **given), kind, 0.05, depth_leak(depth, codes, 0))
 
 
 def test_a_sound_reference_has_no_warning():
-    assert told(*depths(1.0)) == []
+    assert warnings_of(*depths(1.0)) == []
 
 
 def test_depth_that_alone_predicts_the_label_is_warned_of():
@@ -40,8 +40,8 @@ def test_depth_that_alone_predicts_the_label_is_warned_of():
     # types that differ in RNA content are usual; those of other depths altogether are not
     assert none["leak"] < some["leak"] < DEPTH_LEAKS < much["leak"]
     assert much["balanced_accuracy"] > 0.8
-    assert [text for text in told(*depths(3.0)) if "number of counts alone" in text]
-    assert not [text for text in told(*depths(1.3)) if "number of counts alone" in text]
+    assert [text for text in warnings_of(*depths(3.0)) if "number of counts alone" in text]
+    assert not [text for text in warnings_of(*depths(1.3)) if "number of counts alone" in text]
 
 
 def test_depth_is_not_checked_on_a_handful_of_cells():
@@ -53,14 +53,14 @@ def test_depth_is_not_checked_on_a_handful_of_cells():
 
 def test_few_cells_one_batch_and_lost_cells_are_told():
     depth, codes = depths(1.0, cells=12)
-    found = told(depth, codes, batch_codes=np.zeros(48, dtype=int), batches=["a"], without_known_gene=3,
+    warnings = warnings_of(depth, codes, batch_codes=np.zeros(48, dtype=int), batches=["a"], without_known_gene=3,
                  messages=["X holds log1p values; raw counts were restored from them."])  # fmt: skip
-    assert found[0].startswith("X holds log1p")
-    assert "at least 19 needed" in found[1]
-    assert "type 0 (12), type 1 (12)" in found[1]
-    assert "one batch" in found[2]
-    assert "3 cells were left out" in found[3]
-    assert "Types hardly recur across the batches" in told(*depths(1.0), kind="stratified")[0]
+    assert warnings[0].startswith("X holds log1p")
+    assert "at least 19 needed" in warnings[1]
+    assert "type 0 (12), type 1 (12)" in warnings[1]
+    assert "one batch" in warnings[2]
+    assert "3 cells were left out" in warnings[3]
+    assert "Types hardly recur across the batches" in warnings_of(*depths(1.0), kind="stratified")[0]
 
 
 def test_spellings_of_one_type():
@@ -72,8 +72,8 @@ def test_spellings_of_one_type():
     # letters of any alphabet count; signs alone are no spelling of each other
     assert spellings(["α cell", "β cell", "<", ">", "cell"]) == []
     depth, codes = depths(1.0, types=2)
-    found = told(depth, codes, classes=["<script>B cell", "<SCRIPT>B cells"])
-    assert found == [
+    warnings = warnings_of(depth, codes, classes=["<script>B cell", "<SCRIPT>B cells"])
+    assert warnings == [
         "'<SCRIPT>B cells' and '<script>B cell' look like one cell type spelt in different ways; they are kept apart."
     ]
 
@@ -81,5 +81,5 @@ def test_spellings_of_one_type():
 @pytest.mark.parametrize(("caught", "said"), [(0.9, "caught"), (0.5, "caught"), (0.49, "mistaken for CD8 T")])
 def test_a_missing_type_is_caught_or_mistaken(caught, said):
     row = {"cell_type": "NK", "cells": 40, "caught": caught, "auroc": 0.8, "mistaken_for": "CD8 T"}
-    assert verdict(row) == said
+    assert outcome(row) == said
     assert leave_one_out_lines([row]) == [f"without NK: {said} ({100 * caught:.0f} % of 40 cells Unknown, AUROC 0.800)"]

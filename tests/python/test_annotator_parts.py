@@ -9,10 +9,13 @@ from spikgpt.annotator.cautions import reference_warnings
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.distances import MarkerDetection, TypeProfiles
 from spikgpt.annotator.folds import folds
+from spikgpt.annotator.held_out import HeldOut, mix_by_the_other_folds
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.probabilities import best_scale, expected_calibration_error, log_softmax
 from spikgpt.annotator.training_set import Reference, check
 from spikgpt.base.errors import UserError
+
+VIEWS = ("embedding", "expression")
 
 
 def test_rank_scale_is_the_mean_rank_of_the_non_zero_counts() -> None:
@@ -58,9 +61,9 @@ def test_markers_are_balanced_over_types() -> None:
 def test_nearest_cells_are_others_even_among_identical_ones(cells: int) -> None:
     values = np.random.default_rng(0).normal(size=(cells, 5)).astype(np.float32)
     values[:30] = values[0]
-    found = neighbours.nearest(values)
-    assert found.shape == (cells, neighbours.NEIGHBOURS)
-    assert not (found == np.arange(cells)[:, None]).any()
+    near = neighbours.nearest(values)
+    assert near.shape == (cells, neighbours.NEIGHBOURS)
+    assert not (near == np.arange(cells)[:, None]).any()
 
 
 def as_cells(counts: np.ndarray | sp.csr_matrix) -> Cells:
@@ -98,13 +101,13 @@ def test_joined_score_stays_calibrated_and_takes_off_a_shift_all_types_share() -
         return draw.normal(predicted[:, None] + shift, 1, (number, 2)), draw.uniform(size=number), predicted
 
     distances, doubt, predicted = cells(1200, 0)
-    made = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
+    calibration = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
     for shift in (0.0, 4.0):
         new, new_doubt, new_predicted = cells(1000, shift)
-        pair, moved, wider = made.fit_and_doubt(new, new_doubt, new_predicted, np.ones(4, bool))
-        p = conformal.p_values(made.join(pair)[0], made.score)
+        pair, moved, wider = calibration.fit_and_doubt(new, new_doubt, new_predicted, np.ones(4, bool))
+        p = conformal.p_values(calibration.join(pair)[0], calibration.score)
         assert 0.02 < (p <= 0.05).mean() < 0.09
-        np.testing.assert_allclose((moved * made.width)[:2], shift, atol=0.3)
+        np.testing.assert_allclose((moved * calibration.width)[:2], shift, atol=0.3)
         np.testing.assert_allclose(wider, 1, atol=0.15)
 
 
@@ -113,12 +116,14 @@ def test_a_sample_that_is_wider_in_all_types_is_not_unknown_for_it() -> None:
     predicted = draw.integers(0, 4, 2000)
     doubt = draw.uniform(size=2000)
     distances = draw.normal(predicted[:, None], 1, (2000, 2))
-    made = conformal.Calibration.learn(distances[:1000], doubt[:1000], predicted[:1000], np.zeros(1000, np.int64), 4)
+    calibration = conformal.Calibration.learn(
+        distances[:1000], doubt[:1000], predicted[:1000], np.zeros(1000, np.int64), 4
+    )
     wide = predicted[1000:, None] + 4 * (distances[1000:] - predicted[1000:, None])
-    pair, _, wider = made.fit_and_doubt(wide, doubt[1000:], predicted[1000:], np.ones(4, bool))
+    pair, _, wider = calibration.fit_and_doubt(wide, doubt[1000:], predicted[1000:], np.ones(4, bool))
     assert wider[0] > 2
-    assert (conformal.p_values(made.join(pair)[0], made.score) <= 0.05).mean() < 0.09
-    assert (conformal.p_values(made.join(pair * wider)[0], made.score) <= 0.05).mean() > 0.15
+    assert (conformal.p_values(calibration.join(pair)[0], calibration.score) <= 0.05).mean() < 0.09
+    assert (conformal.p_values(calibration.join(pair * wider)[0], calibration.score) <= 0.05).mean() > 0.15
 
 
 def test_detection_misses_markers_and_sees_those_of_others() -> None:
@@ -126,10 +131,10 @@ def test_detection_misses_markers_and_sees_those_of_others() -> None:
     rates = np.full((2, 60), 0.5)
     rates[0, :20], rates[1, 20:40] = 4, 4
     codes = np.repeat([0, 1], 100)
-    made = MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
+    detection = MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
     fresh = as_cells(draw.poisson(rates[codes]))
-    right = made.distances(fresh, codes, None, np.ones(2, bool))
-    wrong = made.distances(fresh, 1 - codes, None, np.ones(2, bool))
+    right = detection.distances(fresh, codes, None, np.ones(2, bool))
+    wrong = detection.distances(fresh, 1 - codes, None, np.ones(2, bool))
     assert np.median(right) < 1 < np.median(wrong)
     assert (wrong > right).mean() > 0.95
 
@@ -148,12 +153,12 @@ def test_types_of_another_tissue_do_not_tell_what_is_batch() -> None:
     draw = np.random.default_rng(6)
     rates, foreign = draw.gamma(0.5, 4, (3, 200)), draw.gamma(0.5, 4, (3, 200))
     codes = np.repeat([0, 1, 2], 40)
-    made = TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
+    profiles = TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
     other_batch = as_cells(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)))
-    assert made.alike(other_batch, codes).all()
-    assert not made.alike(as_cells(draw.poisson(foreign[codes])), codes).any()
-    assert not made.alike(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
-    assert len(batch.types_to_compare(codes, made.class_cells, np.array([True, False, True]))) == 2
+    assert profiles.alike(other_batch, codes).all()
+    assert not profiles.alike(as_cells(draw.poisson(foreign[codes])), codes).any()
+    assert not profiles.alike(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
+    assert len(batch.types_to_compare(codes, profiles.class_cells, np.array([True, False, True]))) == 2
 
 
 def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
@@ -161,23 +166,24 @@ def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
     rates = draw.gamma(1, 2, (3, 40))
     codes = np.repeat([0, 1, 2], 50)
     counts = sp.csr_matrix(draw.poisson(rates[codes]).astype(np.float32))
-    made = expression.Correlation.fit(counts, np.arange(40), codes, 3)
+    correlation = expression.Correlation.fit(counts, np.arange(40), codes, 3)
     seen = np.arange(40) % 5 > 0
-    found = made.correlations(counts[:, seen], seen)
-    np.testing.assert_allclose(made.correlations(counts[:, seen].power(3), seen), found, atol=1e-12)
+    correlations = correlation.correlations(counts[:, seen], seen)
+    np.testing.assert_allclose(correlation.correlations(counts[:, seen].power(3), seen), correlations, atol=1e-12)
     expected = [
-        [spearmanr(cell, profile)[0] for profile in made.profiles[:, seen]] for cell in counts[:9, seen].toarray()
+        [spearmanr(cell, profile)[0] for profile in correlation.profiles[:, seen]]
+        for cell in counts[:9, seen].toarray()
     ]
-    np.testing.assert_allclose(found[:9], expected, atol=1e-12)
-    assert (found.argmax(1) == codes).mean() > 0.9
-    assert np.abs(found).max() <= 1 + 1e-9
+    np.testing.assert_allclose(correlations[:9], expected, atol=1e-12)
+    assert (correlations.argmax(1) == codes).mean() > 0.9
+    assert np.abs(correlations).max() <= 1 + 1e-9
 
 
 def test_tail_strength_rises_beyond_the_calibration() -> None:
     calibration = np.sort(np.random.default_rng(0).exponential(size=500))
-    found = conformal.tail_strength(np.array([0.1, 1.0, 3.0, 10.0, 20.0]), calibration)
-    assert (np.diff(found) > 0).all()
-    assert found[1] == pytest.approx(-np.log10(np.exp(-1.0)), abs=0.1)
+    strength = conformal.tail_strength(np.array([0.1, 1.0, 3.0, 10.0, 20.0]), calibration)
+    assert (np.diff(strength) > 0).all()
+    assert strength[1] == pytest.approx(-np.log10(np.exp(-1.0)), abs=0.1)
 
 
 def test_mixture_leans_on_the_view_that_knows() -> None:
@@ -194,6 +200,22 @@ def test_mixture_leans_on_the_view_that_knows() -> None:
     mixed = knows({"embedding": view(4.0), "expression": view(0.2)})
     np.testing.assert_allclose(np.exp(mixed).sum(1), 1)
     assert Mixture.fit({"expression": view(2.0)}, codes).weight == 0
+
+
+def test_a_fold_is_mixed_without_its_own_labels() -> None:
+    draw = np.random.default_rng(0)
+    codes = draw.integers(0, 3, 300)
+    held = []
+    for fold, rows in enumerate(np.split(np.arange(300), 3)):
+        views = {name: log_softmax(draw.normal(0, 1, (100, 3)) + 2 * np.eye(3)[codes[rows]]) for name in VIEWS}
+        held.append(HeldOut(None, fold, rows, views, 0.0))  # type: ignore[arg-type]
+    mixed = mix_by_the_other_folds(held, codes)
+    assert mixed.shape == (300, 3)
+    np.testing.assert_array_equal(mixed[100:200], held[1].mixed)
+    other = np.where(np.arange(300) < 100, (codes + 1) % 3, codes)
+    again = mix_by_the_other_folds(held, other)
+    np.testing.assert_array_equal(again[:100], mixed[:100])
+    assert not np.array_equal(again[100:], mixed[100:])
 
 
 def test_temperature_calibrates() -> None:
@@ -225,14 +247,14 @@ def made_reference(labels: list[str], batches: list[str]) -> Reference:
 
 def test_folds_are_whole_batches_where_types_recur() -> None:
     made = made_reference(["B", "T"] * 60, ["x", "x", "y", "y", "z", "z"] * 20)
-    found, kind = folds(made, 0)
+    fold_of, kind = folds(made, 0)
     assert kind == "batch"
-    assert len(set(zip(found, made.batch_codes, strict=True))) == 3
+    assert len(set(zip(fold_of, made.batch_codes, strict=True))) == 3
     confounded = made_reference(["B"] * 60 + ["T"] * 60, ["x"] * 60 + ["y"] * 60)
-    found, kind = folds(confounded, 0)
+    fold_of, kind = folds(confounded, 0)
     assert kind == "stratified"
     for k in (0, 1):
-        assert np.bincount(found[confounded.codes == k]).tolist() == [20, 20, 20]
+        assert np.bincount(fold_of[confounded.codes == k]).tolist() == [20, 20, 20]
     assert "hardly recur" in " ".join(reference_warnings(confounded, kind, 0.05, None))
 
 

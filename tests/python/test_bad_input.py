@@ -347,7 +347,7 @@ CHECKPOINTS = [
 
 ANNOTATED = [
     Case("annotate: other number of cells", "annotate.py", bad.annotate(np.zeros((3, 64), np.float32)),
-         "another number of cells", "s1.norm.h5ad", "3 rows", "40", "embed every cell"),
+         "embedding is not that of the cells", "s1.norm.h5ad", "40 cells, 3 embeddings", "40 cells", "each once"),
     Case("annotate: other width", "annotate.py", bad.annotate(np.zeros((CELLS, 7), np.float32)),
          "not those of the annotator's scGPT", "embedding", "7 numbers a cell", "64", "embed the sample with"),
     Case("annotate: no gene in common", "annotate.py",

@@ -7,5 +7,5 @@ Unknown: `neighbours` pools cells, `distances` ask whether a cell fits its type,
 `rejection` is the one rule.
 `train` does all of it on `workers`, `leave_out` tries the rule on missing types, `cautions` looks at the reference,
 `record` writes it down; `annotation` applies an annotator to a sample, `folder` stores it.
-For readers: `benchmark`, `card`, `reference_markers`, `verdicts`, `energy`.
+For readers: `benchmark`, `card`, `reference_markers`, `missing_types`, `energy`.
 """

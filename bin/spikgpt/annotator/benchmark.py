@@ -54,8 +54,8 @@ def celltypist(reference: Reference, train: Codes, test: Codes) -> Codes:
 def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: str) -> pd.DataFrame:
     """One row a method, all trained and tested on the same cells: the largest fold is held out.
 
-    SpikGPT's row is the model of `train_annotator` that did not see this fold; only its mixing weight was
-    learned on all folds. Accuracy and macro-F1 are of the best match, rejection left aside.
+    SpikGPT's row is the model of `train_annotator` that did not see this fold, and neither did the weight and the
+    temperature that mix its views. Accuracy and macro-F1 are of the best match, rejection left aside.
     """
     fold = fold_of[held.rows[0]]
     train, test = np.flatnonzero(fold_of != fold), held.rows
@@ -90,9 +90,10 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
             }
         )
 
-    add("SpikGPT", held.log_probabilities["mixed"].argmax(1), held.seconds)
+    assert held.mixed is not None
+    add("SpikGPT", held.mixed.argmax(1), held.seconds)
     for view in ("embedding", "expression"):
-        if view in held.log_probabilities and len(held.log_probabilities) > 2:
+        if view in held.log_probabilities and len(held.log_probabilities) > 1:
             add(f"SpikGPT, {view} view alone", held.log_probabilities[view].argmax(1), float("nan"))
     for method, call in (
         ("logistic regression on genes", on_genes),

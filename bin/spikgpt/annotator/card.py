@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from spikgpt.annotator.cautions import DEPTH_LEAKS
-from spikgpt.annotator.verdicts import CAUGHT, verdict
+from spikgpt.annotator.missing_types import CAUGHT, outcome
 
 
 def plain(value: Any) -> str:
@@ -36,7 +36,7 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
         for name, row in held["types"].items()
     ]
     missing = [
-        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", verdict(row)]
+        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", outcome(row)]
         for row in config["leave_one_out"]
     ]
     # without the seconds of benchmark.tsv: the same training must give the same annotator, its card included
@@ -64,7 +64,7 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
         f"scGPT checkpoint `{scgpt['name']}`, sha256 `{scgpt['sha256']}`. Cells embedded with another checkpoint "
         "are refused."
         if config["features"] != "expression"
-        else "None: this annotator looks at expression alone."
+        else "None: this annotator uses expression only."
     )
     return f"""# SpikGPT annotator
 
@@ -80,9 +80,9 @@ Use it with `--annotator <this folder>`.
 (learned on held-out cells); inverse temperature {mixture["scale"]:.3g}.
 - Embedding: {embedding}
 - Unknown: a cell whose conformal p-value is at most the unknown rate ({config["unknown_rate"]:g} in training; it can \
-be set anew at annotation). Calibrated on {calibration["cells"]} held-out cells in {calibration["folds"]} folds; held \
-out were {by}{allowance}. The rate holds for cells like those held out; for a new batch, donor or protocol it is an \
-expectation, not a guarantee. The held-out cells were judged by models of the other folds, not by this one.
+be changed at annotation). Calibrated on {calibration["cells"]} held-out cells in {calibration["folds"]} folds: {by} \
+were held out{allowance}. For cells like those held out the share of Unknown is about the rate (the models of the \
+folds calibrated it, not this one); for a new batch, donor or protocol it is an expectation, not a guarantee.
 
 ## Cautions about this reference
 - {depth}
@@ -100,14 +100,13 @@ Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calib
 
 {table(["cell type", "cells", "recall", "most often mistaken for"], types)}
 
-## Were a type missing
-Each type with enough cells taken out of the reference in turn, on the split of the largest fold: share of its cells
-called Unknown where {config["unknown_rate"]:g} of the other held-out cells are. At {CAUGHT:.0%} or more it is \
-caught; otherwise the verdict names the type that most of its cells are called. \
-A \
-type that is hardly caught here will be mistaken for the one named.
+## What if a type were missing from the reference?
+Each type with enough cells is taken out of the reference in turn, and its cells of the largest fold are judged by \
+this annotator's rule at an unknown rate of {config["unknown_rate"]:g}. The table gives the share of them called \
+Unknown. At {CAUGHT:.0%} or more the type counts as caught; otherwise the outcome names the type that most of its \
+cells are called. The calibration cells are of the same batches: on another donor, fewer may be caught.
 
-{table(["cell type", "cells", "caught", "AUROC", "verdict"], missing)}
+{table(["cell type", "cells", "caught", "AUROC", "outcome"], missing)}
 
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside.

@@ -20,7 +20,8 @@ class HeldOut:
     """A model of all folds but one, and its log-probabilities of that one's cells.
 
     ``fold`` its number; ``rows`` (held-out cells,) into the reference: those whose type was among the training cells;
-    ``log_probabilities`` (held-out cells, classes) of each view; ``seconds``: training and prediction together.
+    ``log_probabilities`` (held-out cells, classes) of each view; ``seconds``: training and prediction together;
+    ``mixed`` (held-out cells, classes): the views by a mixture of the other folds, see `mix_by_the_other_folds`.
     """
 
     views: Views
@@ -28,6 +29,7 @@ class HeldOut:
     rows: Codes
     log_probabilities: dict[str, Floats]
     seconds: float
+    mixed: Floats | None = None
 
 
 @dataclass
@@ -74,6 +76,21 @@ class Training:
 def joined_log_probabilities(held: list[HeldOut]) -> dict[str, Floats]:
     """Log-probabilities ``(all held-out cells, classes)`` of each view, fold after fold."""
     return {name: np.concatenate([part.log_probabilities[name] for part in held]) for name in held[0].log_probabilities}
+
+
+def mix_by_the_other_folds(held: list[HeldOut], codes: Codes) -> Floats:
+    """Fill in ``mixed`` of every fold, by a mixture that did not see its labels; all of them, fold after fold.
+
+    ``codes`` (cells of the reference,). The mixture that the annotator applies is fitted on all held-out cells; figures
+    of it on these cells would be in-sample, if only by a weight and a temperature.
+    """
+    mixed = []
+    for part in held:
+        others = [other for other in held if other is not part]
+        rows = np.concatenate([other.rows for other in others])
+        part.mixed = Mixture.fit(joined_log_probabilities(others), codes[rows])(part.log_probabilities)
+        mixed.append(part.mixed)
+    return np.concatenate(mixed)
 
 
 def held_out_signs(

@@ -8,14 +8,20 @@ import numpy as np
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.cautions import depth_leak, reference_warnings
 from spikgpt.annotator.folds import folds, large_enough
-from spikgpt.annotator.held_out import HeldOut, Training, held_out_signs, joined_log_probabilities
+from spikgpt.annotator.held_out import (
+    HeldOut,
+    Training,
+    held_out_signs,
+    joined_log_probabilities,
+    mix_by_the_other_folds,
+)
 from spikgpt.annotator.leave_out import leave_one_out_table
+from spikgpt.annotator.missing_types import leave_one_out_lines
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe, SpikingTransformer
 from spikgpt.annotator.record import config, held_out_figures
 from spikgpt.annotator.rejection import ALLOWANCE, Rejection
 from spikgpt.annotator.training_set import Reference
-from spikgpt.annotator.verdicts import leave_one_out_lines
 from spikgpt.annotator.workers import Job, results
 from spikgpt.base.arrays import Codes
 
@@ -51,8 +57,8 @@ def train_annotator(
 
     Returns
     -------
-    The annotator; the largest fold's held-out model, its log-probabilities ``mixed`` among them, which the benchmark
-    compares with; the fold of every cell ``(cells,)``.
+    The annotator; the largest fold's held-out model, which the benchmark compares with; the fold of
+    every cell ``(cells,)``.
 
     Raises
     ------
@@ -90,7 +96,7 @@ def train_annotator(
     for line in warnings:
         progress(f"warning: {line}")
 
-    mixed = mixture(log_p)
+    mixed = mix_by_the_other_folds(held, reference.codes)
     written = config(
         reference,
         views,
@@ -109,7 +115,6 @@ def train_annotator(
         held_out=held_out_figures(reference.classes, reference.codes[rows], mixed, log_p),
         warnings=warnings,
     )
-    largest.log_probabilities["mixed"] = mixture(largest.log_probabilities)
     return Annotator(views, mixture, rejection, written), largest, fold_of
 
 

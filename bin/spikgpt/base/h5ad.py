@@ -1,7 +1,8 @@
 """The h5ad files between the steps: how they are written and read in blocks of cells, and their columns.
 
-No step holds a sample's matrix in memory: what one needs of it grows with the number of cells, not with
-the number of counts.
+Most steps read and write a sample's matrix in blocks: what they need in memory grows with the number of cells, not
+with the number of counts. Calling cells, removing ambient RNA, annotating, importing a reference and training hold the
+whole matrix.
 """
 
 from collections.abc import Iterable, Iterator

@@ -83,7 +83,7 @@ def joined_embeddings(paths: Iterable[str | Path], cells: Mapping[str, int]) -> 
     """
     chunks = embedding_chunks(paths)
     if set(chunks) != set(cells):
-        raise ValueError("h5ad, embedding and annotation are not of the same samples")
+        raise ValueError(f"embeddings of {', '.join(chunks)}, cells of {', '.join(cells)}: not of the same samples")
     width = np.load(next(iter(chunks.values()))[0], mmap_mode="r").shape[1]
     joined, at = np.empty((sum(cells.values()), width), dtype=np.float32), 0
     for sample, number in cells.items():

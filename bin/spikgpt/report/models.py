@@ -10,7 +10,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.annotator.energy import ScGPTShape
 from spikgpt.annotator.energy import scgpt as scgpt_operations
-from spikgpt.annotator.verdicts import CAUGHT, verdict
+from spikgpt.annotator.missing_types import CAUGHT, outcome
 from spikgpt.report.content import Group, Section, html_facts, number, percent, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, markup, table
@@ -136,7 +136,7 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
             "cells": row["cells"],
             "caught": 100 * row["caught"],
             "auroc": number(row["auroc"]),
-            "verdict": text(verdict(row)),
+            "verdict": text(outcome(row)),
         }
         for row in left_out
     }

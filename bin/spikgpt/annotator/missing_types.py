@@ -6,16 +6,15 @@ CAUGHT = 0.5
 """A missing type is called caught when at least this share of its cells is Unknown."""
 
 
-def verdict(row: dict[str, Any]) -> str:
-    """What would become of a type that the reference lacks, from its row of the table: ``caught``, or what it is taken
-    for."""
+def outcome(row: dict[str, Any]) -> str:
+    """What becomes of a type that the reference lacks, from its row: ``caught``, or ``mistaken for`` another."""
     return "caught" if row["caught"] >= CAUGHT else f"mistaken for {row['mistaken_for']}"
 
 
 def leave_one_out_lines(rows: list[dict[str, Any]]) -> list[str]:
     """The table as lines of the training log."""
     return [
-        f"without {row['cell_type']}: {verdict(row)} ({100 * row['caught']:.0f} % of {row['cells']} cells Unknown, "
+        f"without {row['cell_type']}: {outcome(row)} ({100 * row['caught']:.0f} % of {row['cells']} cells Unknown, "
         f"AUROC {row['auroc']:.3f})"
         for row in rows
     ]
