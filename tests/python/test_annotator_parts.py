@@ -1,4 +1,4 @@
-"""Expression view, fit, mixing and conformal p-values, each alone."""
+"""Expression view, distances, mixture and conformal p-values, each alone."""
 
 import numpy as np
 import pytest
