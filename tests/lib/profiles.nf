@@ -1,7 +1,7 @@
 // What a profile comes to: the configuration as a run has it, and what a task with a GPU's label and one without
 // ask for. Run by tests/python/test_profiles.py.
 process PLAIN {
-    label 'process_low'
+    label 'one_core'
 
     output:
     val asked
@@ -11,7 +11,7 @@ process PLAIN {
 }
 
 process GPU {
-    label 'process_gpu'
+    label 'can_use_gpu'
 
     output:
     val asked

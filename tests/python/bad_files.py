@@ -30,13 +30,11 @@ Maker = Callable[[Path], list]
 """Writes the files of a case into a folder, and gives the arguments that name them."""
 
 
-# --- samplesheets and parameters --------------------------------------------------------------------------
-
-GOOD_PARAMETERS = {"input": "sheet.csv", "outdir": "results"}
+# --- samplesheets --------------------------------------------------------------------------
 
 
-def check_input(content: str | bytes | None, parameters: dict | None = None) -> Maker:
-    """A samplesheet of this content (None: a folder in its place), and parameters beside the good ones."""
+def check_input(content: str | bytes | None) -> Maker:
+    """A samplesheet of this content (None: a folder in its place)."""
 
     def make(folder: Path) -> list:
         sheet = folder / "sheet.csv"
@@ -44,18 +42,9 @@ def check_input(content: str | bytes | None, parameters: dict | None = None) -> 
             sheet.mkdir()
         else:
             sheet.write_bytes(content.encode() if isinstance(content, str) else content)
-        (folder / "parameters.json").write_text(json.dumps(GOOD_PARAMETERS | (parameters or {})))
-        return [
-            "--samplesheet", "sheet.csv", "--parameters", "parameters.json",
-            "--samplesheet-schema", ROOT / "assets" / "schema_input.json",
-            "--parameter-schema", ROOT / "nextflow_schema.json",
-        ]  # fmt: skip
+        return ["--samplesheet", "sheet.csv", "--samplesheet-schema", ROOT / "assets" / "schema_input.json"]
 
     return make
-
-
-def parameters(**given: object) -> Maker:
-    return check_input("sample,filtered\na,x.h5\n", given)
 
 
 def workbook() -> bytes:

@@ -43,12 +43,6 @@ def sheet(name: str, content: str | bytes | None, what: str, where: str, found: 
     return Case(f"sheet: {name}", "check_input.py", bad.check_input(content), what, where, found, expected, fix)
 
 
-def param(name: str, given: dict, what: str, found: str, expected: str, fix: str) -> Case:
-    return Case(
-        f"parameter: {name}", "check_input.py", bad.parameters(**given), what, "command line", found, expected, fix
-    )
-
-
 def matrix(name: str, make: bad.Maker, what: str, where: str, found: str, expected: str, fix: str) -> Case:
     return Case(f"matrix: {name}", "import_counts.py", make, what, where, found, expected, fix)
 
@@ -71,37 +65,37 @@ def text(content: bytes) -> bytes:
 
 SHEETS = [
     sheet("empty", "", "is empty", "sheet.csv", "no line", "a header line", "list the samples"),
-    sheet("header alone", "sample,filtered\n", "lists no sample", "sheet.csv", "header line alone",
+    sheet("header alone", "sample,filtered\n", "lists no sample", "sheet.csv", "only a header line",
           "one line per sample", "add the samples"),
     sheet("missing column", "filtered\nx.h5\n", "lacks a column", "line 1", "filtered", "'sample', and",
           "add the column"),
-    sheet("misspelt column", "sample,filtred\na,x\n", "'filtred' that is not known", "line 1", "sample, filtred",
+    sheet("misspelt column", "sample,filtred\na,x\n", "unknown column 'filtred'", "line 1", "sample, filtred",
           "did you mean 'filtered'", "rename or remove"),
     sheet("column twice", "sample,filtered,filtered\na,x,y\n", "'filtered' twice", "line 1", "filtered, filtered",
           "each column once", "remove one"),
     sheet("duplicate sample", "sample,filtered\na,x.h5\nb,y.h5\na,z.h5\n", "Two samples have the name 'a'",
-          "lines 2 and 4, column sample", "a", "a name of its own", "rename one"),
+          "lines 2 and 4, column sample", "a", "a different name", "rename one"),
     sheet("same but for case", "sample,filtered\na,x.h5\nA,y.h5\n", "Two samples", "lines 2 and 3", "A",
-          "name of its own", "rename one"),
-    sheet("name with a path", "sample,filtered\n../../etc/cron.d/a,x.h5\n", "'sample' has a value",
+          "different name", "rename one"),
+    sheet("name with a path", "sample,filtered\n../../etc/cron.d/a,x.h5\n", "'sample' has an invalid value",
           "line 2, column sample", "../../etc/cron.d/a", "letters, digits", "Name of the sample"),
-    sheet("name with a command", "sample,filtered\na;rm -rf ~,x.h5\n", "'sample' has a value",
+    sheet("name with a command", "sample,filtered\na;rm -rf ~,x.h5\n", "'sample' has an invalid value",
           "line 2, column sample", "rm -rf", "letters, digits", "Name of the sample"),
     sheet("name of a result", "sample,filtered\ncohort,x.h5\n", "No sample can be called 'cohort'", "line 2",
           "cohort", "other than cohort", "rename the sample"),
-    sheet("no matrix", "sample,filtered,unfiltered\na,,\n", "'filtered' has a value", "line 2, column filtered",
+    sheet("no matrix", "sample,filtered,unfiltered\na,,\n", "'filtered' has an invalid value", "line 2, column filtered",
           "no matrix", "'filtered', 'unfiltered' or both", "Counts of called cells"),
     sheet("more fields than columns", "sample,filtered\na,x.h5,y\n", "more fields than the header", "line 2",
           "3 fields", "2 fields", "quote fields"),
-    sheet("a word for a number", "sample,filtered,min_genes\na,x.h5,many\n", "'min_genes' has a value",
+    sheet("a word for a number", "sample,filtered,min_genes\na,x.h5,many\n", "'min_genes' has an invalid value",
           "line 2, column min_genes", '"many"', "type integer", "fewer genes"),
-    sheet("NaN for a number", "sample,filtered,max_mito_percentage\na,x.h5,nan\n", "'max_mito_percentage' has",
+    sheet("NaN for a number", "sample,filtered,max_mito_percentage\na,x.h5,nan\n", "'max_mito_percentage' has an invalid value",
           "column max_mito_percentage", "nan", "number", "mitochondrial"),
-    sheet("Excel workbook", bad.workbook(), "is no text", "sheet.csv", "Excel workbook", "comma-separated",
+    sheet("Excel workbook", bad.workbook(), "is not a text file", "sheet.csv", "Excel workbook", "comma-separated",
           "save it as CSV"),
-    sheet("old Excel workbook", b"\xd0\xcf\x11\xe0\xa1\xb1", "is no text", "sheet.csv", "old Excel",
+    sheet("old Excel workbook", b"\xd0\xcf\x11\xe0\xa1\xb1", "is not a text file", "sheet.csv", "old Excel",
           "comma-separated", "save it as CSV"),
-    sheet("folder", None, "is no text", "sheet.csv", "a folder", "a file of comma-separated", "save it as CSV"),
+    sheet("folder", None, "is not a text file", "sheet.csv", "a folder", "a file of comma-separated", "save it as CSV"),
     sheet("semicolons", "sample;filtered\na;x.h5\n", "separated by semicolons", "line 1", "sample;filtered", "commas",
           "CSV with commas"),
     sheet("tabs", "sample\tfiltered\na\tx.h5\n", "separated by tabs", "line 1", "filtered", "commas",
@@ -112,28 +106,13 @@ SHEETS = [
           "CSV in UTF-8"),
     sheet("open quote", 'sample,filtered\n"a,x.h5\n' + "x" * 200_000, "cannot be read as comma-separated", "line",
           "field larger", "quoted where they hold a comma", "docs/usage.md"),
-    sheet("web address", "sample,filtered\na,https://example.org/m.h5\n", "names an address that is not read",
+    sheet("web address", "sample,filtered\na,https://example.org/m.h5\n", "has a URL of an unsupported kind",
           "line 2, column filtered", "https://example.org/m.h5", "a path, or an address in a cloud's store",
           "download"),
-    sheet("formula", "sample,filtered,condition\na,x.h5,=cmd|'/C calc'!A0\n", "would do harm",
+    sheet("formula", "sample,filtered,condition\na,x.h5,=cmd|'/C calc'!A0\n", "would run as a formula",
           "line 2, column condition", "begins as a formula", "does not begin as a formula", "another way"),
-    sheet("control characters", "sample,filtered,batch\na,x.h5,run\x1b[2J1\n", "would do harm",
+    sheet("control characters", "sample,filtered,batch\na,x.h5,run\x1b[2J1\n", "control characters",
           "line 2, column batch", "control character", "without control characters", "another way"),
-]  # fmt: skip
-
-PARAMETERS = [
-    param("unknown", {"unknown_rte": 0.1}, "There is no parameter --unknown_rte", "--unknown_rte", "'unknown_rate'",
-          "--help"),
-    param("too large", {"unknown_rate": 0.9}, "--unknown_rate has a value", "0.9", "at most 0.5", "--unknown_rate:"),
-    param("negative", {"seed": -1}, "--seed has a value", "-1", "at least 0", "--seed:"),
-    param("wrong type", {"chunk_cells": "many"}, "--chunk_cells has a value", '"many"', "type integer",
-          "--chunk_cells:"),
-    param("not one of the choices", {"ambient": "soupx"}, "--ambient has a value", '"soupx"', "none, decontx",
-          "--ambient:"),
-    param("missing", {"outdir": None}, "--outdir is missing", "no value", "", "add --outdir"),
-    param("both models", {"reference": "r.h5ad", "annotator": "a"}, "Both --reference and --annotator",
-          "--reference r.h5ad and --annotator a", "one of them", "leave one"),
-    param("Excel file", {"input": "samples.xlsx"}, "--input has a value", "samples.xlsx", ".csv", "--input:"),
 ]  # fmt: skip
 
 
@@ -355,7 +334,7 @@ ANNOTATED = [
          "shares no gene with the annotator", "genes of the sample", "gene0", "", "species"),
 ]  # fmt: skip
 
-CASES = [*SHEETS, *PARAMETERS, *MATRICES, *REFERENCES, *MODELS, *CHECKPOINTS, *ANNOTATED]
+CASES = [*SHEETS, *MATRICES, *REFERENCES, *MODELS, *CHECKPOINTS, *ANNOTATED]
 LINES = ("where", "found", "expected", "next step")
 
 

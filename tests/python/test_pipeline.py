@@ -244,7 +244,7 @@ def test_chunks_cores_and_order_change_no_byte(small_run, small_data, tmp_path):
     sheet = tmp_path / "samplesheet.csv"
     sheet.write_text("\n".join([header, *reversed(samples)]) + "\n")
     config = tmp_path / "cores.config"
-    config.write_text("process { withLabel: 'process_medium|process_high' { cpus = 1 } }\n")
+    config.write_text("process { withLabel: 'two_cores|two_cores_more_memory' { cpus = 1 } }\n")
     reference = ("--reference", small_data.parent / "reference.h5ad", "--batch_key", "library")
     run = nextflow(tmp_path, "-c", config, "-profile", "local,test", "--input", sheet, *reference,
                    "--outdir", "results", "--chunk_cells", 100)  # fmt: skip
@@ -324,7 +324,7 @@ def test_a_mistake_ends_the_run_before_heavy_work(mistake, demo_data, tmp_path):
     ("args", "words"),
     [
         (("--unknown_rat", "0.1"), ["no parameter --unknown_rat", "did you mean 'unknown_rate'"]),
-        (("--unknown_rate", "2"), ["--unknown_rate", "at most 0.5"]),
+        (("--unknown_rate", "2"), ["Invalid value for --unknown_rate", "at most 0.5"]),
         (("--annotator", "."), ["Both --reference and --annotator"]),
         (("--scgpt_model", "nowhere"), ["--scgpt_model", "nowhere"]),
     ],
@@ -442,12 +442,101 @@ def test_stub_run_makes_every_result_and_resumes(copy_of_project, tmp_path):
     assert repaired.returncode == 0, told(repaired)
     assert contents(folder / "results") == before
 
+
+def resumed(folder: Path, args: tuple, project: Path, *more: object) -> set[str]:
+    """Names of the processes of which a task ran again."""
+    again = nextflow(folder, *args, "-resume", *more, project=project)
+    assert again.returncode == 0, told(again)
+    return {task.split(" (")[0].split(":")[-1] for task in submitted(again)}
+
+
+def append(path: Path, line: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
+
+
+COHORT = {"CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "MAKE_REPORT", "MULTIQC"}
+
+
+def test_changed_code_runs_again_what_can_import_it(copy_of_project, tmp_path):
     # the trap: Nextflow looks at the scripts that a task calls, not at the package behind them
-    core = copy_of_project / "bin" / "spikgpt" / "errors.py"
-    core.write_text(core.read_text() + "\n# changed\n")
-    changed = nextflow(folder, *args, "-resume", project=copy_of_project)
-    assert changed.returncode == 0, told(changed)
-    assert submitted(changed) == submitted(first)
+    folder = tmp_path / "stub run"
+    args = stub_args(folder)
+    first = nextflow(folder, *args, project=copy_of_project)
+    assert first.returncode == 0, told(first)
+    package = copy_of_project / "bin" / "spikgpt"
+
+    append(package / "report" / "methods.py", "\n# changed\n")
+    assert resumed(folder, args, copy_of_project) == {"MAKE_REPORT", "MULTIQC"}
+
+    # annotators are trained and applied by it; nothing before them runs again
+    append(package / "annotator" / "views.py", "\n# changed\n")
+    assert resumed(folder, args, copy_of_project) == {"TRAIN_ANNOTATOR", "ANNOTATE", *COHORT}
+
+    append(package / "base" / "errors.py", "\n# changed\n")
+    every = {task.split(" (")[0].split(":")[-1] for task in submitted(first)}
+    assert resumed(folder, args, copy_of_project) == every
+
+    # what no task imports
+    append(package / "closure.tsv", "# changed\n")
+    assert resumed(folder, args, copy_of_project) == set()
+
+
+def test_a_parameter_runs_again_what_uses_it(copy_of_project, tmp_path):
+    folder = tmp_path / "stub run"
+    args = stub_args(folder)
+    assert nextflow(folder, *args, project=copy_of_project).returncode == 0
+
+    # where a run is done, and how it is split, is no input of any task
+    elsewhere = ("--queue", "other", "--region", "eu-central-1", "--chunk_cells", 5000, "--disk", "50 GB")
+    assert resumed(folder, args, copy_of_project, *elsewhere) == set()
+    assert json.loads((folder / "results" / "pipeline_info" / "params.json").read_text())["parameters"]["queue"] == "other"
+
+    assert resumed(folder, args, copy_of_project, "--cluster_resolution", 2) == COHORT
+    assert resumed(folder, args, copy_of_project, "--unknown_rate", 0.1) == {"TRAIN_ANNOTATOR", "ANNOTATE", *COHORT}
+
+
+def test_a_file_that_is_overwritten_in_a_folder_is_seen(copy_of_project, tmp_path):
+    folder = tmp_path / "stub run"
+    args = stub_args(folder)
+    matrix = folder / "c" / "matrix.mtx.gz"
+    matrix.parent.mkdir()
+    matrix.write_bytes(b"before")
+    model = folder / "model" / "deep" / "weights"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"before")
+    (folder / "sheet.csv").write_text("sample,filtered\na,a.h5ad\nc,c\n")
+    args = (*args, "--scgpt_model", "model")
+    first = nextflow(folder, *args, project=copy_of_project)
+    assert first.returncode == 0, told(first)
+    assert resumed(folder, args, copy_of_project) == set()
+
+    def overwrite(path: Path) -> set[str]:
+        times = path.parent.stat()
+        path.write_bytes(b"after.")
+        assert path.parent.stat().st_mtime_ns == times.st_mtime_ns, "the folder itself must not tell"
+        again = nextflow(folder, *args, "-resume", project=copy_of_project)
+        assert again.returncode == 0, told(again)
+        return submitted(again)
+
+    changed = overwrite(matrix)
+    assert any("IMPORT_COUNTS (c)" in task for task in changed)
+    for task in changed:
+        process, tag = task.rstrip(")").split(" (")
+        assert process.split(":")[-1] in COHORT or tag.split(":")[0] == "c", task
+
+    everything = {task for task in submitted(first) if "CHECK_INPUT" not in task}
+    assert overwrite(model) == everything
+
+
+def test_a_trained_annotator_that_is_overwritten_is_seen(copy_of_project, tmp_path):
+    folder = tmp_path / "stub run"
+    args = [arg for arg in stub_args(folder) if arg not in ("--reference", "reference.h5ad")] + ["--annotator", "own"]
+    (folder / "own").mkdir()
+    (folder / "own" / "config.json").write_text("{}")
+    assert nextflow(folder, *args, project=copy_of_project).returncode == 0
+    (folder / "own" / "config.json").write_text("[]")
+    again = resumed(folder, tuple(args), copy_of_project)
+    assert again == {"CHECK_ANNOTATOR", "ANNOTATE", *COHORT}
 
 
 def test_another_sample_runs_only_what_it_must(copy_of_project, tmp_path):
@@ -457,10 +546,9 @@ def test_another_sample_runs_only_what_it_must(copy_of_project, tmp_path):
     (folder / "sheet.csv").write_text("sample,filtered,unfiltered\na,a.h5ad,\nb,,a.h5ad\nc,a.h5ad,\n")
     more = nextflow(folder, *args, "-resume", project=copy_of_project)
     assert more.returncode == 0, told(more)
-    cohort = {"CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "MAKE_REPORT", "MULTIQC"}
     for task in submitted(more):
         process, tag = task.rstrip(")").split(" (")
-        if process.split(":")[-1] not in {"CHECK_INPUT", *cohort}:
+        if process.split(":")[-1] not in {"CHECK_INPUT", *COHORT}:
             assert tag.split(":")[0] == "c", task
     assert not any("TRAIN_ANNOTATOR" in task for task in submitted(more))
 

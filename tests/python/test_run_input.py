@@ -1,15 +1,13 @@
-"""The samplesheet and the parameters: what is accepted, and what each mistake is told."""
+"""The samplesheet: what is accepted, and what each mistake is told."""
 
 import json
 
 import pytest
 from conftest import ROOT
 from spikgpt.base.errors import UserError
-from spikgpt.read_input.samplesheet import check_parameters, read_samplesheet
+from spikgpt.read_input.samplesheet import read_samplesheet
 
 SHEET = json.loads((ROOT / "assets" / "schema_input.json").read_text())
-PARAMETERS = json.loads((ROOT / "nextflow_schema.json").read_text())
-GOOD = {"input": "sheet.csv", "outdir": "results", "unknown_rate": 0.05, "reference": "ref.h5ad", "annotator": None}
 
 
 def sheet(tmp_path, text):
@@ -77,64 +75,16 @@ def test_a_mistake_in_the_sheet_is_told_with_its_place(tmp_path, text, told):
     assert "next step:" in message
 
 
-def test_given_parameters_are_returned_sorted():
-    assert list(check_parameters(GOOD, PARAMETERS)) == ["input", "outdir", "reference", "unknown_rate"]
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"unknown_rte": 0.1}, "did you mean 'unknown_rate'"),
-        ({"unknown-rate": 0.1}, "did you mean 'unknown_rate'"),
-        ({"unknown_rate": 0}, "more than 0"),
-        ({"unknown_rate": 0.9}, "at most 0.5"),
-        ({"unknown_rate": "much"}, "type number"),
-        ({"seed": -1}, "at least 0"),
-        ({"seed": 1.5}, "type integer"),
-        ({"features": "all"}, "one of both, embedding, expression"),
-        ({"input": None}, "--input is missing"),
-        ({"input": "sheet.xlsx"}, ".csv"),
-        ({"annotator": "annotator"}, "Both --reference and --annotator"),
-    ],
-)
-def test_a_mistake_in_a_parameter_is_told(change, told):
-    with pytest.raises(UserError) as error:
-        check_parameters(GOOD | change, PARAMETERS)
-    assert told in str(error.value)
-    assert "next step:" in str(error.value)
-
-
-def test_defaults_of_config_and_schema_agree():
-    import re
-
-    config = (ROOT / "nextflow.config").read_text()
-    block = re.search(r"params \{(.*?)\n\}", config, re.S).group(1)
-    written = dict(re.findall(r"^\s+(\w+)\s+= (.+)$", block, re.M))
-    specs = {name: spec for group in PARAMETERS["$defs"].values() for name, spec in group["properties"].items()}
-    assert set(written) == set(specs)
-    for name, spec in specs.items():
-        if "default" in spec:
-            value = written[name].strip("'\"")
-            assert value == str(spec["default"]).lower() or value == str(spec["default"]), name
-
-
-def test_the_script_writes_both_files_or_none(tmp_path, script):
+def test_the_script_writes_the_samples_or_nothing(tmp_path, script):
+    args = ("--samplesheet", "sheet.csv", "--samplesheet-schema", ROOT / "assets" / "schema_input.json")
     sheet(tmp_path, "sample,filtered\na,x.h5\n")
-    parameters = tmp_path / "parameters.json"
-    parameters.write_text(json.dumps(GOOD))
-    args = (
-        "--samplesheet", "sheet.csv", "--parameters", "parameters.json",
-        "--samplesheet-schema", ROOT / "assets" / "schema_input.json",
-        "--parameter-schema", ROOT / "nextflow_schema.json",
-    )  # fmt: skip
     assert script("check_input.py", *args).returncode == 0
     assert json.loads((tmp_path / "samples.json").read_text())[0]["sample"] == "a"
-    assert json.loads((tmp_path / "run.json").read_text())["parameters"]["reference"] == "ref.h5ad"
 
     (tmp_path / "samples.json").unlink()
-    parameters.write_text(json.dumps(GOOD | {"sede": 1}))
+    sheet(tmp_path, "sample,filtred\na,x.h5\n")
     failed = script("check_input.py", *args)
     assert failed.returncode == 65
-    assert failed.stderr.startswith("SpikGPT stopped: There is no parameter --sede")
+    assert failed.stderr.startswith("SpikGPT stopped: The samplesheet has an unknown column 'filtred'")
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "samples.json").exists()

@@ -337,7 +337,7 @@ def test_a_path_to_a_file_of_the_system_is_no_matrix_and_is_not_shown(path, tmp_
 )
 def test_a_sheet_does_not_make_the_run_fetch_something(address, tmp_path, monkeypatch, capfd):
     make = bad.check_input(f"sample,filtered\na,{address}\n")
-    assert "names an address that is not read" in refused("check_input.py", make, tmp_path, monkeypatch, capfd)
+    assert "has a URL of an unsupported kind" in refused("check_input.py", make, tmp_path, monkeypatch, capfd)
 
 
 # --- names --------------------------------------------------------------------------------------------------

@@ -8,6 +8,9 @@ for package in java.lang java.io java.nio java.net java.util java.util.regex jav
     opens+=(--add-opens "java.base/$package=ALL-UNNAMED")
 done
 export NXF_OFFLINE=${NXF_OFFLINE:-true}
+# Text is UTF-8, as Nextflow's own launcher has it. File names, Java reads in the locale's charset, and by no option
+# in another: a plain login without a locale, or cron, would find no file with an umlaut in its name.
+[ "$(locale charmap 2>/dev/null)" = UTF-8 ] || export LC_ALL=C.UTF-8
 # NXF_OPTS holds several options in one string, as Nextflow's own launcher reads it
 # shellcheck disable=SC2086
-exec "${JAVA_CMD:-java}" "${opens[@]}" ${NXF_OPTS:-} -cp "$here/nextflow/*" nextflow.cli.Launcher "$@"
+exec "${JAVA_CMD:-java}" "${opens[@]}" -Dfile.encoding=UTF-8 ${NXF_OPTS:-} -cp "$here/nextflow/*" nextflow.cli.Launcher "$@"

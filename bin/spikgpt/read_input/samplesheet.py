@@ -1,4 +1,4 @@
-"""The samplesheet and the parameters, checked against the pipeline's JSON schemas."""
+"""The samplesheet, checked against the pipeline's JSON schema."""
 
 import csv
 import difflib
@@ -49,73 +49,12 @@ def _expectation(error: ValidationError) -> str:
         "maximum": "at most",
         "exclusiveMinimum": "more than",
         "exclusiveMaximum": "less than",
-        "minLength": "a text of a length of at least",
-        "maxLength": "a text of a length of at most",
+        "minLength": "text of length at least",
+        "maxLength": "text of length at most",
     }
     if error.validator in bounds:
         return f"{bounds[error.validator]} {error.validator_value}"
     return error.message
-
-
-def check_parameters(params: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Check pipeline parameters against `nextflow_schema.json`.
-
-    Parameters
-    ----------
-    params
-        Name to value, as Nextflow has them; ``None`` means not given.
-    schema
-        The parsed schema; its groups stand under ``$defs``.
-
-    Returns
-    -------
-    The given parameters, sorted by name.
-
-    Raises
-    ------
-    UserError
-        For an unknown parameter (with the nearest name), a missing one, a value out of
-        bounds or of another type, and for `reference` beside `annotator`.
-    """
-    known = {name: spec for group in schema["$defs"].values() for name, spec in group["properties"].items()}
-    for name in sorted(params):
-        if name not in known:
-            raise UserError(
-                f"There is no parameter --{name}",
-                where="command line or -params-file",
-                found=f"--{name}",
-                expected=nearest(name.replace("-", "_"), list(known)),
-                fix="correct the name; 'nextflow run . --help' lists them all",
-            )
-    given = {name: value for name, value in sorted(params.items()) if value is not None}
-    # best_match would look inside `allOf`; iter_errors in a stable order gives the first plain one
-    for error in sorted(Draft202012Validator(schema).iter_errors(given), key=lambda e: list(map(str, e.path))):
-        if error.validator == "required":
-            missing = next(name for name in error.validator_value if name not in given)
-            raise UserError(
-                f"The parameter --{missing} is missing",
-                where="command line or -params-file",
-                found="no value",
-                expected=known[missing]["description"],
-                fix=f"add --{missing}",
-            )
-        name = str(error.path[0])
-        raise UserError(
-            f"The parameter --{name} has a value that it cannot have",
-            where="command line or -params-file",
-            found=json.dumps(error.instance, ensure_ascii=False),
-            expected=_expectation(error),
-            fix=f"--{name}: {known[name]['description']}",
-        )
-    if "reference" in given and "annotator" in given:
-        raise UserError(
-            "Both --reference and --annotator are given",
-            where="command line or -params-file",
-            found=f"--reference {given['reference']} and --annotator {given['annotator']}",
-            expected="one of them: a reference trains a new annotator, an annotator is used as it is",
-            fix="leave one of them out",
-        )
-    return given
 
 
 def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
@@ -142,7 +81,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     content = "a folder" if Path(path).is_dir() else content_of(Path(path))
     if content not in ("", "an empty file"):
         raise UserError(
-            "The samplesheet is no text",
+            "The samplesheet is not a text file",
             where=name,
             found=content,
             expected="a file of comma-separated text",
@@ -150,7 +89,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         )
     if Path(path).stat().st_size > LARGEST_SHEET:
         raise UserError(
-            "The samplesheet is larger than any list of samples",
+            "The samplesheet is too large to be a list of samples",
             where=name,
             found=f"{Path(path).stat().st_size:,} bytes",
             expected=f"at most {LARGEST_SHEET:,} bytes",
@@ -205,7 +144,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     for column in header:
         if column not in columns:
             raise UserError(
-                f"The samplesheet has a column '{column}' that is not known",
+                f"The samplesheet has an unknown column '{column}'",
                 where=f"{name}, line {header_line}",
                 found=", ".join(header),
                 expected=nearest(column, list(columns)),
@@ -232,7 +171,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         raise UserError(
             "The samplesheet lists no sample",
             where=name,
-            found="a header line alone",
+            found="only a header line",
             expected="one line per sample",
             fix="add the samples",
         )
@@ -263,7 +202,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 column = str(mistake.path[0])
                 found, wanted = json.dumps(mistake.instance, ensure_ascii=False), _expectation(mistake)
             raise UserError(
-                f"The samplesheet's column '{column}' has a value that it cannot have",
+                f"The samplesheet's column '{column}' has an invalid value",
                 where=f"{name}, line {number}, column {column}",
                 found=found,
                 expected=wanted,
@@ -273,7 +212,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
             scheme = URL.match(row.get(column, ""))
             if scheme and scheme[1].lower() not in STORES:
                 raise UserError(
-                    f"The samplesheet's column '{column}' names an address that is not read",
+                    f"The samplesheet's column '{column}' has a URL of an unsupported kind",
                     where=f"{name}, line {number}, column {column}",
                     found=row[column],
                     expected=f"a path, or an address in a cloud's store ({', '.join(f'{s}://' for s in STORES)})",
@@ -282,7 +221,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         for column in ("batch", "condition", "donor"):
             if strange := strange_name(row.get(column, "")):
                 raise UserError(
-                    f"The samplesheet's column '{column}' has a value that would do harm in the results' tables",
+                    f"The samplesheet's column '{column}' has a value that a spreadsheet would run as a formula, or control characters",
                     where=f"{name}, line {number}, column {column}",
                     found=f"{row[column][:60]!r} {strange}",
                     expected="text without control characters that does not begin as a formula",
@@ -303,7 +242,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 f"Two samples have the name '{row['sample']}'",
                 where=f"{name}, lines {lines_by_sample[key]} and {number}, column sample",
                 found=row["sample"],
-                expected="a name of its own for each sample",
+                expected="a different name for each sample",
                 fix="rename one, or join the matrices of one sample before the run",
             )
         lines_by_sample[key] = number

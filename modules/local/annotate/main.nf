@@ -1,13 +1,14 @@
 // The cell type of every cell, or Unknown with the reason
 process ANNOTATE {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ad), path(embedding)
     path annotator
     path scgpt_model
     val unknown_rate
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.annotation.parquet"), emit: annotation

@@ -1,11 +1,12 @@
 // Whether batches mix in the embedding, as it is and after Harmony
 process BATCH_MIXING {
     tag "${meta.id}"
-    label 'process_medium'
+    label 'two_cores'
 
     input:
     tuple val(meta), path(h5ads), path(embeddings), path(annotations)
     val seed
+    val digest
 
     output:
     tuple val(meta), path('batch_mixing.tsv'), emit: scores

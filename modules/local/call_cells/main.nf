@@ -1,11 +1,12 @@
 // Tell cells from empty droplets in an unfiltered matrix (EmptyDrops)
 process CALL_CELLS {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ad)
     val seed
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.called.h5ad"), emit: h5ad

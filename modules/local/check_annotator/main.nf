@@ -1,11 +1,12 @@
 // An annotator that is damaged, or of another scGPT checkpoint, ends the run before anything is embedded
 process CHECK_ANNOTATOR {
     tag "${meta.id}"
-    label 'process_single'
+    label 'one_core_little_memory'
 
     input:
-    tuple val(meta), path(annotator)
+    tuple val(meta), path(annotator), val(content)
     path scgpt_model
+    val digest
 
     output:
     tuple val(meta), path(annotator), emit: annotator

@@ -1,12 +1,13 @@
 // Neighbours, UMAP and Leiden clusters of all samples together, on the embedding
 process CLUSTER_COHORT {
     tag "${meta.id}"
-    label 'process_high_memory'
+    label 'whole_cohort'
 
     input:
     tuple val(meta), path(h5ads), path(embeddings), path(annotations)
     val resolution
     val seed
+    val digest
 
     output:
     tuple val(meta), path('cohort_cells.parquet'), emit: cells

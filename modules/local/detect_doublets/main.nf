@@ -1,12 +1,13 @@
 // Doublet score of every cell (Scrublet)
 process DETECT_DOUBLETS {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ad)
     val skip
     val seed
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.doublets.parquet"), emit: doublets

@@ -1,8 +1,8 @@
 // scGPT cell embedding of a range of cells; the same bytes whatever the range
 process EMBED_SCGPT {
     tag "${meta.id}:${start}-${end}"
-    label 'process_medium'
-    label 'process_gpu'
+    label 'two_cores'
+    label 'can_use_gpu'
 
     input:
     tuple val(meta), path(h5ad), val(start), val(end)
@@ -11,6 +11,7 @@ process EMBED_SCGPT {
     val seed
     val backend
     val precision
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.*.embedding.npy"), path("${meta.id}.*.embedding.json"), emit: embedding

@@ -1,10 +1,11 @@
 // Remove low-quality cells and doublets, each with its reason; no h5ad when none is left
 process FILTER_CELLS {
     tag "${meta.id}"
-    label 'process_single'
+    label 'one_core_little_memory'
 
     input:
     tuple val(meta), path(h5ad), path(qc), path(doublets)
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.filtered.h5ad"), emit: h5ad, optional: true

@@ -1,10 +1,11 @@
 // Marker genes of every cluster
 process FIND_MARKERS {
     tag "${meta.id}"
-    label 'process_high_memory'
+    label 'whole_cohort'
 
     input:
     tuple val(meta), path(h5ad)
+    val digest
 
     output:
     tuple val(meta), path('markers.tsv'), emit: markers

@@ -3,12 +3,13 @@ include { shellQuote } from '../functions'
 // One sample's raw counts from any supported format, checked, with unified gene symbols
 process IMPORT_COUNTS {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
-    tuple val(meta), path(matrix)
+    tuple val(meta), path(matrix), val(content)
     path scgpt_model
     val min_gene_match
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.counts.h5ad"), emit: h5ad

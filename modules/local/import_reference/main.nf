@@ -3,7 +3,7 @@ include { shellQuote } from '../functions'
 // The labelled reference, checked and normalised, never filtered
 process IMPORT_REFERENCE {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(reference)
@@ -11,6 +11,7 @@ process IMPORT_REFERENCE {
     val batch_key
     path scgpt_model
     val min_gene_match
+    val digest
 
     output:
     tuple val(meta), path('reference.norm.h5ad'), path('reference.json'), emit: h5ad

@@ -1,10 +1,11 @@
 // All samples in one h5ad, joined on disk
 process JOIN_COHORT {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ads, stageAs: 'samples/*')
+    val digest
 
     output:
     tuple val(meta), path('cohort.h5ad'), emit: h5ad

@@ -1,14 +1,16 @@
 // Everything the report shows, as MultiQC custom content
 process MAKE_REPORT {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
-    tuple val(meta), path(samples), path(run)
+    tuple val(meta), path(samples)
     path stats, stageAs: 'stats/*'
     path qc, stageAs: 'qc/*'
     path tables, stageAs: 'tables/*'
     path annotator
+    val record
+    val digest
 
     output:
     tuple val(meta), path('report'), emit: content
@@ -17,9 +19,12 @@ process MAKE_REPORT {
     script:
     def args = task.ext.args ?: ''
     """
+    cat <<'END_OF_RECORD' > run.json
+    ${record}
+    END_OF_RECORD
     make_report.py \\
         --samples ${samples} \\
-        --run ${run} \\
+        --run run.json \\
         --stats stats/*.json \\
         --qc qc/*.parquet \\
         --tables tables \\

@@ -1,7 +1,7 @@
 // The tables a script would read
 process MAKE_TABLES {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ad), path(markers)
@@ -9,6 +9,7 @@ process MAKE_TABLES {
     path annotator
     path samples
     path stats, stageAs: 'stats/*'
+    val digest
 
     output:
     tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,unknown_populations,cells_per_step}.tsv'), emit: tables

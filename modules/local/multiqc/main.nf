@@ -1,7 +1,7 @@
 // One HTML report of the whole run
 process MULTIQC {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(content), path(versions)

@@ -3,10 +3,11 @@ include { shellQuote } from '../functions'
 // log1p of counts per 10,000 in X, the raw counts in a layer, the samplesheet's columns in obs
 process NORMALISE {
     tag "${meta.id}"
-    label 'process_single'
+    label 'one_core_little_memory'
 
     input:
     tuple val(meta), path(h5ad)
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.norm.h5ad"), path("${meta.id}.norm.json"), emit: h5ad

@@ -1,10 +1,11 @@
 // Counts, genes and mitochondrial share of every cell
 process QC_METRICS {
     tag "${meta.id}"
-    label 'process_single'
+    label 'one_core_little_memory'
 
     input:
     tuple val(meta), path(h5ad)
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.qc.parquet"), emit: qc

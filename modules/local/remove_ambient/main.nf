@@ -1,11 +1,12 @@
 // Counts without ambient RNA, whole numbers as before (DecontX)
 process REMOVE_AMBIENT {
     tag "${meta.id}"
-    label 'process_high'
+    label 'two_cores_more_memory'
 
     input:
     tuple val(meta), path(h5ad)
     val seed
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.ambient.h5ad"), emit: h5ad

@@ -1,7 +1,7 @@
 // Train, calibrate and describe an annotator on the embedded reference
 process TRAIN_ANNOTATOR {
     tag "${meta.id}"
-    label 'process_high'
+    label 'two_cores_more_memory'
 
     input:
     tuple val(meta), path(h5ad), path(embedding)
@@ -9,6 +9,7 @@ process TRAIN_ANNOTATOR {
     val unknown_rate
     val features
     val seed
+    val digest
 
     output:
     tuple val(meta), path('annotator'), emit: annotator

@@ -1,12 +1,13 @@
 // The annotated h5ad of one sample: counts, embedding, labels and clusters in one file
 process WRITE_SAMPLE {
     tag "${meta.id}"
-    label 'process_low'
+    label 'one_core'
 
     input:
     tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats)
     path cohort_cells
-    path run
+    val record
+    val digest
 
     output:
     tuple val(meta), path("${meta.id}.h5ad"), emit: h5ad
@@ -15,6 +16,9 @@ process WRITE_SAMPLE {
     script:
     def args = task.ext.args ?: ''
     """
+    cat <<'END_OF_RECORD' > run.json
+    ${record}
+    END_OF_RECORD
     write_sample.py \\
         --sample ${meta.id} \\
         --h5ad ${h5ad} \\
@@ -22,7 +26,7 @@ process WRITE_SAMPLE {
         --annotation ${annotation} \\
         --annotation-stats ${annotation_stats} \\
         --cohort ${cohort_cells} \\
-        --run ${run} ${args}
+        --run run.json ${args}
     """
 
     stub:

@@ -1,5 +1,6 @@
 include { TRAIN_ANNOTATOR } from '../../../modules/local/train_annotator'
 include { ANNOTATE        } from '../../../modules/local/annotate'
+include { digestOf        } from '../utils'
 
 // Labels for every sample, from an annotator that was given or is trained here
 workflow ANNOTATE_CELLS {
@@ -7,12 +8,15 @@ workflow ANNOTATE_CELLS {
     ch_reference    // [meta, h5ad, [npy]], or empty
     ch_annotator    // folder of a trained annotator, or empty
     ch_samples      // [meta, h5ad, [npy]]
-    options         // map: scgpt_model, unknown_rate, features, seed
+    scgpt_model     // path: the checkpoint that made the embedding
+    unknown_rate    // number: share of cells of known types that may be Unknown
+    features        // text: both, embedding or expression, for an annotator that is trained here
+    seed            // integer
 
     main:
-    TRAIN_ANNOTATOR(ch_reference, options.scgpt_model, options.unknown_rate, options.features, options.seed)
+    TRAIN_ANNOTATOR(ch_reference, scgpt_model, unknown_rate, features, seed, digestOf('train_annotator.py'))
     ch_used = TRAIN_ANNOTATOR.out.annotator.map { _meta, folder -> folder }.mix(ch_annotator).first()
-    ANNOTATE(ch_samples, ch_used, options.scgpt_model, options.unknown_rate)
+    ANNOTATE(ch_samples, ch_used, scgpt_model, unknown_rate, digestOf('annotate.py'))
 
     annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats)
     annotator = ch_used

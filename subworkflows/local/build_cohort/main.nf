@@ -4,6 +4,7 @@ include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
+include { digestOf       } from '../utils'
 
 // All samples together: clusters, markers, the annotated files and the tables
 workflow BUILD_COHORT {
@@ -11,13 +12,14 @@ workflow BUILD_COHORT {
     ch_annotated    // [meta, h5ad, [npy], parquet, json]
     ch_removed      // [meta, tsv.gz]
     ch_samples      // [meta, samples.json]
-    ch_run          // [meta, run.json]
     ch_annotator    // folder of the annotator
     ch_stats        // json of any step
-    cohort_meta     // map: id, code
-    options         // map: cluster_resolution, seed
+    record          // text: JSON with version and parameters of the run, see runRecord
+    resolution      // number: of the Leiden clusters
+    seed            // integer
 
     main:
+    def cohort_meta = [id: 'cohort']
     // sorted by sample, so that the order in which tasks end changes neither results nor hashes
     ch_all = ch_annotated
         .toSortedList { a, b -> a[0].id <=> b[0].id }
@@ -31,29 +33,32 @@ workflow BUILD_COHORT {
                 entries.collect { entry -> entry[3] },
             ]
         }
-    CLUSTER_COHORT(ch_all.map { entries -> entries.tail() }, options.cluster_resolution, options.seed)
+    CLUSTER_COHORT(ch_all.map { entries -> entries.tail() }, resolution, seed, digestOf('cluster_cohort.py'))
 
     // only where the samplesheet tells batches apart
-    BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, options.seed)
+    BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, seed, digestOf('batch_mixing.py'))
 
     WRITE_SAMPLE(
         ch_annotated,
         CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
-        ch_run.map { _meta, run -> run }.first(),
+        record,
+        digestOf('write_sample.py'),
     )
     JOIN_COHORT(
         WRITE_SAMPLE.out.h5ad
             .toSortedList { a, b -> a[0].id <=> b[0].id }
             .filter { entries -> entries }
-            .map { entries -> [cohort_meta, entries.collect { entry -> entry[1] }] }
+            .map { entries -> [cohort_meta, entries.collect { entry -> entry[1] }] },
+        digestOf('join_cohort.py'),
     )
-    FIND_MARKERS(JOIN_COHORT.out.h5ad)
+    FIND_MARKERS(JOIN_COHORT.out.h5ad, digestOf('find_markers.py'))
     MAKE_TABLES(
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
         ch_annotator,
         ch_samples.map { _meta, sheet -> sheet },
         ch_stats.toSortedList { a, b -> a.name <=> b.name },
+        digestOf('make_tables.py'),
     )
 
     samples = WRITE_SAMPLE.out.h5ad

@@ -1,22 +1,28 @@
-include { EMBED_SCGPT } from '../../../modules/local/embed_scgpt'
+include { EMBED_SCGPT         } from '../../../modules/local/embed_scgpt'
+include { digestOf ; readJson } from '../utils'
 
-// Embedding of each h5ad, spread over tasks of at most options.chunk_cells cells
+// Embedding of each h5ad, spread over tasks of at most chunk_cells cells
 workflow EMBED_CELLS {
     take:
     ch_normalised   // [meta, h5ad, stats with the number of cells]
-    options         // map: scgpt_model, scgpt_backend, scgpt_precision, max_genes, chunk_cells, seed
+    scgpt_model     // path: the checkpoint
+    backend         // text: spikgpt or package
+    precision       // text: auto, fp32 or bf16
+    max_genes       // integer: tokens per cell
+    chunk_cells     // integer: cells per task
+    seed            // integer
 
     main:
     ch_chunks = ch_normalised.flatMap { meta, h5ad, stats ->
-        def cells = new groovy.json.JsonSlurper().parseText(stats.text).cells
-        def chunks = cells.intdiv(options.chunk_cells) + (cells % options.chunk_cells ? 1 : 0)
+        def cells = readJson(stats).cells
+        def chunks = cells.intdiv(chunk_cells) + (cells % chunk_cells ? 1 : 0)
         (0..<chunks).collect { chunk ->
-            def start = chunk * options.chunk_cells
+            def start = chunk * chunk_cells
             // with the number of chunks in the key, a sample goes on when its own are done
-            [groupKey(meta, chunks), h5ad, start, Math.min(start + options.chunk_cells, cells)]
+            [groupKey(meta, chunks), h5ad, start, Math.min(start + chunk_cells, cells)]
         }
     }
-    EMBED_SCGPT(ch_chunks, options.scgpt_model, options.max_genes, options.seed, options.scgpt_backend, options.scgpt_precision)
+    EMBED_SCGPT(ch_chunks, scgpt_model, max_genes, seed, backend, precision, digestOf('embed_scgpt.py'))
 
     ch_gathered = EMBED_SCGPT.out.embedding
         .groupTuple()

@@ -4,30 +4,33 @@ include { QC_METRICS      } from '../../../modules/local/qc_metrics'
 include { DETECT_DOUBLETS } from '../../../modules/local/detect_doublets'
 include { FILTER_CELLS    } from '../../../modules/local/filter_cells'
 include { NORMALISE       } from '../../../modules/local/normalise'
+include { digestOf        } from '../utils'
 
 // From counts to the normalised cells that are worth annotating
 workflow QUALITY_CONTROL {
     take:
-    ch_counts   // [meta, counts h5ad]
-    options     // map: ambient, skip_doublets, seed
+    ch_counts       // [meta, counts h5ad]
+    ambient         // text: none or decontx
+    skip_doublets   // boolean
+    seed            // integer
 
     main:
     ch_by_calling = ch_counts.branch { meta, _h5ad ->
         called: meta.filtered
         uncalled: true
     }
-    CALL_CELLS(ch_by_calling.uncalled, options.seed)
+    CALL_CELLS(ch_by_calling.uncalled, seed, digestOf('call_cells.py'))
     ch_by_ambient = ch_by_calling.called.mix(CALL_CELLS.out.h5ad).branch { _meta, _h5ad ->
-        decontx: options.ambient == 'decontx'
+        decontx: ambient == 'decontx'
         none: true
     }
-    REMOVE_AMBIENT(ch_by_ambient.decontx, options.seed)
+    REMOVE_AMBIENT(ch_by_ambient.decontx, seed, digestOf('remove_ambient.py'))
     ch_cells = ch_by_ambient.none.mix(REMOVE_AMBIENT.out.h5ad)
 
-    QC_METRICS(ch_cells)
-    DETECT_DOUBLETS(ch_cells, options.skip_doublets, options.seed)
-    FILTER_CELLS(ch_cells.join(QC_METRICS.out.qc).join(DETECT_DOUBLETS.out.doublets))
-    NORMALISE(FILTER_CELLS.out.h5ad)
+    QC_METRICS(ch_cells, digestOf('qc_metrics.py'))
+    DETECT_DOUBLETS(ch_cells, skip_doublets, seed, digestOf('detect_doublets.py'))
+    FILTER_CELLS(ch_cells.join(QC_METRICS.out.qc).join(DETECT_DOUBLETS.out.doublets), digestOf('filter_cells.py'))
+    NORMALISE(FILTER_CELLS.out.h5ad, digestOf('normalise.py'))
 
     normalised = NORMALISE.out.h5ad
     qc = QC_METRICS.out.qc

@@ -2,65 +2,68 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
+include { digestOf ; filesIn ; pathMistake ; readJson } from '../utils'
 
-// The message for a matrix that is not there, in the form of all others. It is returned, not thrown:
-// an error inside a function that an operator calls reaches the user as InvocationTargetException.
-def missing(matrix, where) {
-    return """SpikGPT stopped: A file or folder is missing
-  where:     ${where}
-  found:     nothing at ${matrix}
-  expected:  an existing file or folder (relative paths start where the run was started)
-  next step: correct the path"""
-}
-
-// One row of the samplesheet as [meta, matrix, where it stands]. What a task needs is in meta as a value:
+// One row of the samplesheet as [meta, path of the matrix as text, where it stands]. What a task needs is in meta as a value:
 // a row's task then runs again when that row changes, not when the sheet does.
-def toSample(row, code) {
+def toSample(row) {
     def column = row.filtered ? 'filtered' : 'unfiltered'
     def thresholds = row.findAll { name, _value ->
         name in ['min_genes', 'min_cells', 'max_mito_percentage'] || name.endsWith('_nmads')
     }
-    def meta = [id: row.sample, code: code, filtered: row.filtered != null, thresholds: thresholds]
+    def meta = [id: row.sample, filtered: row.filtered != null, thresholds: thresholds]
     def optional = row.subMap(['batch', 'condition', 'donor', 'expected_cells', 'symbol_col', 'geneid_col', 'counts_layer'])
-    return [meta + optional, file(row[column]), "samplesheet, line ${row.line}, column ${column}"]
+    return [meta + optional, row[column], "samplesheet, line ${row.line}, column ${column}"]
 }
 
 // Everything a user can get wrong is found here, before any heavy work starts.
 workflow READ_INPUT {
     take:
-    ch_input        // [meta, samplesheet, parameters as JSON]
+    samplesheet     // path
     ch_reference    // [meta, h5ad], or empty
     ch_annotator    // [meta, folder], or empty
-    options         // map: label_key, batch_key, scgpt_model, min_gene_match
+    label_key       // text: column of the reference's obs with the cell types
+    batch_key       // text: column with its batches, or null
+    scgpt_model     // path: the checkpoint that will embed
+    min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
 
     main:
     CHECK_INPUT(
-        ch_input,
-        file("${projectDir}/assets/schema_input.json"),
-        file("${projectDir}/nextflow_schema.json"),
+        [[id: 'cohort'], samplesheet],
+        file("${projectDir}/assets/schema_input.json", glob: false),
+        digestOf('check_input.py'),
     )
 
-    ch_matrices = CHECK_INPUT.out.samples.flatMap { meta, samples ->
-        new groovy.json.JsonSlurper().parseText(samples.text).collect { row ->
-            def (sample, matrix, where) = toSample(row, meta.code)
-            if (!matrix.exists()) {
-                error(missing(matrix, where))
+    // [meta, matrix, digest of the files in it]
+    ch_matrices = CHECK_INPUT.out.samples.flatMap { _meta, samples ->
+        readJson(samples).collect { row ->
+            def (sample, matrix, where) = toSample(row)
+            def message = pathMistake('A file or folder is missing', matrix, where)
+            if (message) {
+                error(message)
             }
-            [sample, matrix]
+            def path = file(matrix, glob: false)
+            [sample, path, filesIn(path)]
         }
     }
-    IMPORT_COUNTS(ch_matrices, options.scgpt_model, options.min_gene_match)
+    // The checkpoint's files count here and in no later step: what is imported anew, all others run anew.
+    IMPORT_COUNTS(ch_matrices, scgpt_model, min_gene_match, digestOf('import_counts.py', [scgpt_model]))
 
-    // the reference too waits for the check of the parameters
+    // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
-        ch_reference.combine(CHECK_INPUT.out.run).map { meta, h5ad, _meta, _run -> [meta, h5ad] },
-        options.label_key,
-        options.batch_key ?: '',
-        options.scgpt_model,
-        options.min_gene_match,
+        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, h5ad, _meta, _samples -> [meta, h5ad] },
+        label_key,
+        batch_key ?: '',
+        scgpt_model,
+        min_gene_match,
+        digestOf('import_reference.py', [scgpt_model]),
     )
 
-    CHECK_ANNOTATOR(ch_annotator, options.scgpt_model)
+    CHECK_ANNOTATOR(
+        ch_annotator.map { meta, folder -> [meta, folder, filesIn(folder)] },
+        scgpt_model,
+        digestOf('check_annotator.py', [scgpt_model]),
+    )
 
     // Nothing goes on before every input was read: one bad sample ends the run here, not hours later.
     ch_read = IMPORT_COUNTS.out.h5ad
@@ -79,7 +82,6 @@ workflow READ_INPUT {
     reference = ch_read.reference
     annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
-    run = CHECK_INPUT.out.run
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
 
     emit:
@@ -87,6 +89,5 @@ workflow READ_INPUT {
     reference  // [meta, normalised h5ad, stats]
     annotator  // folder, when one was given
     samples    // [meta, json]
-    run        // [meta, json]
     stats
 }

@@ -1,11 +1,12 @@
 include { MAKE_REPORT } from '../../../modules/local/make_report'
 include { MULTIQC     } from '../../../modules/local/multiqc'
+include { digestOf    } from '../utils'
 
 // The MultiQC report of the whole run
 workflow REPORT {
     take:
     ch_samples      // [meta, samples.json]
-    ch_run          // [meta, run.json]
+    record          // text: JSON with version and parameters of the run, see runRecord
     ch_stats        // json of any step
     ch_qc           // parquet of a sample
     ch_tables       // table of the cohort
@@ -14,15 +15,17 @@ workflow REPORT {
 
     main:
     MAKE_REPORT(
-        ch_samples.join(ch_run),
+        ch_samples,
         ch_stats.toSortedList { a, b -> a.name <=> b.name },
         ch_qc.toSortedList { a, b -> a.name <=> b.name },
         ch_tables.toSortedList { a, b -> a.name <=> b.name },
         ch_annotator,
+        record,
+        digestOf('make_report.py'),
     )
     MULTIQC(
         MAKE_REPORT.out.content.combine(ch_versions),
-        file("${projectDir}/assets/multiqc_config.yml"),
+        file("${projectDir}/assets/multiqc_config.yml", glob: false),
     )
 
     report = MULTIQC.out.report

@@ -1,0 +1,233 @@
+/*
+ * What main.nf and the subworkflows share beside their wiring: parameters, paths, messages, and digests of what
+ * Nextflow itself does not look at.
+ */
+
+// A user's mistake in the form of all others (bin/spikgpt/base/errors.py). It is returned, not thrown: an error
+// inside of a function that an operator calls would reach the user as an InvocationTargetException.
+def mistake(what, found, expected, fix, where = 'command line or -params-file') {
+    return """SpikGPT stopped: ${what}
+  where:     ${where}
+  found:     ${found}
+  expected:  ${expected}
+  next step: ${fix}""".toString()
+}
+
+// JSON text of a file, whatever the locale's charset
+def readJson(path) {
+    return new groovy.json.JsonSlurper().parseText(path.getText('UTF-8'))
+}
+
+// nextflow_schema.json, which describes every parameter
+def parameterSchema() {
+    return readJson(file("${projectDir}/nextflow_schema.json", glob: false))
+}
+
+// The text of --help
+def helpText() {
+    def groups = parameterSchema()['$defs'].collect { _name, group ->
+        def lines = group.properties.collect { name, spec ->
+            def value = spec.containsKey('default') && spec.default != '' ? " [${spec.default}]" : ''
+            "  --${name.padRight(24)}${spec.description}${value}"
+        }
+        "${group.title}\n${lines.join('\n')}"
+    }
+    return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
+}
+
+// A value as the schema's type. What a command line gives may be text, or a number where text is meant; what
+// cannot be of the type stays as it is, for the check to refuse.
+def typed(value, type) {
+    def text = value.toString().trim()
+    if (type == 'string') {
+        return value instanceof Number ? text : value
+    }
+    if (type == 'boolean') {
+        return text in ['true', 'false'] ? text == 'true' : value
+    }
+    if (!text.isBigDecimal()) {
+        return value
+    }
+    if (type == 'number') {
+        return text.toDouble()
+    }
+    def number = text.toBigDecimal()
+    if (number != number.toBigInteger()) {
+        return value
+    }
+    return number.abs() <= Integer.MAX_VALUE ? number.intValue() : number.longValue()
+}
+
+// What the schema wants of a value, in words, where the value does not fit it; else null
+def misfit(value, spec) {
+    def kinds = ['string': CharSequence, 'boolean': Boolean, 'number': Number]
+    def fits = spec.type == 'integer' ? value instanceof Integer || value instanceof Long : kinds[spec.type].isInstance(value)
+    if (!fits) {
+        return spec.errorMessage ?: "a value of type ${spec.type}"
+    }
+    def rules = [
+        'enum': [{ limit -> value in limit }, { limit -> "one of ${limit.join(', ')}" }],
+        minimum: [{ limit -> value >= limit }, { limit -> "at least ${limit}" }],
+        maximum: [{ limit -> value <= limit }, { limit -> "at most ${limit}" }],
+        exclusiveMinimum: [{ limit -> value > limit }, { limit -> "more than ${limit}" }],
+        minLength: [{ limit -> value.size() >= limit }, { _limit -> 'a value that is not empty' }],
+        pattern: [{ limit -> value =~ limit }, { limit -> "text that matches ${limit}" }],
+    ]
+    def broken = rules.find { rule, parts -> spec.containsKey(rule) && !parts[0](spec[rule]) }
+    return broken ? spec.errorMessage ?: broken.value[1](spec[broken.key]) : null
+}
+
+// The parameters that were given, by name, each of the schema's type
+def typedParameters(given, schema) {
+    def specs = schema['$defs'].values().collectEntries { group -> group.properties }
+    return given
+        .findAll { _name, value -> value != null }
+        .sort()
+        .collectEntries { name, value -> [name, specs[name] ? typed(value, specs[name].type) : value] }
+}
+
+// The first mistake among typed parameters as a message, or null
+def parameterMistake(given, schema) {
+    def groups = schema['$defs'].values()
+    def specs = groups.collectEntries { group -> group.properties }
+    def stranger = given.keySet().find { name -> !specs[name] }
+    if (stranger) {
+        def near = specs.keySet().closest(stranger.replace('-', '_'))
+        return mistake("There is no parameter --${stranger}", "--${stranger}", near ? "did you mean '${near[0]}'?" : "known names: ${specs.keySet().sort().join(', ')}", "correct the name; 'nextflow run . --help' lists all parameters")
+    }
+    def missing = groups.collectMany { group -> group.required ?: [] }.find { name -> given[name] == null }
+    if (missing) {
+        return mistake("The parameter --${missing} is missing", 'no value', specs[missing].description, "add --${missing}; 'nextflow run . --help' lists all parameters")
+    }
+    def wrong = given.find { name, value -> misfit(value, specs[name]) }
+    if (wrong) {
+        def found = wrong.value instanceof CharSequence ? "\"${wrong.value}\"" : wrong.value
+        return mistake("Invalid value for --${wrong.key}", found, misfit(wrong.value, specs[wrong.key]), "--${wrong.key}: ${specs[wrong.key].description}")
+    }
+    if (given.reference && given.annotator) {
+        return mistake('Both --reference and --annotator are given', "--reference ${given.reference} and --annotator ${given.annotator}", 'one of them: a reference trains a new annotator, an annotator is used as it is', 'leave one of them out')
+    }
+    return null
+}
+
+// The parameters as checked values of the schema's types; the first mistake ends the run
+def checkedParameters(given) {
+    def schema = parameterSchema()
+    def values = typedParameters(given, schema)
+    def message = parameterMistake(values, schema)
+    if (message) {
+        error(message)
+    }
+    return values
+}
+
+// What the run was, as JSON for h5ad files and report: the version and the parameters that bear on results, which
+// are those of the schema's groups with "bears_on_results". Of a path only the name is told: another folder gives
+// the same bytes. The task that reads this runs again when it changes.
+def runRecord(options, version) {
+    def specs = parameterSchema()['$defs'].values().findAll { group -> group.bears_on_results }.collectEntries { group -> group.properties }
+    def parameters = options
+        .subMap(specs.keySet())
+        .findAll { _name, value -> value != null }
+        .sort()
+        .collectEntries { name, value -> [name, specs[name].format?.endsWith('-path') ? value.tokenize('/').last() : value] }
+    return groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: parameters])
+}
+
+// Every parameter of the run into pipeline_info/params.json, those that say where it runs too
+def publishParameters(options, version) {
+    def path = file("${options.outdir}/pipeline_info/params.json", glob: false)
+    path.parent.mkdirs()
+    path.setText(groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: options])) + '\n', 'UTF-8')
+}
+
+// Why a path cannot be read, as a message, or null. A store in a cloud answers with exceptions of its own.
+def pathMistake(what, value, where) {
+    def text = value.toString()
+    if (text =~ '[${}\\p{Cntrl}]|(^|/)-[^/]*$') {
+        return mistake('A path has characters that no task can read it by', text, 'a path without $, { and } whose last part does not begin with a dash', 'rename the file or folder, or link to it under another name', where)
+    }
+    try {
+        def path = file(value, glob: false)
+        return path.exists() ? null : mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started)', 'correct the path', where)
+    }
+    catch (Exception cause) {
+        def reason = cause.message?.readLines()?.find { line -> line } ?: cause.class.simpleName
+        return mistake(what, "${text}: ${reason}", 'a file or folder that this machine can reach', 'check the address, and that the profile and the credentials of its store are in use; a name with other letters than English ones needs a UTF-8 locale', where)
+    }
+}
+
+// A parameter's file or folder, which must exist
+def existingPath(name, value) {
+    def message = pathMistake("--${name} names a file or folder that is missing", value, 'command line or -params-file')
+    if (message) {
+        error(message)
+    }
+    return file(value, glob: false)
+}
+
+// Files of two runs side by side would look like one run's
+def checkOutdir(outdir, resumed) {
+    def earlier = ['annotated', 'annotator', 'multiqc', 'tables'].findAll { name -> file("${outdir}/${name}", glob: false).exists() }
+    if (earlier && !resumed) {
+        error(mistake('The folder for the results holds results of an earlier run', earlier.join(', '), 'an empty folder, or -resume to go on with the run that made them', 'give another --outdir, remove the folder, or add -resume', "--outdir ${outdir}"))
+    }
+}
+
+// No sample has a cell left after quality control: the message, or null. No figures at all are a run that ends for
+// another reason, and has said so.
+def emptyMistake(stats) {
+    return stats && stats.every { path -> readJson(path).cells_out == 0 }
+        ? mistake('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
+        : null
+}
+
+// A task was killed, most often for memory, or by a scheduler that left no exit status (Nextflow has
+// Integer.MAX_VALUE for it); conf/base.config has tried it again with more. The message, or null.
+def killedMessage(exit_status) {
+    return exit_status in [137, Integer.MAX_VALUE]
+        ? mistake('A task needed more memory than it was given', 'it was killed, also when tried again with more', 'the memory that conf/base.config asks for is enough', "give the step more, in a file for -c: process { withName: 'NAME_OF_THE_STEP' { memory = 64.GB } }; then -resume", 'the task that is named above')
+        : null
+}
+
+// With -resume too: a sample that left the samplesheet must not stay among the results. The message, or null.
+def strangersMistake(outdir, samples) {
+    def folder = file("${outdir}/annotated", glob: false)
+    def names = readJson(samples).collect { row -> "${row.sample}.h5ad".toString() } + 'cohort.h5ad'
+    def strangers = (folder.exists() ? folder.listFiles() : []).collect { path -> path.name }.findAll { name -> name.endsWith('.h5ad') && !(name in names) }
+    return strangers
+        ? mistake('The folder for the results holds samples that are not in the samplesheet', strangers.sort().collect { name -> name.take(name.size() - 5) }.join(', '), 'results of this samplesheet alone', 'give another --outdir, or remove these files', "${outdir}/annotated")
+        : null
+}
+
+// A digest of the code of the package that a script of bin/ can import, and of the files in folders. Nextflow hashes
+// the script, not what it imports: with this among its inputs, a task runs again when that code has changed, and
+// for no other. closure.tsv lists the files; tools/code_closure.py makes it.
+def digestOf(script, folders = []) {
+    def rows = file("${projectDir}/bin/spikgpt/closure.tsv", glob: false).getText('UTF-8').readLines()
+    def names = rows.find { row -> row.startsWith("${script}\t") }.tokenize('\t')[1].tokenize(' ')
+    def code = names.collect { name -> name + file("${projectDir}/bin/${name}", glob: false).bytes.digest('SHA-256') }
+    return (code + folders.collect { folder -> filesIn(folder) }).join('\n').digest('SHA-256')
+}
+
+// The files in a folder: name, size and time of change of each, as Nextflow takes it of a file. Of a folder Nextflow
+// takes its own path and time alone, and misses a file that is overwritten in it. Nothing is read but the listing,
+// also of a store in a cloud. A file gives an empty text: Nextflow sees its change.
+def filesIn(path) {
+    if (!path.isDirectory()) {
+        return ''
+    }
+    try {
+        return java.nio.file.Files.walk(path, java.nio.file.FileVisitOption.FOLLOW_LINKS)
+            .filter { entry -> java.nio.file.Files.isRegularFile(entry) }
+            .map { entry -> "${path.relativize(entry)}\t${entry.size()}\t${entry.lastModified()}".toString() }
+            .toList()
+            .sort()
+            .join('\n')
+            .digest('SHA-256')
+    }
+    catch (Exception cause) {
+        // a folder that cannot be listed to its end: the task that reads it says so, with its name
+        return cause.toString()
+    }
+}
