@@ -1,6 +1,7 @@
 """The package mirrors the pipeline: which folder may import which, and which code a script can reach."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -94,3 +95,23 @@ def test_the_table_of_code_holds_what_a_script_imports():
         for module in (name for name in named if name.startswith("spikgpt.")):
             path = module.replace(".", "/")
             assert f"{path}.py" in files or f"{path}/__init__.py" in files, (script, module)
+
+
+def test_every_task_is_given_the_digest_of_its_own_script():
+    """The process that calls annotate.py has digestOf('annotate.py') among its inputs, and so on for each."""
+    calls = "\n".join(path.read_text() for path in ROOT.glob("subworkflows/local/*/main.nf"))
+    rows = closures(ROOT / "bin")
+    called = set()
+    for module in sorted(ROOT.glob("modules/local/*/main.nf")):
+        text = module.read_text()
+        process = re.search(r"^process (\w+)", text, re.M).group(1)
+        scripts = set(re.findall(r"^ +(?:\w+=\S+ )?(\w+\.py) ", text.split("script:")[1], re.M))
+        if process == "MULTIQC":  # a program of others
+            assert not scripts
+            continue
+        (script,) = scripts
+        assert re.search(r"input:\n(?:.*\n)*?    val digest\n\n", text), process
+        arguments = re.search(rf"^    {process}\((.*?)\)$", calls, re.M | re.S).group(1)
+        assert re.findall(r"digestOf\('([\w.]+)'", arguments) == [script], process
+        called.add(script)
+    assert called == set(rows)

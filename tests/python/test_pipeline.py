@@ -489,7 +489,9 @@ def test_a_parameter_runs_again_what_uses_it(copy_of_project, tmp_path):
     # where a run is done, and how it is split, is no input of any task
     elsewhere = ("--queue", "other", "--region", "eu-central-1", "--chunk_cells", 5000, "--disk", "50 GB")
     assert resumed(folder, args, copy_of_project, *elsewhere) == set()
-    assert json.loads((folder / "results" / "pipeline_info" / "params.json").read_text())["parameters"]["queue"] == "other"
+    assert (
+        json.loads((folder / "results" / "pipeline_info" / "params.json").read_text())["parameters"]["queue"] == "other"
+    )
 
     assert resumed(folder, args, copy_of_project, "--cluster_resolution", 2) == COHORT
     assert resumed(folder, args, copy_of_project, "--unknown_rate", 0.1) == {"TRAIN_ANNOTATOR", "ANNOTATE", *COHORT}
@@ -576,6 +578,91 @@ def test_a_task_that_is_killed_is_tried_with_more_memory_then_told(tmp_path):
     asked = tried.groupby("attempt")["memory"].max()
     assert asked.loc[1] < asked.loc[2] <= asked.loc[3]
     assert {path.name for path in (folder / "results").iterdir()} == {"pipeline_info"}
+
+
+def launcher(folder: Path) -> Path:
+    """Nextflow as `make setup` installs it from this checkout, over the jars of the active environment."""
+    jars = Path(shutil.which("nextflow")).resolve().parents[1] / "nextflow"
+    if not jars.is_dir():
+        pytest.skip("the active Nextflow is not the one that tools/setup installs")
+    (folder / "bin").mkdir(parents=True)
+    (folder / "nextflow").symlink_to(jars)
+    shutil.copy2(ROOT / "tools" / "env" / "nextflow.sh", folder / "bin" / "nextflow")
+    return folder / "bin"
+
+
+PLAIN = {"no locale": {}, "LC_ALL=C": {"LC_ALL": "C"}}
+
+
+@pytest.mark.parametrize("locale", PLAIN)
+def test_a_run_starts_in_a_plain_environment(locale, copy_of_project, demo_data, tmp_path):
+    """As a cluster's node or cron gives it: no locale, an empty home, private files, a checkout that is read-only."""
+    for path in [copy_of_project, *copy_of_project.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in copy_of_project.rglob("*"))
+    path = os.pathsep.join(map(str, (launcher(tmp_path / "launcher"), os.environ["PATH"])))
+    folder, home = tmp_path / "läuft [1] hier", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    # the signs of a pattern, of a shell and of another alphabet in the names
+    for name in ("run[1].h5ad", "star*.h5ad", "o'br & ü.h5ad"):
+        shutil.copy2(demo_data / "reference.h5ad", folder / name)
+    (folder / "sheet.csv").write_text(
+        "sample,filtered\na,run[1].h5ad\nb,star*.h5ad\nc,o'br & ü.h5ad\n", encoding="utf-8"
+    )
+    run = subprocess.run(
+        ["sh", "-c", 'umask 077 && exec "$0" "$@"', "nextflow", "run", copy_of_project, "-ansi-log", "false", "-profile",
+         "local,test", "-stub", "--input", "sheet.csv", "--outdir", "ergebnisse [ü]"],
+        cwd=folder, capture_output=True, timeout=600, check=False,
+        env={"PATH": path, "HOME": str(home), **PLAIN[locale]},
+    )  # fmt: skip
+    said = run.stdout.decode() + run.stderr.decode()
+    assert run.returncode == 0, said
+    results = folder / "ergebnisse [ü]"
+    assert (results / "multiqc" / "multiqc_report.html").exists()
+    assert sorted(path.name for path in (results / "annotated").iterdir()) == [
+        "a.h5ad",
+        "b.h5ad",
+        "c.h5ad",
+        "cohort.h5ad",
+    ]
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in copy_of_project.rglob("*")) == before
+
+
+def test_real_cells_are_read_in_a_plain_environment(small_data, tmp_path):
+    """One sample through every step, under names that only UTF-8 can tell."""
+    folder = tmp_path / "läuft [1]"
+    folder.mkdir()
+    shutil.copy2(small_data.parent / "small.h5ad", folder / "größe [1]*.h5ad")
+    (folder / "sheet.csv").write_text("sample,filtered,batch\na,größe [1]*.h5ad,Zürich\n", encoding="utf-8")
+    path = os.pathsep.join(map(str, (launcher(tmp_path / "launcher"), os.environ["PATH"])))
+    run = subprocess.run(
+        ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local,test", "--input", "sheet.csv", "--outdir", "out"],
+        cwd=folder, capture_output=True, timeout=600, check=False,
+        env={"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout.decode() + run.stderr.decode()
+    assert set(anndata.read_h5ad(folder / "out" / "annotated" / "a.h5ad").obs["batch"]) == {"Zürich"}
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        ("a{1,2}.h5ad", ["characters that no task can read it by", "a{1,2}.h5ad", "link to it under another name"]),
+        ("s3://no-such-bucket/a.h5ad", ["A file or folder is missing", "s3://no-such-bucket/a.h5ad: Missing plugin"]),
+        ("not [1].h5ad", ["A file or folder is missing", "nothing at ", "not [1].h5ad"]),
+    ],
+)
+def test_a_path_that_cannot_be_read_is_told(matrix, words, copy_of_project, tmp_path):
+    folder = tmp_path / "stub run"
+    args = stub_args(folder)
+    (folder / "a{1,2}.h5ad").touch()
+    (folder / "sheet.csv").write_text(f'sample,filtered\na,"{matrix}"\n')
+    run = nextflow(folder, *args, project=copy_of_project)
+    assert run.returncode != 0
+    for word in ("SpikGPT stopped: ", "samplesheet, line 2, column filtered", *words):
+        assert word in told(run), told(run)
+    assert "Exception" not in told(run)
 
 
 def test_help_lists_every_parameter(tmp_path):
