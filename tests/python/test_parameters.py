@@ -39,7 +39,8 @@ MISTAKES = [
 
 ACCEPTED = [
     # as text, as a launcher may hand over a command line
-    ({"seed": "1", "unknown_rate": "0.1", "skip_doublets": "true"}, {"seed": 1, "unknown_rate": 0.1, "skip_doublets": True}),
+    ({"seed": "1", "unknown_rate": "0.1"}, {"seed": 1, "unknown_rate": 0.1}),
+    ({"skip_doublets": "true"}, {"skip_doublets": True}),
     ({"skip_doublets": "false", "max_genes": "1200 "}, {"skip_doublets": False, "max_genes": 1200}),
     ({"seed": "4294967295"}, {"seed": 4294967295}),
     ({"seed": 3.0, "cluster_resolution": 2}, {"seed": 3, "cluster_resolution": 2.0}),

@@ -611,8 +611,8 @@ def test_a_run_starts_in_a_plain_environment(locale, copy_of_project, demo_data,
         "sample,filtered\na,run[1].h5ad\nb,star*.h5ad\nc,o'br & ü.h5ad\n", encoding="utf-8"
     )
     run = subprocess.run(
-        ["sh", "-c", 'umask 077 && exec "$0" "$@"', "nextflow", "run", copy_of_project, "-ansi-log", "false", "-profile",
-         "local,test", "-stub", "--input", "sheet.csv", "--outdir", "ergebnisse [ü]"],
+        ["sh", "-c", 'umask 077 && exec "$0" "$@"', "nextflow", "run", copy_of_project, "-ansi-log", "false",
+         "-profile", "local,test", "-stub", "--input", "sheet.csv", "--outdir", "ergebnisse [ü]"],
         cwd=folder, capture_output=True, timeout=600, check=False,
         env={"PATH": path, "HOME": str(home), **PLAIN[locale]},
     )  # fmt: skip
@@ -637,7 +637,8 @@ def test_real_cells_are_read_in_a_plain_environment(small_data, tmp_path):
     (folder / "sheet.csv").write_text("sample,filtered,batch\na,größe [1]*.h5ad,Zürich\n", encoding="utf-8")
     path = os.pathsep.join(map(str, (launcher(tmp_path / "launcher"), os.environ["PATH"])))
     run = subprocess.run(
-        ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local,test", "--input", "sheet.csv", "--outdir", "out"],
+        ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local,test", "--input", "sheet.csv",
+         "--outdir", "out"],
         cwd=folder, capture_output=True, timeout=600, check=False,
         env={"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C"},
     )  # fmt: skip

@@ -221,7 +221,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         for column in ("batch", "condition", "donor"):
             if strange := strange_name(row.get(column, "")):
                 raise UserError(
-                    f"The samplesheet's column '{column}' has a value that a spreadsheet would run as a formula, or control characters",
+                    f"The samplesheet's column '{column}' has a formula or control characters",
                     where=f"{name}, line {number}, column {column}",
                     found=f"{row[column][:60]!r} {strange}",
                     expected="text without control characters that does not begin as a formula",

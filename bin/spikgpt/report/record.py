@@ -25,7 +25,7 @@ def parameters_table(inputs: Inputs) -> Section:
     return table(
         "spikgpt_parameters",
         "Parameters",
-        "Every parameter that bears on the results, defaults included; the same values on the same input give the same labels.",
+        "All parameters that bear on the results, defaults included; the same values and input give the same labels.",
         rows,
         {"value": TableColumn("Value", "Value of the parameter")},
         first="Parameter",
