@@ -14,14 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "tools" / "assets")]
 
-import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is imported)
-
-# isort: split
 import numpy as np  # noqa: E402
 from evaluate_mini import read_cells, transfer  # noqa: E402
 from library.measure import machine, store  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from scipy import sparse  # noqa: E402
+from spikgpt.base.threads import pin_process  # noqa: E402
 from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
 from spikgpt.scgpt.embed import Embedder  # noqa: E402
 from spikgpt.scgpt.tokens import CellTokens, bin_bounds  # noqa: E402
@@ -79,6 +77,7 @@ def main() -> None:
     made.add_argument("--seeds", type=int, default=5, help="repetitions of a single draw")
     made.add_argument("--out", type=Path, required=True)
     args = made.parse_args()
+    pin_process()
 
     checkpoint = read_checkpoint(args.scgpt_model)
     results = []

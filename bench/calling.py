@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
 import numpy as np
-import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
 from scipy import io, sparse
+from spikgpt.base.threads import pin_process
 from spikgpt.quality_control.calling import AMBIENT_UMIS, call_cells
 from spikgpt.read_input.matrix import read_matrix
 
@@ -75,6 +75,7 @@ def main() -> None:
     made.add_argument("--filtered", help="cells of the raw matrix; without it no small ones are added")
     made.add_argument("--json", required=True)
     given = made.parse_args()
+    pin_process()
     raw = read_matrix(given.raw, frozenset())
     counts = raw.counts[np.diff(raw.counts.indptr) > 0]
     result = {"as_it_is": compared(counts, np.full(counts.shape[0], "as it was"))}

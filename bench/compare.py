@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__file__).resolve().parent)]
 
 from spikgpt.base.files import whole_file  # noqa: E402
-from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
+from spikgpt.base.threads import pin_process  # noqa: E402
+from spikgpt.cli import launch, parser  # noqa: E402
 
 SEEDS = 3
 ABLATION_SPLITS = ("pbmc3k to pbmc4k", "Kang control to stimulated", "Baron libraries 1 and 2 to 3")
@@ -42,9 +43,7 @@ def embedded(split, folder: Path, checkpoint) -> tuple:
 
 def begin(splits: dict) -> None:
     """A worker process: one thread, and the splits with their embeddings, sent once."""
-    import torch
-
-    torch.set_num_threads(1)
+    pin_process()
     globals()["SPLITS"] = splits
 
 

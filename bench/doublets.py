@@ -18,9 +18,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 
-import spikgpt.cli  # noqa: F401  (pins BLAS and numba to one thread, before scanpy is imported)
-
-# isort: split
 import anndata as ad
 import numpy as np
 import scanpy as sc
@@ -28,6 +25,7 @@ from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from spikgpt.base.h5ad import count_data, stored, write_h5ad
+from spikgpt.base.threads import pin_process
 from spikgpt.quality_control import doublets
 
 warnings.filterwarnings("ignore")
@@ -101,6 +99,7 @@ def main() -> None:
     made.add_argument("--ordinary", type=Path, nargs="*", default=[], help="h5ad files: counts in X, obs batch")
     made.add_argument("--json", required=True)
     given = made.parse_args()
+    pin_process()
     cells = ad.read_h5ad(given.cells)
     cells.X = sparse.csr_matrix(cells.X)
     truth = (cells.obs[given.truth].astype(str) != given.singlet).to_numpy()

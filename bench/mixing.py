@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 import anndata as ad
 import numpy as np
 import scanpy as sc
-import spikgpt.cli  # noqa: F401  (pins BLAS to one thread)
+from spikgpt.base.threads import pin_process
 from spikgpt.cohort.batch_mixing import KBET_NEIGHBOURS, LISI_NEIGHBOURS, PERPLEXITY, kbet_acceptance, scaled_lisi
 
 
@@ -27,6 +27,7 @@ def main() -> None:
     made.add_argument("--cells", required=True, help="h5ad: counts in X, obs batch and cell_type")
     made.add_argument("--json", required=True)
     given = made.parse_args()
+    pin_process()
 
     import scib_metrics
     from scib_metrics.nearest_neighbors import NeighborsResults

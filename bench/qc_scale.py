@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT / "bin"))
 import anndata as ad  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is imported)
 from scipy import sparse  # noqa: E402
 from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, stored, write_csr, write_frame  # noqa: E402
 from spikgpt.base.normalisation import normalise_cells  # noqa: E402
 from spikgpt.base.ontology import TERM  # noqa: E402
+from spikgpt.base.threads import pin_process  # noqa: E402
 
 KEPT = 0.9
 DIMENSIONS = 64
@@ -181,6 +181,7 @@ def main() -> None:
     made.add_argument("--work", required=True, help="empty folder for the files; several GB")
     made.add_argument("--json", required=True, help="file for the figures")
     given = made.parse_args()
+    pin_process()
     Path(given.work).mkdir(parents=True, exist_ok=True)
     source = ad.read_h5ad(given.cells)
     source.X = sparse.csr_matrix(source.X).astype(np.int32)

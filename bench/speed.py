@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__file__).resolve().parent)]
 
 from spikgpt.base.files import write_json  # noqa: E402
-from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
+from spikgpt.cli import launch, parser  # noqa: E402
 
 KEPT, NOISE = 0.8, 0.1
 FIRST = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__file__).resolve().parent)]
 
 from spikgpt.base.files import whole_file  # noqa: E402
-from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
+from spikgpt.cli import launch, parser  # noqa: E402
 
 SECTIONS = ("annotator", "speed", "embed", "qc", "resources")
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""

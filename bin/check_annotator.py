@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from spikgpt.cli import launch, parser  # first: pins BLAS threads
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser  # first: pins BLAS threads
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:

@@ -1,25 +1,15 @@
-"""What every command line of the pipeline shares: threads, errors, whole files."""
+"""What every command line of the pipeline shares: one thread, errors, exit statuses. Imported by scripts alone."""
 
+import argparse
 import os
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
 
-# One BLAS thread: sums in another order give other bytes, so a result would depend on the
-# core count. Set before numpy is imported; work is spread over cores by cells instead.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"
-
-import argparse  # noqa: E402
-import sys  # noqa: E402
-import sysconfig  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from spikgpt import __version__  # noqa: E402
-from spikgpt.base.errors import UserError  # noqa: E402
-
-# Where the environment is not ours to write to (a container run as any user), compiled code goes to the
-# task's own folder. Never to a shared one: numba unpickles what it finds there.
-if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.cwd() / ".numba"))
+from spikgpt import __version__
+from spikgpt.base.errors import UserError
+from spikgpt.base.threads import pin_process
 
 EXIT_USER_ERROR = 65
 """Exit status for a user's mistake (EX_DATAERR of sysexits.h); never retried."""
@@ -28,7 +18,7 @@ EXIT_OUT_OF_MEMORY = 137
 """What a task killed for memory ends with (128 + SIGKILL); `conf/base.config` tries it again with more."""
 
 ERROR_MARK = "SpikGPT stopped: "
-"""Begins the message of a user's mistake on standard error; `main.nf` looks for it."""
+"""Begins the message of a user's mistake on standard error, as it does where `main.nf` finds one itself."""
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -39,7 +29,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Run `main`; a `UserError` becomes one message on standard error and exit status 65, a `MemoryError` 137."""
+    """Run `main` on one thread; a `UserError` becomes one message and exit status 65, a `MemoryError` 137."""
+    pin_process()
+    # Where the environment is not ours to write to (a container run as any user), compiled code goes to the
+    # task's own folder. Never to a shared one: numba unpickles what it finds there.
+    if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.cwd() / ".numba"))
     try:
         main()
     except UserError as error:

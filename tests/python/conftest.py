@@ -13,8 +13,6 @@ sys.path.insert(0, str(BIN))
 # tests run scripts as the pipeline does: by name, from PATH
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
-import spikgpt.cli  # noqa: E402, F401  (pins BLAS to one thread before numpy is imported)
-
 
 @pytest.fixture(scope="session")
 def demo_data() -> Path:

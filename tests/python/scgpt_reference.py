@@ -9,9 +9,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 
-import spikgpt.cli  # noqa: F401  (pins BLAS to one thread before numpy is imported)
-
-# isort: split
 import anndata as ad
 import numpy as np
 import torch

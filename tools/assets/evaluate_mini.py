@@ -6,32 +6,28 @@ embeddings, once on 50 principal components that were fitted on the reference. F
 standardised on the reference, the penalty is chosen by 3-fold cross-validation on it.
 """
 
-import os
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
-import argparse  # noqa: E402
-import json  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import anndata  # noqa: E402
-import numpy as np  # noqa: E402
-import scanpy as sc  # noqa: E402
-from scipy import sparse  # noqa: E402
-from sklearn.decomposition import PCA  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.metrics import f1_score  # noqa: E402
-from sklearn.model_selection import GridSearchCV  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
+import anndata
+import numpy as np
+import scanpy as sc
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 
-from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
-from spikgpt.scgpt.embed import Embedder  # noqa: E402
+from spikgpt.base.threads import pin_process
+from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint
+from spikgpt.scgpt.embed import Embedder
 
 COMPONENTS, VARIABLE_GENES = 50, 2000
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -94,6 +90,7 @@ def main() -> None:
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
+    pin_process()
 
     checkpoint = read_checkpoint(args.scgpt_model)
     results = []

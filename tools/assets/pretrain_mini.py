@@ -7,35 +7,31 @@ components of its own data set: a low-rank form of "the CLS embedding reconstruc
 One thread, one seed: the same command on the same machine writes the same bytes.
 """
 
-import os
+import argparse
+import json
+import re
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
-import argparse  # noqa: E402
-import json  # noqa: E402
-import re  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections import Counter  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import anndata  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from scipy import sparse  # noqa: E402
-from sklearn.utils.extmath import randomized_svd  # noqa: E402
+import anndata
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 
-from spikgpt.base.genes import symbol_of_id  # noqa: E402
-from spikgpt.scgpt.checkpoint import BUNDLED, N_BINS, PAD_VALUE, read_checkpoint  # noqa: E402
-from spikgpt.scgpt.embed import Embedder  # noqa: E402
-from spikgpt.scgpt.model import ScGPT  # noqa: E402
-from spikgpt.scgpt.tissue import make_profile, save_profile  # noqa: E402
-from spikgpt.scgpt.tokens import expected_bins  # noqa: E402
+from spikgpt.base.genes import symbol_of_id
+from spikgpt.base.threads import pin_process
+from spikgpt.scgpt.checkpoint import BUNDLED, N_BINS, PAD_VALUE, read_checkpoint
+from spikgpt.scgpt.embed import Embedder
+from spikgpt.scgpt.model import ScGPT
+from spikgpt.scgpt.tissue import make_profile, save_profile
+from spikgpt.scgpt.tokens import expected_bins
 
 SPECIAL = ("<pad>", "<cls>", "<eoc>")
 TECHNICAL = re.compile(r"^(?:MT-|MTRNR|RP[SL]\d|RP[SL]A|RPLP|MALAT1$|NEAT1$)")
@@ -275,7 +271,7 @@ def main() -> None:
     made.add_argument("--learning-rate", type=float, default=7e-4)
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
-    torch.set_num_threads(1)
+    pin_process()
     torch.manual_seed(args.seed)
 
     read = [read_counts(path) for path in args.cells]

@@ -6,23 +6,19 @@ its calibration. Judged on two further data sets beside logistic regression and 
 to its model card.
 """
 
+import argparse
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
-import argparse  # noqa: E402
-import shutil  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import anndata as ad  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import scipy.sparse as sp  # noqa: E402
-from sklearn.metrics import f1_score  # noqa: E402
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.metrics import f1_score
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / "bin"
@@ -34,6 +30,7 @@ from spikgpt.annotator.benchmark import EMBEDDING_PENALTY, celltypist, regressio
 from spikgpt.annotator.card import table  # noqa: E402
 from spikgpt.annotator.folder import CARD, load_annotator  # noqa: E402
 from spikgpt.annotator.training_set import Reference, read_reference  # noqa: E402
+from spikgpt.base.threads import pin_process  # noqa: E402
 from spikgpt.scgpt.checkpoint import read_checkpoint  # noqa: E402
 from spikgpt.scgpt.embed import Embedder  # noqa: E402
 
@@ -163,6 +160,7 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=ROOT / "assets" / "annotators" / "pbmc")
     command.add_argument("--threads", type=int, default=2, help="processes; the result does not depend on it")
     given = command.parse_args()
+    pin_process()
     with tempfile.TemporaryDirectory() as work:
         reference = train(given.data.resolve(), given.scgpt_model.resolve(), given.out, given.threads, Path(work))
     checkpoint = read_checkpoint(given.scgpt_model)

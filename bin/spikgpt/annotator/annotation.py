@@ -19,6 +19,7 @@ from spikgpt.base.arrays import Codes, Floats, Floats32
 from spikgpt.base.columns import LOW_CONFIDENCE, LOW_GENE_MATCH, LOW_QUALITY, OUTSIDE_REFERENCE, REASON_NAMES
 from spikgpt.base.errors import UserError
 from spikgpt.base.ontology import TERM, labels_to_terms
+from spikgpt.base.threads import one_thread
 
 WARN_UNKNOWN = 0.5
 """Share of Unknown in a sample from which on its tissue may not be the reference's."""
@@ -44,6 +45,7 @@ class Annotator:
     def genes(self) -> list[str]:
         return list(self.config["genes"])
 
+    @one_thread()
     def annotate(
         self,
         counts: sp.csr_matrix | Iterable[sp.csr_matrix],

@@ -16,6 +16,7 @@ from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.training_set import Reference, readable_cells
 from spikgpt.base.arrays import Codes, Floats32
 from spikgpt.base.normalisation import log1p_cp10k
+from spikgpt.base.threads import one_thread
 
 COLUMNS = ["method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by"]
 GENE_PENALTY = 0.01
@@ -51,6 +52,7 @@ def celltypist(reference: Reference, train: Codes, test: Codes) -> Codes:
     return np.array([code_of[str(name)] for name in predicted], dtype=np.int64)
 
 
+@one_thread("celltypist")
 def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: str) -> pd.DataFrame:
     """One row a method, all trained and tested on the same cells: the largest fold is held out.
 

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.threads import pin_thread
 
 Result = TypeVar("Result")
 Other = TypeVar("Other")
@@ -43,7 +44,7 @@ def in_turn(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[R
     if number == 1:
         yield from map(work, items)
         return
-    with ThreadPoolExecutor(number) as pool:
+    with ThreadPoolExecutor(number, initializer=pin_thread) as pool:
         yield from pool.map(work, items)
 
 
@@ -57,7 +58,7 @@ def side_by_side(work: Callable[[], Result], other: Callable[[], Other]) -> tupl
     """The results of two works that do not need each other, at the same time where there are threads."""
     if _threads.get() == 1:
         return work(), other()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=pin_thread) as pool:
         # a thread of its own would not know how many threads there are
         job = pool.submit(copy_context().run, other)
         return work(), job.result()

@@ -24,8 +24,10 @@ from spikgpt.annotator.rejection import ALLOWANCE, Rejection
 from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.workers import Job, results
 from spikgpt.base.arrays import Codes
+from spikgpt.base.threads import one_thread
 
 
+@one_thread()
 def train_annotator(
     reference: Reference,
     *,

@@ -8,7 +8,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any
 
-import torch
+from spikgpt.base.threads import pin_process
 
 Job = tuple[Callable[..., Any], *tuple[Any, ...]]
 """A function that a module defines, and its arguments."""
@@ -36,7 +36,7 @@ def results(jobs: Sequence[Job], processes: int) -> list[Any]:
 
 
 def _begin() -> None:
-    torch.set_num_threads(1)
+    pin_process()
     Thread(target=_end_with_parent, daemon=True).start()
 
 

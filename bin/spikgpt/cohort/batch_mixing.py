@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from spikgpt.base.names import by_sample, joined_embeddings
+from spikgpt.base.threads import one_thread
 from spikgpt.cohort.clusters import standardise
 
 MOST_CELLS = 20_000
@@ -98,6 +99,7 @@ def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: 
     return pd.DataFrame(rows, columns=list(MIXING_COLUMNS))
 
 
+@one_thread()
 def batch_mixing(embedding: np.ndarray, batches: np.ndarray, labels: np.ndarray, seed: int) -> pd.DataFrame:
     """How well batches mix in the embedding, and in what Harmony makes of it.
 

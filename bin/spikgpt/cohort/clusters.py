@@ -15,6 +15,7 @@ from anndata.io import read_elem
 
 from spikgpt import UNKNOWN
 from spikgpt.base.names import by_sample, joined_embeddings
+from spikgpt.base.threads import one_thread
 
 NEIGHBOURS = 15
 """Neighbours per cell in the graph of the cohort (scanpy's default)."""
@@ -51,6 +52,7 @@ def standardise(embedding: np.ndarray) -> None:
         embedding[rows] = (embedding[rows] - mean) / spread
 
 
+@one_thread("scanpy")
 def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Leiden clusters and a UMAP of cells by their embedding, with scanpy.
 

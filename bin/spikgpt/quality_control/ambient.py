@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from spikgpt.base.h5ad import Stored, matrix_blocks, new_h5ad, write_csr, write_frame
+from spikgpt.base.threads import one_thread
 
 LARGEST_BLOCK = 20_000
 """Cells that are corrected together: the memory grows with their counts."""
@@ -19,6 +20,7 @@ UNCORRECTED = "uncorrected_counts"
 """The layer that keeps the counts as they were."""
 
 
+@one_thread("scanpy")
 def remove_ambient(cells: Stored, out: str | Path, seed: int) -> dict[str, Any]:
     """Write counts without ambient RNA: DecontX (Yang et al. 2020, Genome Biology 21:57) by `pydecontx`.
 

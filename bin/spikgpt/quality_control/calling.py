@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from spikgpt.base.errors import UserError
+from spikgpt.base.threads import one_thread
 
 AMBIENT_UMIS = 100
 """Barcodes with at most so many UMIs are empty droplets, and make the ambient profile (Lun et al. 2019, `lower`)."""
@@ -63,6 +64,7 @@ def knee_curve(totals: np.ndarray, called: np.ndarray) -> list[dict[str, float]]
     ]
 
 
+@one_thread("cell_filter")
 def call_cells(
     matrix: sparse.csr_matrix, expected: int | None, seed: int, where: str
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import ndimage, sparse
 
 from spikgpt.base.h5ad import Stored
+from spikgpt.base.threads import one_thread
 from spikgpt.base.variable_genes import Moments, dispersions
 
 RATE_PER_CELL = 0.008 / 1000
@@ -59,6 +60,7 @@ def valley(scores: np.ndarray) -> float | None:
     return float(centres[peaks[0] + int(np.argmin(smooth[peaks[0] : peaks[1] + 1]))])
 
 
+@one_thread("scanpy")
 def detect_doublets(cells: Stored, seed: int, skip: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score every cell as a doublet with Scrublet (Wolock et al. 2019, Cell Systems 8:281), by scanpy.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import Spelling
+from spikgpt.base.threads import one_thread, pin_thread
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
 from spikgpt.scgpt.tokens import CellTokens, cell_generator, check_counts, tokenise
@@ -133,8 +134,7 @@ class Embedder:
         special = [checkpoint.cls_token, checkpoint.pad_token]
         self.gene_tokens[np.isin(self.gene_tokens, special)] = -1
         self.sample, self.max_tokens, self.seed = sample, max_tokens, seed
-        torch.set_num_threads(1)
-        self.workers = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.workers = ThreadPoolExecutor(threads, initializer=pin_thread)
         self.tokens_total = self.embedded_cells = self.truncated_cells = self.cells_without_genes = 0
 
     @property
@@ -183,6 +183,7 @@ class Embedder:
         """
         return self.embed_tokens([self.tokens_of(counts, row, barcode) for row, barcode in enumerate(barcodes)])
 
+    @one_thread()
     def embed_tokens(
         self, cells: Sequence[CellTokens | None], done: Callable[[int], None] = lambda cells: None
     ) -> NDArray[np.float32]:
