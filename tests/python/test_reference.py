@@ -94,7 +94,8 @@ def test_unusable_labels_are_refused(read, labels, told):
     "label",
     [
         np.nan, "", "nan", "Unknown", "unknown 2", "UNKNOWN", "unassigned", "Unassigned cells", "Doublet",
-        "T/B doublets", "other", "Others", "Unclassified", "low quality", "Low_Quality", "not assigned", "?", "debris", "cell", "NA",
+        "T/B doublets", "other", "Others", "Unclassified", "low quality", "Low_Quality", "not assigned", "?", "debris",
+        "cell", "NA",
     ],
 )  # fmt: skip
 def test_cells_whose_label_says_nothing_are_left_out_and_told(read, reference, label):

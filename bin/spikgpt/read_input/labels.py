@@ -21,9 +21,9 @@ NO_LABEL = frozenset(
         "unlabeled", "unlabelled", "no label", "unannotated", "not annotated", "undetermined", "undefined",
         "unresolved", "unidentified", "unspecified", "uncertain", "indeterminate", "ambiguous", "unmapped", "other",
         "others", "rest", "remaining", "misc", "miscellaneous", "mixed", "low quality", "lowquality", "lowq", "lq",
-        "poor quality", "bad quality", "debris", "empty", "empty droplet", "empty droplets", "artifact", "artefact", "contaminant",
-        "contaminants", "contamination", "contaminated", "junk", "noise", "outlier", "outliers", "remove", "removed",
-        "filtered", "filtered out", "discard", "discarded", "exclude", "excluded", "cell", "cells", "native",
+        "poor quality", "bad quality", "debris", "empty", "empty droplet", "empty droplets", "artifact", "artefact",
+        "contaminant", "contaminants", "contamination", "contaminated", "junk", "noise", "outlier", "outliers",
+        "remove", "removed", "filtered", "filtered out", "discard", "discarded", "exclude", "excluded", "cell", "cells", "native",
         "eukaryotic", "animal",
     )
 )  # fmt: skip
