@@ -210,7 +210,7 @@ def test_shares_of_genes_counts_and_vocabulary():
 
 
 def test_ids_of_another_species_are_seen_beside_symbols():
-    assert "mouse (ENSMUSG" in guess_why(["Foo1", "Foo2"], ["ENSMUSG00000032094", "ENSMUSG00000032095"], frozenset())
+    assert "mouse (ENSMUSG" in guess_why(["Foo1", "Foo2"], ["ENSMUSG00000032094", "ENSMUSG00000032095"], frozenset())[0]
 
 
 def test_gene_groups():

@@ -35,11 +35,11 @@ def reference() -> ad.AnnData:
 
 @pytest.fixture
 def read(tmp_path, model, reference):
-    def run(label_key="cell_type", batch_key=None, **obs):
+    def run(label_key="cell_type", batch_key=None, exclude=(), merge=False, **obs):
         for name, values in obs.items():
             reference.obs[name] = values
         reference.write_h5ad(tmp_path / "ref.h5ad")
-        return import_reference(tmp_path / "ref.h5ad", label_key, batch_key, model, 0.3)
+        return import_reference(tmp_path / "ref.h5ad", label_key, batch_key, model, 0.3, exclude, merge)
 
     return run
 
@@ -77,18 +77,78 @@ def test_numbers_as_batches_are_names(read):
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        ([np.nan] + ["B", "T"] * 29 + ["B"], r"1 of 60 cells of the reference have no label(?s:.)*c0"),
-        (["", "nan"] + ["B", "T"] * 29, r"2 of 60 cells"),
         (["B"] * 60, r"one cell type only(?s:.)*'B' for all 60 cells"),
         (["0", "1", "2"] * 20, r"labels of the reference are numbers(?s:.)*0, 1, 2(?s:.)*clusters"),
         ([0, 1, 2] * 20, r"labels of the reference are numbers"),
         ([0.0, 1.0] * 30, r"labels of the reference are numbers"),
-        (["B", "unknown"] * 30, r"'unknown' is used as a cell type(?s:.)*30 cells"),
+        (["B", "unknown"] * 30, r"one cell type only(?s:.)*'B' for all 30 cells"),
+        (["B cell", "B cells", "T"] * 20, r"spelling alone(?s:.)*'B cell' \(20 cells\) and 'B cells' \(20 cells\)"),
     ],
 )
 def test_unusable_labels_are_refused(read, labels, told):
     with pytest.raises(UserError, match=told):
         read(cell_type=labels)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        np.nan, "", "nan", "Unknown", "unknown 2", "UNKNOWN", "unassigned", "Unassigned cells", "Doublet",
+        "T/B doublets", "other", "Others", "Unclassified", "low quality", "Low_Quality", "not assigned", "?", "debris",
+        "cell", "NA",
+    ],
+)  # fmt: skip
+def test_cells_whose_label_says_nothing_are_left_out_and_told(read, reference, label):
+    labels = ["B", "T", label] * 20
+    adata, stats = read(cell_type=labels)
+    kept = [name for name, given in zip(reference.obs_names, labels, strict=True) if given in ("B", "T")]
+    assert list(adata.obs_names) == kept
+    assert stats["cells"] == 40
+    assert stats["classes"] == {"B": 20, "T": 20}
+    assert sum(stats["excluded_labels"].values()) == 20
+    assert any("20 of 60 cells" in message for message in stats["messages"])
+    assert (adata.layers["counts"] != reference[kept].X).nnz == 0
+
+
+@pytest.mark.parametrize(
+    "label", ["Other T", "unknown-like T", "NK cell", "Negative B", "Rest T", "mixed lineage", "no-go", "T cell 2"]
+)
+def test_names_of_types_are_not_taken_for_no_label(read, label):
+    assert label in read(cell_type=["B", "T", label] * 20)[1]["classes"]
+
+
+COMMA = "CD4-positive, alpha-beta T cell"
+
+
+@pytest.mark.parametrize(
+    "exclude", [["b CELL"], ["B cell,NK cell"], [f'"{COMMA}", B cell'], [COMMA], ["B cell", COMMA]]
+)
+def test_labels_are_excluded_as_asked(read, exclude):
+    _, stats = read(exclude=exclude, cell_type=["B cell", COMMA, "NK cell", "x", "y", "z"] * 10)
+    gone = {name for name in ("B cell", "NK cell", COMMA) if name.lower() in " ".join(exclude).lower()}
+    assert set(stats["excluded_labels"]) == gone
+    assert set(stats["classes"]) == {"B cell", COMMA, "NK cell", "x", "y", "z"} - gone
+
+
+def test_a_label_to_exclude_that_is_not_there_is_refused(read):
+    with pytest.raises(UserError, match=r"no label 'B cels'(?s:.)*did you mean 'B cell'".replace("did", "Did")):
+        read(exclude=["B cels"])
+
+
+def test_labels_of_one_spelling_are_merged_when_asked(read):
+    labels = ["B cell", "B cell", "b-cells", "CD4+ T", "CD4- T", "B_Cell"] * 10
+    _, stats = read(cell_type=labels, merge=True)
+    assert stats["classes"] == {"B cell": 40, "CD4+ T": 10, "CD4- T": 10}
+    assert any("'B cell' (20 cells) and 'B_Cell' (10 cells) and 'b-cells'" in text for text in stats["messages"])
+
+
+def test_ids_of_the_ontology_are_shown_by_name(read):
+    ids = ["CL:0000236", "CL:0000084", "CL:0000623"] * 20
+    _, stats = read("term", term=ids)
+    assert stats["classes"] == {"B cell": 20, "NK cell": 20, "T cell": 20}
+    assert any("ontology ids" in text for text in stats["messages"])
+    _, stats = read("term", term=ids, cell_type=["one"] * 60)
+    assert set(stats["classes"]) == set(ids)
 
 
 def test_a_missing_column_is_refused_with_those_there_are(read):

@@ -16,11 +16,11 @@ from spikgpt.base.errors import UserError
 from spikgpt.scgpt.checkpoint import read_checkpoint
 from spikgpt.scgpt.embed import BLOCK, CountsFile, Embedder, Progress, batches, embed_rows, select_precision
 from spikgpt.scgpt.model import ScGPT
-from spikgpt.scgpt.tokens import CellTokens, bin_bounds, cell_generator, expected_bins, tokenise
+from spikgpt.scgpt.tokens import CellTokens, bin_bounds, expected_bins, tokenise
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "assets" / "scgpt-mini"
-TOKENISE = {"cls_token": 1, "pad_value": -2.0, "n_bins": 51, "random": lambda: cell_generator("s", "b", 0)}
+TOKENISE = {"cls_token": 1, "pad_value": -2.0, "n_bins": 51, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -103,21 +103,29 @@ def test_tokens_ignore_order_unknown_genes_and_sum_duplicates() -> None:
 def test_truncation_is_the_cells_own() -> None:
     counts, tokens = np.arange(1, 101, dtype=np.float32), np.arange(100)
 
-    def cut(sample: str, barcode: str, seed: int):
-        return tokenise(
-            tokens, counts, max_tokens=31, **TOKENISE | {"random": lambda: cell_generator(sample, barcode, seed)}
-        )
+    def cut(counts: np.ndarray, seed: int):
+        return tokenise(tokens, counts, max_tokens=31, **TOKENISE | {"seed": seed})
 
-    cell = cut("s", "b", 0)
+    cell = cut(counts, 0)
     assert cell.truncated
     assert len(np.unique(cell.tokens[1:])) == 30
     # bins are those of the whole cell
     assert np.array_equal(cell.values[1:], expected_bins(counts, 51)[cell.tokens[1:]])
-    assert np.array_equal(cell.tokens, cut("s", "b", 0).tokens)
-    for other in (cut("t", "b", 0), cut("s", "c", 0), cut("s", "b", 1)):
+    assert np.array_equal(cell.tokens, cut(counts, 0).tokens)
+    more = np.where(tokens == 7, counts + 1, counts)
+    for other in (cut(more, 0), cut(counts, 1)):
         assert not np.array_equal(cell.tokens, other.tokens)
     fits = tokenise(tokens[:30], counts[:30], max_tokens=31, **TOKENISE)
     assert not fits.truncated
+
+
+def test_the_names_of_sample_and_cell_do_not_matter(checkpoint, cells) -> None:
+    counts, names = cells.layers["counts"], list(cells.obs_names)
+    one = Embedder(checkpoint, list(cells.var_names), sample="s", max_tokens=300)
+    two = Embedder(checkpoint, list(cells.var_names), sample="another", max_tokens=300)
+    embedded = one.embed(counts, names)
+    assert one.truncated_cells > 0
+    np.testing.assert_array_equal(embedded, two.embed(counts, [f"{name}-2" for name in names]))
 
 
 def test_forward_equals_torchs_transformer() -> None:

@@ -23,8 +23,8 @@ from spikgpt.base.files import read_json_object
 TABLE = "HGNC and GENCODE v44"
 HGNC = Path(__file__).with_name("gene_names.tsv")
 """Made by tools/genes/make_table.py; its first lines tell source, date and licence."""
-ENSEMBL_GENE = re.compile(r"^ENS[A-Z]{0,4}G\d{11}(?:\.\d+)?(?:_PAR_Y)?$")
-"""An Ensembl gene id of any vertebrate, with or without a version."""
+ENSEMBL_GENE = re.compile(r"^ENS[A-Z]{0,4}G\d{11}(?:[._]\d+)?(?:[_.-]PAR[_.-]Y)?$")
+"""An Ensembl gene id of any vertebrate, with or without a version; R and Seurat change the signs before PAR_Y."""
 TRANSCRIPT = re.compile(r"^(?:ENS[A-Z]{0,4}T\d{11}|[NX][MR]_\d+)(?:\.\d+)?$")
 PROBE = re.compile(r"^(?:\d+(?:_[a-z])?_at|\d+_[sx]_at|AFFX-.*|ILMN_\d+|A_\d+_P\d+|cg\d{8})$")
 """Probe ids of Affymetrix, Illumina and Agilent arrays."""
@@ -168,7 +168,7 @@ def _upper_symbols() -> frozenset[str]:
 
 def plain_id(name: str) -> str:
     """An Ensembl gene id without its version; any other name gives an empty string."""
-    return name.split(".")[0].removesuffix("_PAR_Y") if ENSEMBL_GENE.match(name) else ""
+    return re.split(r"[._-]", name)[0] if ENSEMBL_GENE.match(name) else ""
 
 
 def current_symbol(gene_id: str, name: str, vocab: Collection[str]) -> str:
@@ -350,21 +350,28 @@ def check_match(
     order = np.argsort(-gene_totals, kind="stable")
     spelling = Spelling(vocab)
     unmatched = [symbols[i] for i in order if spelling.of(symbols[i]) is None]
+    why, fix = guess_why(unmatched, gene_ids, vocab)
     raise UserError(
         "The genes of this matrix are not those the scGPT checkpoint knows.",
         where=where,
         found=f"{found.counts:.1%} of the counts are on known genes, and {found.vocabulary:.1%} of the known "
-        f"genes are in the matrix; not known: {', '.join(unmatched[:10])}. {guess_why(unmatched, gene_ids, vocab)}",
+        f"genes are in the matrix; not known: {', '.join(unmatched[:10])}. {why}",
         expected=f"at least {at_least:.0%} of either (--min_gene_match), by human gene symbols or ENSG ids",
-        fix="Give human gene symbols or Ensembl ids; where an h5ad keeps them in a column of var, name it in the "
-        "samplesheet (symbol_col or geneid_col).",
+        fix=fix,
     )
 
 
-def guess_why(unmatched: Sequence[str], gene_ids: Sequence[str], vocab: frozenset[str]) -> str:
-    """A sentence on what the unmatched names look like."""
+NAME_THE_GENES = (
+    "Give human gene symbols or Ensembl ids; where an h5ad keeps them in a column of var, name it in the samplesheet "
+    "(symbol_col or geneid_col)."
+)
+ANOTHER_SPECIES = "Give a matrix of human genes: reads aligned to a human genome, or genes mapped to human orthologues."
+
+
+def guess_why(unmatched: Sequence[str], gene_ids: Sequence[str], vocab: frozenset[str]) -> tuple[str, str]:
+    """A sentence on what the unmatched names look like, and the next step for the user."""
     if not unmatched:
-        return "The matrix has too few genes."
+        return "The matrix has too few genes.", "Give a matrix of more genes, or lower --min_gene_match."
 
     def most(test: "re.Pattern[str]", names: Sequence[str], share: float = 0.5) -> bool:
         return sum(bool(test.match(name)) for name in names) > share * max(len(names), 1)
@@ -377,24 +384,33 @@ def guess_why(unmatched: Sequence[str], gene_ids: Sequence[str], vocab: frozense
     prefixes.pop("ENSG", None)
     if prefixes and prefixes.most_common(1)[0][1] > 0.3 * len(unmatched):
         prefix = prefixes.most_common(1)[0][0]
-        return f"These are Ensembl ids of {SPECIES.get(prefix, 'another species')} ({prefix}...): not human."
+        return (
+            f"These are Ensembl ids of {SPECIES.get(prefix, 'another species')} ({prefix}...), not human ones.",
+            ANOTHER_SPECIES,
+        )
     if most(TRANSCRIPT, unmatched):
-        return "These are transcripts: sum them to genes first."
+        return (
+            "These are transcripts.",
+            "Add up the counts of each gene's transcripts (tximport, or the quantifier's own option).",
+        )
     upper = _upper_symbols()
     title = [n for n in unmatched if re.match(r"^(mt-)?[A-Z][a-z0-9]", n) and n.upper() in upper]
     if len(title) > 0.3 * len(unmatched):
-        return "These look like mouse (or rat) gene symbols: this pipeline annotates human cells."
+        return "These look like mouse (or rat) gene symbols.", ANOTHER_SPECIES
     if most(PROBE, unmatched):
-        return "These are ids of array probes: this pipeline reads single-cell counts by gene."
+        return "These are ids of array probes.", "Give single-cell counts by gene."
     if most(re.compile(r"^[0-9]+$"), unmatched):
-        return "These are numbers: Entrez ids, or row numbers where gene names should be."
+        return "These are numbers: Entrez ids, or row numbers where gene names should be.", NAME_THE_GENES
     if most(re.compile(r"^[ACGT]{8,}(-\d+)?$"), unmatched):
-        return "These are cell barcodes: genes and cells seem to be swapped."
+        return (
+            "These are cell barcodes: genes and cells seem to be swapped.",
+            "Write the matrix with cells in rows and genes in columns (in Python: adata.T.write_h5ad).",
+        )
     if most(re.compile(r"^ENSG\d{11}"), unmatched):
-        return f"These human Ensembl ids are not in {TABLE}: outdated or newer ids?"
+        return f"These human Ensembl ids are not in {TABLE}: outdated or newer ids?", NAME_THE_GENES
     if most(re.compile(r"^[a-z0-9-]+$"), unmatched):
-        return "These are in lower case: zebrafish symbols, or human ones that were changed."
-    return "Another species, another kind of gene name, or proteins instead of genes?"
+        return "These are in lower case: zebrafish symbols, or human ones that were changed.", NAME_THE_GENES
+    return "Another species, another kind of gene name, or proteins instead of genes?", NAME_THE_GENES
 
 
 def ribosomal_genes(symbols: Sequence[str]) -> np.ndarray:

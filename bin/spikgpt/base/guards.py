@@ -8,7 +8,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ KINDS = (
     (b"\x89HDF", "HDF5"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"RDX", "R data"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
@@ -67,8 +68,11 @@ def content_of(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         start = file.read(32)
-    if not start:
-        return "an empty file"
+    return kind_of(start) if start else "an empty file"
+
+
+def kind_of(start: bytes) -> str:
+    """What the first bytes of a file say it is; "" where they say nothing."""
     return next((kind for mark, kind in KINDS if start.startswith(mark)), "")
 
 
@@ -133,10 +137,11 @@ def read_line(stream: Any, where: str) -> bytes:
     return bytes(line)
 
 
-def check_hdf5(path: Path) -> None:
+def check_hdf5(path: Path, unread: Sequence[str] = NEVER_READ) -> None:
     """Refuse an HDF5 file that points to other files, or whose datasets claim more than the limits.
 
-    External links, external storage and virtual datasets would read another file of this machine into the results.
+    `unread` names groups that nothing is read from. External links, external storage and virtual datasets would read
+    another file of this machine into the results.
     """
     tables = 0
     with h5py.File(path, "r") as file:
@@ -151,7 +156,7 @@ def check_hdf5(path: Path) -> None:
                 if isinstance(item, h5py.Group):
                     # hard links may form circles
                     address = h5py.h5o.get_info(item.id).addr
-                    if address not in seen and place.lstrip("/") not in NEVER_READ:
+                    if address not in seen and place.lstrip("/") not in unread:
                         seen.add(address)
                         waiting.append(item)
                     continue
@@ -185,6 +190,16 @@ def check_hdf5(path: Path) -> None:
                     )
 
 
+def _with_inner(codecs: Iterable[Any]) -> Iterator[Any]:
+    """Codecs, and in place of one that packs chunks into shards those it uses itself."""
+    for codec in codecs:
+        if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
+            inner = codec.get("configuration") or {}
+            yield from _with_inner([*(inner.get("codecs") or []), *(inner.get("index_codecs") or [])])
+        else:
+            yield codec
+
+
 def check_zarr(folder: Path) -> None:
     """Refuse a zarr with arrays beyond the limits, or stored in a way that may run code when it is read."""
     tables = 0
@@ -194,7 +209,7 @@ def check_zarr(folder: Path) -> None:
         if not isinstance(about, dict) or "shape" not in about or place.parts[:1] in [(n,) for n in NEVER_READ]:
             continue
         codecs = [*(about.get("filters") or []), about.get("compressor"), *(about.get("codecs") or [])]
-        for codec in filter(None, codecs):
+        for codec in filter(None, _with_inner(codecs)):
             name = str(codec.get("id") or codec.get("name"))
             if name.removeprefix("numcodecs.") not in ZARR_CODECS:
                 raise UserError(
@@ -202,7 +217,7 @@ def check_zarr(folder: Path) -> None:
                     where=f"{folder.name}, {place}",
                     found=f"the codec {name}" + (", which runs code" if name.endswith("pickle") else ""),
                     expected=f"one of {', '.join(sorted(ZARR_CODECS))}",
-                    fix="Write it with anndata's write_zarr.",
+                    fix="Write it again with one of these codecs; anndata's write_zarr uses them by default.",
                 )
         shape = [int(n) for n in about["shape"]]
         # eight bytes a value: what it is decoded to

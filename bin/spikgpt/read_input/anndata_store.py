@@ -8,19 +8,16 @@ from typing import Any
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
 from spikgpt.base.h5ad import BLOCK, matrix_blocks
-from spikgpt.read_input.features import gene_expression_only, id_column, symbol_column
-from spikgpt.read_input.raw_counts import CHUNK, fault, not_raw, restore_log1p
+from spikgpt.read_input.features import id_column, select_genes, symbol_column, types_and_genomes
+from spikgpt.read_input.places import RAW_LAYERS, choose
+from spikgpt.read_input.raw_counts import CHUNK, fault, not_raw
 from spikgpt.read_input.sources import DAMAGE, Read, Source, csr_blocks, first_line
-
-RAW_LAYERS = ("counts", "raw_counts", "raw", "umi", "umis", "count", "spliced_unspliced", "matrix")
-
-
-# --- AnnData on disk: h5ad and zarr -------------------------------------------------------------------
 
 
 @contextmanager
@@ -87,7 +84,7 @@ def _source(path: Path, place: str) -> Source:
 def _places_of_counts(store: Any) -> dict[str, str]:
     """Where an AnnData may keep counts, best first: name -> the group whose var names its columns."""
     layers = list(store["layers"].keys()) if "layers" in store else []
-    usual = [name for name in RAW_LAYERS if name in layers]
+    usual = [layer for name in RAW_LAYERS for layer in layers if layer.lower() == name]
 
     # an AnnData without X or raw stores nothing, or "null"
     def has(name: str) -> bool:
@@ -103,13 +100,25 @@ def _places_of_counts(store: Any) -> dict[str, str]:
     return places
 
 
+def _asked_for(path: Path, places: dict[str, str], counts_layer: str) -> str:
+    """The place that counts_layer names."""
+    wanted = [counts_layer, f"layers/{counts_layer}", counts_layer.replace("raw.X", "raw/X")]
+    place = next((place for place in wanted if place in places), None)
+    if place is None:
+        raise UserError(
+            f"The layer {counts_layer!r} does not exist.",
+            where=str(path),
+            found=", ".join(map(_spoken, places)),
+            expected="counts_layer: X, raw.X or the name of a layer",
+            fix="Correct counts_layer in the samplesheet.",
+        )
+    return place
+
+
 def read_anndata(
-    path: Path,
-    symbol_col: str | None = None,
-    geneid_col: str | None = None,
-    counts_layer: str | None = None,
+    path: Path, symbol_col: str | None = None, geneid_col: str | None = None, counts_layer: str | None = None
 ) -> Read:
-    """h5ad or zarr: the first place that holds raw counts of X, raw.X, the layers; or `counts_layer`."""
+    """h5ad or zarr: raw counts of X, raw.X or layers (`spikgpt.read_input.places.choose`), or of `counts_layer`."""
     with _store(path) as store:
         if "obs" not in store or "var" not in store:
             raise UserError(
@@ -120,58 +129,66 @@ def read_anndata(
                 fix="Write it with anndata's write_h5ad or write_zarr.",
             )
         places = _places_of_counts(store)
-        if counts_layer and counts_layer != "X":
-            wanted = {f"layers/{counts_layer}", counts_layer.replace("raw.X", "raw/X"), counts_layer} & set(places)
-            if not wanted:
-                raise UserError(
-                    f"The layer {counts_layer!r} does not exist.",
-                    where=str(path),
-                    found=", ".join(_spoken(place) for place in places),
-                    expected="counts_layer: X, raw.X or the name of a layer",
-                    fix="Correct counts_layer in the samplesheet.",
-                )
-            places = {place: places[place] for place in places if place in wanted}
-        elif counts_layer == "X":
-            places = {"X": "var"}
         if not places:
             raise UserError(
-                "The file holds no matrix.",
+                "The file has no matrix.",
                 where=str(path),
                 found="neither X nor raw.X nor a layer",
                 expected="raw counts in X, raw.X or a layer",
                 fix="Write the AnnData with its counts.",
             )
-        faults = {place: _glance(store[place]) for place in places}
-        chosen = next((place for place, found in faults.items() if found is None), None)
         messages: list[str] = []
-        if chosen is None:
-            chosen = _restorable(path, faults)
-        cells, genes = _shape(store[chosen])[:2]
-        guards.check_shape(cells, genes, path.name)
-        if chosen != "X" and not counts_layer and "X" in faults:
-            messages.insert(0, f"X holds {faults['X']}; the raw counts of {_spoken(chosen)} are used.")
-        var = _element(store[places[chosen]])
-        obs = _element(store["obs"])
+        for place in places:
+            guards.check_shape(_shape(store[place])[0], _shape(store[place])[1], path.name)
+        if counts_layer:
+            asked = _asked_for(path, places, counts_layer)
+            why = _glance(store[asked])
+            if why is not None and not why.startswith("fractions"):
+                raise not_raw(f"{_spoken(asked)} has {why}", path.name)
+            parts, source = [asked], _source(path, asked)
+        else:
+            faults = {_spoken(place): _glance(store[place]) for place in places}
+            chosen = choose({_spoken(place): _source(path, place) for place in places}, faults, path.name, messages)
+            parts, source = [place for place in places if _spoken(place) in chosen.parts], chosen.source
+        var = _frame(store, places[parts[0]])
+        obs = _frame(store, "obs")
+    named = " + ".join(map(_spoken, parts))
     names, names_from = symbol_column(var, symbol_col, path.name)
-    ids = id_column(var, geneid_col, path.name)
-    types = var["feature_types"].astype(str).tolist() if "feature_types" in var else None
-    genomes = var["genome"].astype(str).tolist() if "genome" in var else None
-    known_ids = ids if ids is not None else [""] * len(names)
-    columns, known_ids, names, left_out, said = gene_expression_only(known_ids, names, types, genomes, path.name)
+    types, genomes = types_and_genomes(var)
     return Read(
-        _source(path, chosen),
-        barcodes=[str(b) for b in obs.index],
-        names=names,
-        gene_ids=known_ids,
-        chosen=columns,
+        source,
+        barcodes=[str(barcode) for barcode in obs.index],
+        features=select_genes(id_column(var, geneid_col, path.name), names, types, genomes, path.name),
         format="zarr" if path.is_dir() else "h5ad",
-        counts_from=_spoken(chosen),
-        where=f"{path.name}, {_spoken(chosen)}",
+        counts_from=named,
+        where=f"{path.name}, {named}",
         symbols_from=names_from,
         obs=obs,
-        feature_types_left_out=left_out,
-        messages=[*messages, *said],
+        messages=messages,
     )
+
+
+def _frame(store: Any, key: str) -> pd.DataFrame:
+    """`obs` or `var`; before anndata 0.7 a table of records, with the categories of its columns in `uns`."""
+    if not (isinstance(store[key], h5py.Dataset) and store[key].dtype.names):
+        return _element(store[key])
+    guards.check_hdf5(Path(store.filename), unread=())
+    records = store[key][:]
+
+    def text(values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind == "S" or (values.dtype == object and len(values) and isinstance(values[0], bytes)):
+            return np.array([value.decode("utf-8", "replace") for value in values], dtype=object)
+        return values
+
+    columns = {name: text(records[name]) for name in records.dtype.names}
+    index = next((name for name in ("index", "_index") if name in columns), next(iter(columns)))
+    made = pd.DataFrame({name: values for name, values in columns.items() if name != index}, index=columns[index])
+    for name in made.columns:
+        place = f"uns/{name}_categories"
+        if key == "obs" and made[name].dtype.kind in "iu" and place in store:
+            categories = text(np.asarray(store[place][:]))
+            made[name] = pd.Categorical.from_codes(made[name].to_numpy(), categories=pd.Index(categories))
+    return made
 
 
 def _spoken(place: str) -> str:
@@ -182,15 +199,3 @@ def _shape(element: Any) -> tuple[int, ...]:
     if _is_sparse(element):
         return tuple(int(n) for n in element.attrs.get("shape", element.attrs.get("h5sparse_shape", (1, 1))))
     return tuple(element.shape)
-
-
-def _restorable(path: Path, faults: dict[str, str | None]) -> str:
-    """The first place whose first cells allow to restore log1p values; else the error that tells of every place."""
-    for place, found in faults.items():
-        # only fractions can be log1p of counts: negative values or NaN cannot, and need no loading
-        if found is not None and found.startswith("fractions"):
-            first = next(_source(path, place).blocks())
-            if restore_log1p(first) is not None:
-                return place
-    seen = [f"{_spoken(place)} has {found}" for place, found in faults.items()]
-    raise not_raw(seen[0], path.name, seen[1:])

@@ -11,6 +11,7 @@ from spikgpt.base.errors import UserError
 from spikgpt.base.genes import check_match, vocabulary
 from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
 from spikgpt.read_input.matrix import Matrix, open_matrix
+from spikgpt.read_input.sanity import check_genes
 
 
 def match_stats(
@@ -28,6 +29,8 @@ def match_stats(
     The keys of the import's JSON that both samples and references share.
     """
     match = check_match(matrix.symbols, matrix.gene_ids, gene_totals, vocab, min_gene_match, where)
+    panel, warnings = check_genes(matrix.symbols, gene_totals, where)
+    matrix.warnings += warnings
     return {
         "format": matrix.format,
         "barcodes": len(matrix.barcodes),
@@ -35,9 +38,11 @@ def match_stats(
         "counts_from": matrix.counts_from,
         "symbols_from": matrix.symbols_from,
         "feature_types_left_out": matrix.feature_types_left_out,
+        "counts_left_out": matrix.counts_left_out,
         "gene_match_genes": round(match.genes, 6),
         "gene_match_counts": round(match.counts, 6),
         "gene_match_vocabulary": round(match.vocabulary, 6),
+        "usual_genes": panel,
     }
 
 
@@ -75,7 +80,7 @@ def import_counts(
             fix="Leave it out, or give a share of genes.",
         )
     vocab = vocabulary(scgpt_model)
-    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered) as matrix:
         gene_totals = np.zeros(len(matrix.symbols), dtype=np.int64)
         counted: list[np.ndarray] = []
 
@@ -99,4 +104,5 @@ def import_counts(
             **stats,
             "barcodes_without_counts": int((~has_counts).sum()),
             "messages": matrix.messages,
+            "warnings": matrix.warnings,
         }

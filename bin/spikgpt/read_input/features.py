@@ -1,84 +1,223 @@
 """Which rows of a matrix are human genes, and which columns of its tables name them."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from spikgpt.base import genes as gene_names
 from spikgpt.base.errors import UserError
+from spikgpt.base.gene_rows import (
+    AMPLICON,
+    HUMAN_GENOME,
+    SPIKE_IN,
+    STATISTIC,
+    kinds_of_rows,
+    parts_of_genes,
+    restored,
+    without_genome,
+)
 
 GENE_EXPRESSION = "Gene Expression"
-HUMAN_GENOME = re.compile(r"(?i)^(grch|hg\d|human|homo|t2t|chm13)")
-GENOME_PREFIX = re.compile(r"^(?P<genome>[A-Za-z][A-Za-z0-9.-]*?)_+(?=ENS[A-Z]*G\d{11})")
-"""Cell Ranger's way to name the genes of several genomes: `hg19_ENSG...`, `mm10___ENSMUSG...`."""
+_GENE_TYPES = {"gene expression", "gene", "genes", "rna", "mrna", "gex", "expression", "transcriptome", "wta"}
+_OTHER_TYPES = re.compile(
+    r"antibod|\badt|\bhto|hashtag|multiplexing|crispr|guide|grna|peak|atac|chromatin|antigen|vdj|custom"
+    r"|protein(?![-_ ]coding)|\bprot\b"
+    r"|abseq|cite|spike|surface|\bcmo|sample.?tag",
+    re.IGNORECASE,
+)
+"""Feature types that are not gene expression, in the words of 10x, BD, MuData, CELLxGENE and their users."""
+TYPE_COLUMNS = ("feature_types", "feature_type", "modality", "feature_biotype", "library_type", "assay")
+GENOME_COLUMNS = ("genome", "feature_reference")
+MISSING = {"", "nan", "none", "na", "n/a", "null", "<na>", "-"}
 
 
-# --- 10x: a matrix, barcodes, features; many species and kinds of feature ---------------------------
+@dataclass
+class Features:
+    """The columns of a matrix that are human genes.
+
+    Attributes
+    ----------
+    chosen
+        int64: which columns of the source are genes; None for all.
+    target
+        int64, one a chosen column: the number of the gene that its counts are added to; None where each is a gene.
+    ids, names
+        Of the genes; an id is "" where the file has none.
+    left_out
+        object, one a column of the source: what it is instead of a human gene, "" for a gene.
+    """
+
+    chosen: np.ndarray | None
+    target: np.ndarray | None
+    ids: list[str]
+    names: list[str]
+    left_out: np.ndarray
+    messages: list[str] = field(default_factory=list)
 
 
-def gene_expression_only(
-    ids: list[str],
-    names: list[str],
+def select_genes(
+    ids: Sequence[str] | None,
+    names: Sequence[str],
     types: Sequence[str] | None,
     genomes: Sequence[str] | None,
     where: str,
-) -> tuple[np.ndarray | None, list[str], list[str], dict[str, int], list[str]]:
-    """Keep the features that are genes, and of several genomes the human one.
+) -> Features:
+    """Keep the features that are genes, of several genomes the human one; restore names that other software altered.
 
-    Returns
-    -------
-    chosen, ids, names, left_out, messages
-        `chosen` are the columns that are kept, None for all; `left_out` counts the features of every other kind,
-        such as ``{"Antibody Capture": 17}``.
+    Parameters
+    ----------
+    ids, names, types, genomes
+        Of every feature; None where the file has no such column.
+
+    Raises
+    ------
+    UserError
+        No feature is a gene, or which of several genomes is human cannot be told.
     """
     messages: list[str] = []
-    kinds = list(types) if types is not None else [GENE_EXPRESSION] * len(ids)
-    is_gene = np.array([kind == GENE_EXPRESSION for kind in kinds], dtype=bool)
-    left_out = dict(sorted(Counter(kind for kind in kinds if kind != GENE_EXPRESSION).items()))
-    if not is_gene.any():
+    ids = [""] * len(names) if ids is None else ["" if _is_missing(text) else str(text).strip() for text in ids]
+    # a gene without a symbol goes by its id
+    names = [ids[row] if _is_missing(text) else str(text).strip() for row, text in enumerate(names)]
+    kinds, typed = _kinds_by_type(types, len(names), messages)
+    names, name_genomes = without_genome([AMPLICON.sub(r"\g<symbol>", name) for name in names])
+    ids, id_genomes = without_genome(ids)
+    names, ids, gene_of, endings = _without_parts(names, ids)
+    by_name = kinds_of_rows(names, ids)
+    # a gene by its type may bear any name (a CAR against CD19), but Cell Ranger calls spike-ins genes, too
+    kinds = np.where((kinds == "") & (~typed | np.isin(by_name, (SPIKE_IN, STATISTIC))), by_name, kinds)
+    if not (kinds == "").any():
+        found = ", ".join(f"{number} features of type {kind}" for kind, number in _counted(kinds).items())
         raise UserError(
-            "The matrix holds no gene expression.",
+            "The matrix has no gene expression.",
             where=where,
-            found=", ".join(f"{number} features of type {kind}" for kind, number in left_out.items()),
+            found=found,
             expected=f"features of type {GENE_EXPRESSION}",
             fix="Give the gene expression matrix of this sample; antibody or CRISPR counts alone cannot be annotated.",
         )
-    prefixes = [m["genome"] if (m := GENOME_PREFIX.match(i)) else "" for i in ids]
-    genome_of = list(genomes) if genomes is not None else prefixes
-    present = sorted({g for g, gene in zip(genome_of, is_gene, strict=True) if gene and g})
-    keep = is_gene
-    if len(present) > 1:
-        human = [genome for genome in present if HUMAN_GENOME.match(genome)]
-        if len(human) != 1:
-            raise UserError(
-                "The matrix holds several genomes, and which one is human cannot be told.",
-                where=where,
-                found=", ".join(present),
-                expected="one genome whose name begins with GRCh, hg, human or T2T",
-                fix="Give a matrix with the human genes only.",
-            )
-        keep = is_gene & np.array([genome == human[0] for genome in genome_of], dtype=bool)
-        for genome in present:
-            if genome != human[0]:
-                number = int(sum(g == genome for g, gene in zip(genome_of, is_gene, strict=True) if gene))
-                left_out[f"{GENE_EXPRESSION} ({genome})"] = number
-        messages.append(f"The matrix holds the genomes {', '.join(present)}; only {human[0]} goes on.")
-    chosen = np.flatnonzero(keep)
+    if genomes is not None:
+        genome_of = ["" if _is_missing(genome) else str(genome).strip() for genome in genomes]
+    else:
+        genome_of = [a or b for a, b in zip(id_genomes, name_genomes, strict=True)]
+    kinds = _without_other_genomes(kinds, genome_of, where, messages)
+    chosen = np.flatnonzero(kinds == "")
+    ids, names = [ids[i] for i in chosen], [names[i] for i in chosen]
+    target = None
+    if gene_of is not None:
+        kept, target = np.unique(gene_of[chosen], return_inverse=True)
+        first = {int(gene): place for place, gene in reversed(list(enumerate(gene_of[chosen])))}
+        messages.append(
+            f"The counts of a gene are split over several rows (names that end in {', '.join(endings)}: spliced, "
+            f"unspliced, ambiguous); they were added up, {len(names)} rows to {len(kept)} genes."
+        )
+        ids, names = [ids[first[int(gene)]] for gene in kept], [names[first[int(gene)]] for gene in kept]
+    mended = [restored(name) for name in names]
+    changed = [(old, new) for old, new in zip(names, mended, strict=True) if old != new]
+    if changed:
+        shown = ", ".join(f"{old} to {new}" for old, new in changed[:3])
+        messages.append(
+            f"{len(changed)} genes had names that other software had altered (R, Seurat, Excel or upper case), "
+            f"and were given back their own: {shown}{', ...' if len(changed) > 3 else ''}."
+        )
+    return Features(chosen if len(chosen) < len(kinds) else None, target, ids, mended, kinds, messages)
 
-    def bare(name: str, genome: str) -> str:
-        # Cell Ranger puts the genome before ids and symbols where a reference has several
-        return re.sub(rf"^{re.escape(genome)}_+", "", name) if genome else name
 
-    prefix = genome_of if any(prefixes) or len(present) > 1 else [""] * len(ids)
-    ids = [bare(ids[i], prefix[i]) for i in chosen]
-    names = [bare(names[i], prefix[i]) for i in chosen]
-    if left_out:
-        told = ", ".join(f"{number} {kind}" for kind, number in left_out.items())
-        messages.append(f"Left out, as they are not human gene expression: {told}.")
-    return chosen if len(chosen) < len(kinds) else None, ids, names, left_out, messages
+def _without_parts(names: list[str], ids: list[str]) -> tuple[list[str], list[str], np.ndarray | None, list[str]]:
+    """Names and ids without the endings of rows that hold parts of a gene's counts.
+
+    Returns
+    -------
+    names, ids, gene_of, endings
+        `gene_of` is int64, one a row: the first row of the same gene; None where no row holds a part.
+    """
+    by_names, by_ids = parts_of_genes(names), parts_of_genes(ids)
+    found = by_ids or by_names
+    if found is None:
+        return names, ids, None, []
+    return by_names[1] if by_names else names, by_ids[1] if by_ids else ids, found[0], found[2]
+
+
+def _is_missing(text: str) -> bool:
+    return str(text).strip().lower() in MISSING
+
+
+def _counted(kinds: np.ndarray) -> dict[str, int]:
+    return {
+        str(kind): int(number) for kind, number in zip(*np.unique(kinds.astype(str), return_counts=True), strict=True)
+    }
+
+
+def _kinds_by_type(types: Sequence[str] | None, features: int, messages: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What features are by their types, "" for genes; and which are genes by an explicit type."""
+    kinds, typed = np.full(features, "", dtype=object), np.zeros(features, dtype=bool)
+    if types is None:
+        return kinds, typed
+    words = [str(kind).strip() for kind in types]
+    plain = [word.lower().replace("_", " ") for word in words]
+    has_genes = any(word in _GENE_TYPES for word in plain)
+    missing = 0
+    for row, (word, low) in enumerate(zip(words, plain, strict=True)):
+        if low in MISSING:
+            missing += 1
+        elif low in _GENE_TYPES:
+            typed[row] = True
+        # biotypes (protein_coding) say nothing where no feature has a type of 10x
+        elif has_genes or _OTHER_TYPES.search(low):
+            kinds[row] = word
+    if missing and missing < features:
+        messages.append(f"{missing} features have no feature type; what they are was told by their names.")
+    return kinds, typed
+
+
+def _without_other_genomes(kinds: np.ndarray, genome_of: Sequence[str], where: str, messages: list[str]) -> np.ndarray:
+    """The kinds, with genes of other genomes than the human one named so."""
+    present = sorted({genome for genome, kind in zip(genome_of, kinds, strict=True) if not kind and genome})
+    if not present or (len(present) == 1 and HUMAN_GENOME.match(present[0])):
+        return kinds
+    human = [genome for genome in present if HUMAN_GENOME.match(genome)]
+    # genes without a genome are human where the others are not
+    bare = any(not genome and not kind for genome, kind in zip(genome_of, kinds, strict=True))
+    if len(human) > 1 or (len(present) > 1 and not human and not bare):
+        raise UserError(
+            "The matrix has several genomes, and which one is human cannot be told.",
+            where=where,
+            found=", ".join(present),
+            expected="one genome whose name begins with GRCh, hg, human or T2T",
+            fix="Give a matrix with the human genes only.",
+        )
+    if not human and not bare:
+        return kinds
+    kept = human[0] if human else "genes without a genome's name"
+    messages.append(f"The matrix has the genomes {', '.join(present)}; only {kept} goes on.")
+    made = kinds.copy()
+    for row, genome in enumerate(genome_of):
+        if not kinds[row] and genome and genome not in human:
+            made[row] = f"{GENE_EXPRESSION} ({genome})"
+    return made
+
+
+def known_share(names: Sequence[str]) -> float:
+    """`spikgpt.base.genes.known_share`, whatever stands before or after the names."""
+    return gene_names.known_share([AMPLICON.sub(r"\g<symbol>", name) for name in without_genome(names)[0]])
+
+
+def types_and_genomes(var: pd.DataFrame) -> tuple[list[str] | None, list[str] | None]:
+    """The columns of an AnnData's var that say what its features are, and of which genome."""
+
+    def texts(column: str) -> list[str]:
+        values = var[column]
+        return values.astype(object).where(values.notna(), "").astype(str).tolist()
+
+    types = None
+    for column in TYPE_COLUMNS:
+        if column in var and types is None:
+            plain = {value.strip().lower().replace("_", " ") for value in texts(column)}
+            if plain & _GENE_TYPES or any(map(_OTHER_TYPES.search, plain)):
+                types = texts(column)
+    genomes = next((texts(column) for column in GENOME_COLUMNS if column in var), None)
+    return types, genomes
 
 
 def symbol_column(var: pd.DataFrame, symbol_col: str | None, where: str) -> tuple[list[str], str]:
@@ -91,15 +230,15 @@ def symbol_column(var: pd.DataFrame, symbol_col: str | None, where: str) -> tupl
         return _given_column(var, symbol_col, "symbol_col", where), f"var column {symbol_col}"
     if symbol_col == "index":
         return index, "var index"
-    if not gene_names.looks_like_ids(index) and gene_names.known_share(index) >= 0.5:
+    if not gene_names.looks_like_ids(index) and known_share(index) >= 0.5:
         return index, "var index"
-    best, share, place = index, gene_names.known_share(index), "var index"
+    best, share, place = index, known_share(index), "var index"
     if gene_names.looks_like_ids(index):
         share = 0.3  # symbols are worth more than ids that a table must translate
     for column in var.columns:
         if var[column].dtype.kind in "OSUT" or isinstance(var[column].dtype, pd.CategoricalDtype | pd.StringDtype):
             values = var[column].astype(str).tolist()
-            known = gene_names.known_share(values)
+            known = known_share(values)
             if known > share and not gene_names.looks_like_ids(values):
                 best, share, place = values, known, f"var column {column}"
     return best, place
@@ -113,9 +252,7 @@ def id_column(var: pd.DataFrame, geneid_col: str | None, where: str) -> list[str
     for column in var.columns:
         if var[column].dtype.kind in "OSUT" or isinstance(var[column].dtype, pd.CategoricalDtype | pd.StringDtype):
             candidates[str(column)] = var[column].astype(str).tolist()
-    return next(
-        (v for v in candidates.values() if gene_names.looks_like_ids([GENOME_PREFIX.sub("", i) for i in v])), None
-    )
+    return next((v for v in candidates.values() if gene_names.looks_like_ids(without_genome(v)[0])), None)
 
 
 def _given_column(var: pd.DataFrame, column: str, parameter: str, where: str) -> list[str]:
@@ -128,6 +265,3 @@ def _given_column(var: pd.DataFrame, column: str, parameter: str, where: str) ->
             fix=f"Correct {parameter} in the samplesheet.",
         )
     return [str(value) for value in var[column]]
-
-
-# --- loom and text ----------------------------------------------------------------------------------

@@ -12,10 +12,23 @@ from scipy import sparse
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
 from spikgpt.base.h5ad import BLOCK
-from spikgpt.read_input.features import id_column, symbol_column
+from spikgpt.read_input.features import id_column, select_genes, symbol_column, types_and_genomes
+from spikgpt.read_input.places import LAYER, choose
+from spikgpt.read_input.raw_counts import CHUNK, fault
 from spikgpt.read_input.sources import Read, Source
 
-# --- loom and text ----------------------------------------------------------------------------------
+
+def _source(path: Path, place: str) -> Source:
+    with h5py.File(path, "r") as file:
+        genes, cells = file[place].shape
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        with h5py.File(path, "r") as file:
+            step = max(1, BLOCK // genes)
+            for start in range(0, cells, step):
+                yield sparse.csr_matrix(file[place][:, start : start + step].T)
+
+    return Source((cells, genes), cells * genes, blocks)
 
 
 def read_loom(path: Path) -> Read:
@@ -35,14 +48,11 @@ def read_loom(path: Path) -> Read:
             )
         rows = {k: text(v) for k, v in file["row_attrs"].items() if v.ndim == 1}
         columns = {k: text(v) for k, v in file["col_attrs"].items() if v.ndim == 1}
-        genes, cells = file["matrix"].shape
-        guards.check_shape(cells, genes, path.name)
-
-    def blocks() -> Iterator[sparse.csr_matrix]:
-        with h5py.File(path, "r") as file:
-            step = max(1, BLOCK // genes)
-            for start in range(0, cells, step):
-                yield sparse.csr_matrix(file["matrix"][:, start : start + step].T)
+        shape = file["matrix"].shape
+        guards.check_shape(shape[1], shape[0], path.name)
+        layers = [name for name in file.get("layers", {}) if file["layers"][name].shape == shape]
+        places = {"matrix": "matrix", **{f"{LAYER}{name}": f"layers/{name}" for name in layers}}
+        faults = {name: fault(file[place][:, : max(1, CHUNK // shape[0])]) for name, place in places.items()}
 
     barcodes = next((columns[k] for k in ("CellID", "obs_names", "cell_id", "barcode") if k in columns), None)
     if barcodes is None:
@@ -65,14 +75,17 @@ def read_loom(path: Path) -> Read:
     name = next((k for k in ("Gene", "var_names", "gene_name", "gene") if k in rows), var.columns[0])
     names, names_from = symbol_column(var.set_index(name, drop=False), None, path.name)
     obs = pd.DataFrame({k: v for k, v in columns.items() if len(v) == len(barcodes)})
+    types, genomes = types_and_genomes(var)
+    messages: list[str] = []
+    chosen = choose({name: _source(path, place) for name, place in places.items()}, faults, path.name, messages)
     return Read(
-        Source((cells, genes), cells * genes, blocks),
+        chosen.source,
         barcodes=barcodes,
-        names=names,
-        gene_ids=id_column(var, None, path.name),
+        features=select_genes(id_column(var, None, path.name), names, types, genomes, path.name),
         format="loom",
-        counts_from="matrix",
+        counts_from=chosen.name,
         where=path.name,
         symbols_from=names_from.replace("var index", f"row_attrs/{name}"),
         obs=obs,
+        messages=messages,
     )

@@ -19,10 +19,12 @@ from spikgpt.base import genes as gene_names
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
 from spikgpt.read_input.anndata_store import read_anndata
+from spikgpt.read_input.archives import TABLE, is_archive, unpacked
+from spikgpt.read_input.folders import read_folder
 from spikgpt.read_input.loom import read_loom
 from spikgpt.read_input.raw_counts import CountCheck
 from spikgpt.read_input.sources import FORMATS, Read, readable
-from spikgpt.read_input.tenx import read_10x_h5, read_archive, read_folder
+from spikgpt.read_input.tenx import read_10x_h5
 from spikgpt.read_input.text import read_text
 
 
@@ -47,7 +49,12 @@ class Matrix:
     blocks: Callable[[], Iterator[sparse.csr_matrix]]
     """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
+    """Kind to number of features."""
+    counts_left_out: dict[str, float] = field(default_factory=dict)
+    """Kind to share of all counts; known after `blocks`."""
     messages: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What may make the results wrong; `messages` tell how the file was read."""
 
     @cached_property
     def counts(self) -> sparse.csr_matrix:
@@ -61,9 +68,10 @@ def read_matrix(
     symbol_col: str | None = None,
     geneid_col: str | None = None,
     counts_layer: str | None = None,
+    filtered: bool | None = None,
 ) -> Matrix:
     """`open_matrix`, with all counts read into memory."""
-    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer) as matrix:
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered) as matrix:
         _ = matrix.counts
         return matrix
 
@@ -75,6 +83,7 @@ def open_matrix(
     symbol_col: str | None = None,
     geneid_col: str | None = None,
     counts_layer: str | None = None,
+    filtered: bool | None = None,
 ) -> Iterator[Matrix]:
     """Raw counts from any format of the samplesheet, to be read while the context is open.
 
@@ -84,6 +93,8 @@ def open_matrix(
         The model's gene symbols; decides between an old and a current symbol of a gene.
     symbol_col, geneid_col, counts_layer
         Where an h5ad or zarr keeps symbols, ids and counts, when not in a usual place.
+    filtered
+        Whether cells (True) or all barcodes (False) are wanted, for a folder that holds both matrices.
 
     Raises
     ------
@@ -103,13 +114,28 @@ def open_matrix(
     columns = {"symbol_col": symbol_col, "geneid_col": geneid_col, "counts_layer": counts_layer}
     with ExitStack() as stack:
         with readable(path):
-            read = _read(path, columns, stack)
+            place = path
+            if path.is_file() and is_archive(path):
+                place = stack.enter_context(unpacked(path))
+            try:
+                read = _read(place, path, columns, filtered)
+            except UserError as error:
+                # the folder that an archive was unpacked to says nothing to the user
+                if place != path:
+                    error.args = (str(error).replace(str(place), str(path)),)
+                raise
         yield _finish(read, vocab, path)
 
 
-def _read(path: Path, columns: dict[str, str | None], stack: ExitStack) -> Read:
-    """What the reader that a file's content or name asks for finds in it."""
-    reader = _reader_for(path)
+def _read(place: Path, path: Path, columns: dict[str, str | None], filtered: bool | None) -> Read:
+    """What the reader that a file's content or name asks for finds in it.
+
+    Parameters
+    ----------
+    place, path
+        Where the matrix lies, and what the user gave: an archive, or the same.
+    """
+    reader = _reader_for(place)
     asked = {name: value for name, value in columns.items() if value}
     if asked and reader is not read_anndata:
         raise UserError(
@@ -119,13 +145,13 @@ def _read(path: Path, columns: dict[str, str | None], stack: ExitStack) -> Read:
             expected="an h5ad or a zarr",
             fix="Leave these columns of the samplesheet empty for this sample.",
         )
-    if path.is_file() and h5py.is_hdf5(path):
-        guards.check_hdf5(path)
-    elif reader is read_anndata and path.is_dir():
-        guards.check_zarr(path)
-    if reader is read_archive:
-        return read_archive(path, stack)
-    return reader(path, **columns) if reader is read_anndata else reader(path)
+    if reader is read_folder:
+        return read_folder(place, str(path), "10x folder" if place == path else "10x archive", filtered)
+    if place.is_file() and h5py.is_hdf5(place):
+        guards.check_hdf5(place)
+    elif reader is read_anndata and place.is_dir():
+        guards.check_zarr(place)
+    return reader(place, **columns) if reader is read_anndata else reader(place)
 
 
 def _reader_for(path: Path) -> Callable[..., Read]:
@@ -137,25 +163,28 @@ def _reader_for(path: Path) -> Callable[..., Read]:
         return read_folder
     if h5py.is_hdf5(path):
         return _hdf5_reader(path)
-    if name.endswith((".tar.gz", ".tgz", ".tar")):
-        return read_archive
     if name.endswith(".h5ad"):
         return read_anndata
     if name.endswith((".h5", ".hdf5")):
         return read_10x_h5
     if name.endswith(".loom"):
         return read_loom
-    if name.endswith((".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")):
+    if TABLE.search(name) or name.endswith((".st", ".st.gz")):
         return read_text
+    content = guards.content_of(path)
     fix = "Convert the matrix to one of these formats."
     if name.endswith((".mtx", ".mtx.gz")):
         fix = "Give the folder that holds matrix.mtx, barcodes.tsv and features.tsv, not the matrix.mtx alone."
-    elif name.endswith((".rds", ".rdata")):
+    elif name.endswith((".rds", ".rdata", ".robj")):
         fix = "Export the R object as .h5ad (zellkonverter, sceasy) or as a 10x folder (DropletUtils::write10xCounts)."
+    elif name.endswith(".cloupe"):
+        fix = "Give Cell Ranger's filtered_feature_bc_matrix.h5, which lies in the same folder."
+    elif content in ("bzip2", "xz", "zstd") or name.endswith((".bz2", ".xz", ".zst", ".7z", ".rar", ".gz")):
+        fix = "Unpack it and give the file or folder in it."
     raise UserError(
         "This is not a known matrix format.",
         where=str(path),
-        found=guards.content_of(path) or f"a file called {path.name}",
+        found=content or f"a file called {path.name}",
         expected=FORMATS,
         fix=fix,
     )
@@ -171,25 +200,35 @@ def _hdf5_reader(path: Path) -> Callable[..., Read]:
             return read_loom
         if "matrix" in groups and isinstance(file["matrix"], h5py.Group):
             return read_10x_h5
+        if "assays" in groups:
+            raise UserError(
+                "This is a Seurat object (h5Seurat).",
+                where=str(path),
+                found=f"groups {', '.join(sorted(groups)[:8])}",
+                expected=FORMATS,
+                fix="Write its RNA counts as a 10x folder (DropletUtils::write10xCounts) or as .h5ad (SeuratDisk).",
+            )
     return {".h5ad": read_anndata, ".loom": read_loom}.get(path.suffix.lower(), read_10x_h5)
 
 
 def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
     """Check the barcodes, unify the genes."""
     where = path.name
-    cells, features = read.source.shape
-    kept = features if read.chosen is None else len(read.chosen)
+    cells, columns = read.source.shape
+    features = read.features
+    kept = columns if features.chosen is None else len(features.chosen)
     barcodes = np.asarray([str(b).strip() for b in read.barcodes], dtype=object)
-    if len(barcodes) != cells or len(read.names) != kept:
+    if len(barcodes) != cells or len(features.left_out) != columns:
         raise UserError(
             "Names and matrix do not fit together.",
             where=where,
-            found=f"a matrix of {cells} cells x {kept} genes, {len(barcodes)} barcodes, {len(read.names)} genes",
+            found=f"a matrix of {cells} cells x {columns} genes, {len(barcodes)} barcodes, "
+            f"{len(features.left_out)} genes",
             expected="a name for every row and every column",
             fix="Check that the files come from the same run.",
         )
     guards.check_names(barcodes, "barcodes", where)
-    guards.check_names(read.names, "names of genes", where)
+    guards.check_names(features.names, "names of genes", where)
     times = pd.Series(barcodes).value_counts(sort=False)
     twice = [str(barcode) for barcode in times.index[times > 1]]
     if twice:
@@ -201,21 +240,36 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
             fix="If several libraries were joined, give each as a sample of its own, or make their barcodes unique "
             "(a -1, -2, ... suffix for each).",
         )
-    genes = gene_names.unify(read.names, vocab, read.gene_ids, where)
+    genes = gene_names.unify(features.names, vocab, features.ids, where)
     # what duplicates do to a matrix, done to the identity, is the matrix that does it to each block
+    number = len(features.names)
     gather, symbols, gene_ids, merged = gene_names.sum_duplicates(
-        sparse.csr_matrix(sparse.identity(kept, dtype=np.int32)), genes
+        sparse.csr_matrix(sparse.identity(number, dtype=np.int32)), genes
     )
+    if features.target is not None:
+        parts = sparse.csr_matrix(
+            (np.ones(kept, dtype=np.int32), (np.arange(kept), features.target)), shape=(kept, number)
+        )
+        gather = sparse.csr_matrix(parts @ gather)
     obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
+    kinds, kind_of = np.unique(features.left_out.astype(str), return_inverse=True)
 
     def blocks() -> Iterator[sparse.csr_matrix]:
         check = CountCheck(read.where)
+        by_kind = np.zeros(len(kinds))
         with readable(path):
             for block in read.source.blocks():
-                counts = check.counts(block if read.chosen is None else block[:, read.chosen])
+                if features.chosen is not None:
+                    by_kind += np.bincount(
+                        kind_of[block.indices], weights=np.nan_to_num(block.data), minlength=len(kinds)
+                    )
+                    block = block[:, features.chosen]
+                counts = check.counts(block)
                 yield counts if len(symbols) == kept else sparse.csr_matrix(counts @ gather)
-        matrix.messages += check.finish()
+        matrix.messages += [*_left_out(dict(zip(kinds, by_kind.tolist(), strict=True)), matrix), *check.finish()]
+        matrix.warnings += check.warnings
 
+    numbers = dict(zip(kinds, np.bincount(kind_of).tolist(), strict=True))
     matrix = Matrix(
         barcodes=barcodes,
         symbols=symbols,
@@ -226,7 +280,21 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         obs=obs.set_axis(barcodes, axis=0),
         values=read.source.values,
         blocks=blocks,
-        feature_types_left_out=read.feature_types_left_out,
-        messages=[*read.messages, *genes.messages, *merged],
+        feature_types_left_out=read.other_genomes | {str(kind): n for kind, n in numbers.items() if kind},
+        messages=[*read.messages, *features.messages, *genes.messages, *merged],
     )
     return matrix
+
+
+def _left_out(counts: dict[str, float], matrix: Matrix) -> list[str]:
+    """What stayed behind, with number and share of the counts; the shares go into `matrix`, too."""
+    total = sum(counts.values())
+    matrix.counts_left_out = {str(kind): round(value / total, 6) for kind, value in counts.items() if kind and total}
+    if not matrix.feature_types_left_out:
+        return []
+    told = ", ".join(
+        f"{number} {kind}"
+        + (f" ({100 * matrix.counts_left_out[kind]:.3g} % of the counts)" if kind in matrix.counts_left_out else "")
+        for kind, number in matrix.feature_types_left_out.items()
+    )
+    return [f"Left out, as they are not human gene expression: {told}."]

@@ -1,6 +1,6 @@
-"""The labelled reference: taken as its authors cleaned it, checked and never filtered."""
+"""The labelled reference: its labelled cells, taken as its authors cleaned them; checked, never filtered by quality."""
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from spikgpt import UNKNOWN
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import vocabulary
 from spikgpt.base.guards import check_names
@@ -17,6 +16,7 @@ from spikgpt.base.metrics import cell_metrics
 from spikgpt.base.normalisation import normalise
 from spikgpt.base.ontology import NO_TERM, TERM, label_terms
 from spikgpt.read_input.counts import match_stats
+from spikgpt.read_input.labels import read_labels
 from spikgpt.read_input.matrix import Matrix, read_matrix
 
 NAME = "reference"
@@ -24,7 +24,13 @@ MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
 
 def import_reference(
-    path: str | Path, label_key: str, batch_key: str | None, scgpt_model: str | Path, min_gene_match: float
+    path: str | Path,
+    label_key: str,
+    batch_key: str | None,
+    scgpt_model: str | Path,
+    min_gene_match: float,
+    exclude_labels: Sequence[str] = (),
+    merge_similar_labels: bool = False,
 ) -> tuple[ad.AnnData, dict[str, Any]]:
     """Read a labelled reference and check that an annotator can be trained on it.
 
@@ -33,8 +39,8 @@ def import_reference(
     adata
         Layout of norm.h5ad (`spikgpt.base.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
-        `spikgpt.base.metrics.cell_metrics`. All cells of the file, in its order. obs cell_type_ontology_term_id where
-        the reference has it for a label; uns messages.
+        `spikgpt.base.metrics.cell_metrics`. All labelled cells of the file (`spikgpt.read_input.labels`), in its order.
+        obs cell_type_ontology_term_id where the reference has it for a label; uns messages.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
         themselves give to think about is told by training (`spikgpt.annotator.cautions`).
@@ -42,33 +48,39 @@ def import_reference(
     Raises
     ------
     UserError
-        When a column is missing, a label is missing or a number or `Unknown`, there is one class only, a
-        cell has no counts, or the matrix is not usable (as for any sample).
+        When a column is missing, the labels cannot be used, a cell has no counts, or the matrix is not usable (as for
+        any sample).
     """
     vocab = vocabulary(scgpt_model)
     matrix = read_matrix(path, vocab)
     gene_totals = np.asarray(matrix.counts.sum(axis=0, dtype=np.int64)).ravel()
     shared = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
     where = Path(path).name
-    labels = _labels(_column(matrix, label_key, "label_key", where), label_key, where)
-    messages = [*matrix.messages]
+    _column(matrix, label_key, "label_key", where)
+    found = read_labels(matrix.obs, label_key, exclude_labels, merge_similar_labels, where)
+    labels, obs = found.labels, matrix.obs[found.kept]
+    counts, barcodes = matrix.counts[found.kept], matrix.barcodes[found.kept]
+    # the filter on mitochondrial counts, of which a warning may speak, is not for references
+    messages = [*matrix.messages, *(text for text in matrix.warnings if "mitochondrial" not in text), *found.messages]
     terms: dict[str, str] = {}
-    if TERM in matrix.obs:
-        given = matrix.obs[TERM]
+    if TERM in obs:
+        given = obs[TERM]
         terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
         messages += more
-    batches = _batches(_column(matrix, batch_key, "batch_key", where), batch_key, where) if batch_key else None
-    empty = np.flatnonzero(np.diff(matrix.counts.indptr) == 0)
+    batches = (
+        _batches(_column(matrix, batch_key, "batch_key", where)[found.kept], batch_key, where) if batch_key else None
+    )
+    empty = np.flatnonzero(np.diff(counts.indptr) == 0)
     if empty.size:
         raise UserError(
             f"{empty.size} cells of the reference have no counts.",
             where=where,
-            found=", ".join(str(name) for name in matrix.barcodes[empty[:3]]) + (", ..." if empty.size > 3 else ""),
+            found=", ".join(str(name) for name in barcodes[empty[:3]]) + (", ..." if empty.size > 3 else ""),
             expected="cells that its authors would keep: the reference is never filtered",
             fix="Drop these cells from the reference.",
         )
-    counted = count_data(matrix.counts, matrix.barcodes, matrix.symbols, matrix.gene_ids)
-    metrics = cell_metrics(matrix_blocks(matrix.counts), matrix.barcodes, matrix.symbols)
+    counted = count_data(counts, barcodes, matrix.symbols, matrix.gene_ids)
+    metrics = cell_metrics(matrix_blocks(counts), barcodes, matrix.symbols)
     counted.obs = metrics.drop(columns="barcode").set_axis(counted.obs_names, axis=0)
     adata = normalise(counted, NAME)
     adata.obs["batch"] = constant(NAME, adata.n_obs) if batches is None else _categorical(batches)
@@ -81,6 +93,7 @@ def import_reference(
         "sample": NAME,
         **shared,
         "cells": int(adata.n_obs),
+        "excluded_labels": found.excluded,
         "label_key": label_key,
         "batch_key": batch_key or None,
         "classes": {label: int(sizes[label]) for label in sorted(sizes.index)},
@@ -115,50 +128,6 @@ def _column(matrix: Matrix, key: str, parameter: str, where: str) -> pd.Series:
         expected="a column of obs",
         fix=fix,
     )
-
-
-def _labels(column: pd.Series, key: str, where: str) -> list[str]:
-    place = f"{where}, obs column {key}"
-    missing = column.isna().to_numpy() | column.astype(str).str.strip().str.lower().isin(MISSING).to_numpy()
-    if missing.any():
-        first = ", ".join(str(name) for name in column.index[missing][:3])
-        raise UserError(
-            f"{int(missing.sum())} of {len(column)} cells of the reference have no label.",
-            where=place,
-            found=f"missing or empty for {first}{', ...' if missing.sum() > 3 else ''}",
-            expected="a cell type for every cell",
-            fix="Label these cells or drop them from the reference.",
-        )
-    labels = column.astype(str).str.strip().tolist()
-    classes = sorted(set(labels))
-    check_names(classes, "labels", place)
-    numbers = [label for label in classes if re.fullmatch(r"[-+]?\d+(\.\d+)?", label)]
-    if len(numbers) == len(classes):
-        raise UserError(
-            "The labels of the reference are numbers.",
-            where=place,
-            found=", ".join(classes[:8]),
-            expected="names of cell types; numbers are most often clusters",
-            fix="Name another column with --label_key, or give the clusters their cell types' names.",
-        )
-    reserved = [label for label in classes if label.lower() == UNKNOWN.lower()]
-    if reserved:
-        raise UserError(
-            f"{reserved[0]!r} is used as a cell type.",
-            where=place,
-            found=f"{labels.count(reserved[0])} cells",
-            expected=f"real cell types: {UNKNOWN} is the word for cells that no type fits, and is not learnt",
-            fix="Drop these cells from the reference.",
-        )
-    if len(classes) < 2:
-        raise UserError(
-            "The reference has one cell type only.",
-            where=place,
-            found=f"{classes[0]!r} for all {len(labels)} cells",
-            expected="at least two cell types",
-            fix="Name another column with --label_key, or give a reference with more cell types.",
-        )
-    return labels
 
 
 def _batches(column: pd.Series, key: str, where: str) -> list[str]:

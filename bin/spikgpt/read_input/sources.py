@@ -18,11 +18,12 @@ from scipy import sparse
 
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import BLOCK, row_ranges
+from spikgpt.base.h5ad import BLOCK, matrix_blocks, row_ranges
+from spikgpt.read_input.features import Features
 
 FORMATS = (
-    "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder or .tar.gz with matrix.mtx[.gz], "
-    "barcodes.tsv[.gz] and features.tsv[.gz] or genes.tsv[.gz]"
+    "10x .h5, .h5ad, .loom, .zarr, .csv[.gz] or .tsv[.gz], or a folder, .tar.gz or .zip with matrix.mtx[.gz], "
+    "barcodes.tsv[.gz] and features.tsv[.gz] or genes.tsv[.gz] (docs/usage.md lists every tool's files)"
 )
 
 
@@ -50,18 +51,17 @@ class Read:
 
     source: Source
     barcodes: Sequence[str]
-    names: Sequence[str]
+    features: Features
     format: str
     counts_from: str
     where: str
     """What messages on the values call the matrix."""
-    gene_ids: Sequence[str] | None = None
-    chosen: np.ndarray | None = None
-    """Which columns of the source the names are of; None for all."""
     symbols_from: str = "file"
     obs: pd.DataFrame | None = None
-    feature_types_left_out: dict[str, int] = field(default_factory=dict)
+    other_genomes: dict[str, int] = field(default_factory=dict)
+    """Genes of other genomes that are not columns of the source: kind to number."""
     messages: list[str] = field(default_factory=list)
+    """On the choice of matrix; those on its features are theirs."""
 
 
 @contextmanager
@@ -86,12 +86,48 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or ["no details"])[0][:300]
 
 
+def is_gzip(path: Path) -> bool:
+    """By the first two bytes: browsers unpack a .gz and keep its name, and others pack without renaming."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 @contextmanager
 def unzipped(path: Path, at_most: int | None = None) -> Iterator[Any]:
     """The bytes of a file, unpacked where it is gzip; an error once they are more than the limit."""
     limit = guards.LARGEST_UNPACKED if at_most is None else at_most
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+    with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
         yield io.BufferedReader(guards.Bounded(stream, limit, path.name), 1 << 20)
+
+
+def added(sources: Sequence[Source], cells: Sequence[np.ndarray] | None = None, number: int | None = None) -> Source:
+    """The sum of matrices that hold parts of the same counts; held in memory, unlike one matrix.
+
+    Parameters
+    ----------
+    sources
+        Of the same genes.
+    cells, number
+        For each source the row of the sum that each of its cells is, and the rows of the sum; without them all
+        sources have the same cells.
+    """
+    rows = sources[0].shape[0] if number is None else number
+
+    def blocks() -> Iterator[sparse.csr_matrix]:
+        total = sparse.csr_matrix((rows, sources[0].shape[1]))
+        for place, source in enumerate(sources):
+            part = sparse.csr_matrix(sparse.vstack(list(source.blocks()), format="csr"))
+            if cells is not None:
+                to = sparse.csr_matrix(
+                    (np.ones(len(cells[place])), (cells[place], np.arange(len(cells[place])))),
+                    shape=(rows, part.shape[0]),
+                )
+                part = to @ part
+            total = total + part
+        for _, block in matrix_blocks(sparse.csr_matrix(total)):
+            yield block
+
+    return Source((rows, sources[0].shape[1]), sum(source.values for source in sources), blocks)
 
 
 def csr_blocks(stored: Any, width: int) -> Iterator[sparse.csr_matrix]:

@@ -265,6 +265,8 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
 
 def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
     """What the steps themselves wrote of a sample."""
+    for message in inputs.stats["import"].get(sample, {}).get("warnings", []):
+        findings.add("warning", text(message), sample)
     for message in inputs.stats["import"].get(sample, {}).get("messages", []):
         findings.add("info", text(message), sample)
     for step in ("called", "ambient", "doublets", "filter", "annotation"):

@@ -21,7 +21,7 @@ from spikgpt.base.genes import Spelling
 from spikgpt.base.threads import one_thread, pin_thread
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
-from spikgpt.scgpt.tokens import CellTokens, cell_generator, check_counts, tokenise
+from spikgpt.scgpt.tokens import CellTokens, check_counts, tokenise
 
 BLOCK = 1024
 """Cells read and held at a time; results do not depend on it."""
@@ -159,7 +159,7 @@ class Embedder:
             pad_value=self.checkpoint.pad_value,
             n_bins=self.checkpoint.n_bins,
             max_tokens=self.max_tokens,
-            random=lambda: cell_generator(self.sample, barcode, self.seed),
+            seed=self.seed,
         )
 
     def embed(self, counts: sparse.csr_matrix, barcodes: list[str]) -> NDArray[np.float32]:

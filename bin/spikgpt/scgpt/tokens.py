@@ -1,7 +1,6 @@
 """A cell's counts as scGPT reads them: gene tokens and expression bins, nothing drawn from neighbours."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,16 @@ from numpy.typing import NDArray
 from spikgpt.base.errors import UserError
 
 
-def cell_generator(sample: str, barcode: str, seed: int) -> np.random.Generator:
-    """The cell's own random numbers: they depend on its name and the seed, not on other cells."""
-    digest = hashlib.sha256(f"{sample}\0{barcode}\0{seed}".encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+def cell_generator(tokens: NDArray[np.int64], counts: NDArray[np.float32], seed: int) -> np.random.Generator:
+    """The cell's own random numbers: they depend on its counts and the seed, not on its name or on other cells.
+
+    Parameters
+    ----------
+    tokens, counts
+        The cell's known genes in the order of their tokens, and their counts; shape (genes,).
+    """
+    content = tokens.astype("<i8").tobytes() + counts.astype("<f4").tobytes() + f"{seed}".encode()
+    return np.random.default_rng(np.frombuffer(hashlib.sha256(content).digest(), dtype="<u4"))
 
 
 def bin_bounds(counts: NDArray[np.float32], n_bins: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -67,7 +72,7 @@ def tokenise(
     pad_value: float,
     n_bins: int,
     max_tokens: int,
-    random: Callable[[], np.random.Generator],
+    seed: int,
 ) -> CellTokens | None:
     """Tokens and bins of one cell, as scGPT's ``embed_data`` makes them, but the same every time.
 
@@ -83,8 +88,8 @@ def tokenise(
         float32 (entries,): raw counts, finite and not negative.
     max_tokens
         Longest sequence with ``<cls>``, the ``max_length`` of ``embed_data``.
-    random
-        Makes the cell's own generator (`cell_generator`) when it is needed.
+    seed
+        Of the subset (`cell_generator`).
 
     Returns
     -------
@@ -98,7 +103,7 @@ def tokenise(
     values = expected_bins(summed, n_bins)
     truncated = len(tokens) > max_tokens - 1
     if truncated:
-        kept = np.sort(random().permutation(len(tokens))[: max_tokens - 1])
+        kept = np.sort(cell_generator(tokens, summed, seed).permutation(len(tokens))[: max_tokens - 1])
         tokens, values = tokens[kept], values[kept]
     return CellTokens(
         np.concatenate([[cls_token], tokens]),
