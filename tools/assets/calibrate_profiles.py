@@ -90,8 +90,9 @@ def main() -> None:
     for name, members in library.merged.items():
         pair = [library.classes.index(member) for member in members]
         both = ~given & (probabilities[:, pair].sum(axis=1) >= cut)
-        print(f"{name}: opinion on {both[seen].mean():.3f} more of seen cells, {np.isin(truth, pair)[both].mean():.3f} of "
-              f"these right, on {both[~seen].mean():.3f} more of unseen cells")  # fmt: skip
+        right = np.isin(truth, pair)[both].mean()
+        print(f"{name}: opinion on {both[seen].mean():.3f} more of seen cells, {right:.3f} of these right, "
+              f"on {both[~seen].mean():.3f} more of unseen cells")  # fmt: skip
 
 
 if __name__ == "__main__":

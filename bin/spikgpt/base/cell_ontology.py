@@ -9,6 +9,8 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("cell_ontology.tsv")
 """Made by tools/assets/make_cell_ontology.py; its first lines tell source, release and licence."""
+ROOT = "CL:0000000"
+"""The term "cell"."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,24 @@ def _terms_by_name() -> dict[str, str]:
 def term_of_name(name: str) -> str | None:
     """The term whose label or exact synonym a text is, letter case apart; None where none or several have it."""
     return _terms_by_name().get(name.strip().casefold())
+
+
+@cache
+def term_of_label(label: str) -> str | None:
+    """The term that a free label means: its own, or that of its last words, which name something broader.
+
+    Tried are the label and then the label without its first words, each as it is, in the singular, with `+` written
+    out, and with "cell" after it: "CD4 T cells" is a T cell, "NK" a natural killer cell. None where nothing fits.
+    Names that only a term of one species or of one tissue in parentheses has are not taken for a guess.
+    """
+    words = label.replace("_", " ").replace("+", "-positive").split()
+    for first in range(len(words)):
+        name = " ".join(words[first:])
+        for form in dict.fromkeys((name, name.removesuffix("s"))):
+            term = term_of_name(form)
+            if term is not None and term != ROOT:
+                return term
+            term = term_of_name(f"{form} cell")
+            if term is not None and "(" not in cell_ontology()[term].label:
+                return term
+    return None

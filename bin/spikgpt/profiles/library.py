@@ -76,9 +76,7 @@ class Library:
                 if members:
                     first, second = members.split("|")
                     merged[name] = (names[names.index(first)], names[names.index(second)])
-            terms = {
-                name: tuple(text.split()) for name, text in zip(classes["class"], classes["terms"], strict=True)
-            }
+            terms = {name: tuple(text.split()) for name, text in zip(classes["class"], classes["terms"], strict=True)}
             return cls(genes["gene"].tolist(), genes["gene_id"].tolist(), values, profiles, names, codes, merged, terms)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UserError(

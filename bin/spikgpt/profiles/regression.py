@@ -117,9 +117,7 @@ class Regression:
         return np.maximum(log_softmax(logits), LEAST)
 
 
-def fit_regressions(
-    values: Floats, codes: NDArray[np.int64], classes: int, depth: float
-) -> list[Regression]:
+def fit_regressions(values: Floats, codes: NDArray[np.int64], classes: int, depth: float) -> list[Regression]:
     """A regression of each view for a sample; ``values`` (genes found, profiles) log1p CP10k, ``codes`` (profiles,),
     ``depth`` the sample's median number of counts on these genes."""
     profiles = per_10k(values)
