@@ -193,7 +193,7 @@ def test_a_cell_between_two_that_go_together_is_given_both(library):
     values[0, [t, nk]] = 0.9, 0.1
     values[1, [t, nk]] = 0.5, 0.4
     values[2, [t, endo]] = 0.5, 0.5
-    names, scores = decide(values, library)
+    names, scores = decide(values, library, CUT)
     assert names == ["T cell", "T or NK cell", "", ""]
     np.testing.assert_allclose(scores, [0.9, 0.9, 0.5, 0.0])
     assert CUT > 0.5
@@ -205,7 +205,7 @@ def test_a_cell_between_two_that_go_together_is_given_both(library):
 def test_a_pancreas_is_named_without_a_reference(library, pancreas):
     cells, truth = pancreas
     table, figures = told(library, cells)
-    assert list(table.columns) == ["barcode", OPINION, OPINION_SCORE]
+    assert list(table.columns) == ["barcode", OPINION, OPINION_SCORE, *library.classes]
     assert table[OPINION_SCORE].dtype == np.float32
     said = table.set_index("barcode")[OPINION]
     expected = {

@@ -101,7 +101,7 @@ CLUSTERS = (
     ),
 )  # fmt: skip
 
-OBS = (*SAMPLE, *QUALITY, *LABELS, *CLUSTERS)
+OBS = (*SAMPLE, *QUALITY, *LABELS, *SECOND_OPINION, *CLUSTERS)
 """Columns of `obs` in every annotated h5ad, in this order."""
 SAMPLE_COLUMNS = tuple(column.name for column in SAMPLE)
 OBS_COLUMNS = tuple(column.name for column in OBS)
