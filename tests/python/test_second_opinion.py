@@ -1,5 +1,6 @@
 """The second opinion: the library, its judges, silence, and what contradicts a label."""
 
+import json
 import re
 
 import anndata as ad
@@ -13,8 +14,9 @@ from spikgpt.base.cell_ontology import ancestors, cell_ontology, current_term, t
 from spikgpt.base.columns import OPINION, OPINION_SCORE
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import human_genes
+from spikgpt.cohort.second_opinion import NOTHING, group_opinions, read_probabilities, with_profiles
 from spikgpt.profiles.correlation import Correlation, Offset, per_10k, shared
-from spikgpt.profiles.kinship import contradicts
+from spikgpt.profiles.kinship import check_labels, contradicts
 from spikgpt.profiles.library import Library, decoded, encoded
 from spikgpt.profiles.opinion import CUT, MIN_GENES, decide, second_opinion
 from spikgpt.profiles.ranks import count_ranks, spearman, standard_ranks
@@ -255,6 +257,87 @@ def test_cells_without_a_count_and_no_cells_at_all(library, pancreas):
     assert table.loc[0, OPINION_SCORE] == 0
     none, figures = told(library, pancreas[0][:0].copy())
     assert (len(none), figures["cells"], figures["classes"]) == (0, 0, {})
+
+
+# --- a reference's labels, clusters and populations ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checked(library, pancreas):
+    """Opinions, likeliest classes, and true labels with the terms that a reference would give them."""
+    cells, truth = pancreas
+    table, _ = told(library, cells)
+    terms = {
+        "alpha": "CL:0000171", "beta": "CL:0000169", "delta": "CL:0000173", "gamma": "CL:0002275",
+        "acinar": "CL:0002064", "ductal": "CL:0002079", "endothelial": "CL:0000115", "macrophage": "CL:0000235",
+        "quiescent_stellate": "CL:0002410",
+    }  # fmt: skip
+    return table[OPINION].tolist(), table[library.classes].idxmax(axis=1).tolist(), truth.tolist(), terms
+
+
+def test_true_labels_pass_and_labels_of_other_cells_do_not(library, checked):
+    said, likeliest, truth, terms = checked
+    good = check_labels(library, said, likeliest, truth, terms)
+    assert good["kappa"] > 0.7
+    assert good["contradicted"] <= 0.02 * good["with_opinion"]
+    assert good["messages"] == []
+    assert "activated_stellate" in good["labels_without_term"]
+    shuffled = [truth[at] for at in np.random.default_rng(0).permutation(len(truth))]
+    bad = check_labels(library, said, likeliest, shuffled, terms)
+    assert abs(bad["kappa"]) < 0.15
+    assert "hardly agree with the tissue profiles" in bad["messages"][0]
+
+
+def test_some_wrong_labels_are_counted_and_the_commonest_named(library, checked):
+    said, likeliest, truth, terms = checked
+    some = ["endothelial" if label == "beta" and at % 3 == 0 else label for at, label in enumerate(truth)]
+    found = check_labels(library, said, likeliest, some, terms)
+    assert found["contradicted"] > 20
+    assert "most often endothelial that looks like pancreatic islet cell" in found["messages"][0]
+
+
+def test_labels_that_mean_nothing_are_not_compared(library, checked):
+    said, likeliest, truth, _ = checked
+    found = check_labels(library, said, likeliest, [f"cluster {len(label)}" for label in truth], {})
+    assert (found["compared"], found["kappa"], found["with_opinion"], found["messages"]) == (0, None, 0, [])
+
+
+def test_the_script_checks_a_reference(script, tmp_path, pancreas):
+    cells, truth = pancreas
+    made = ad.AnnData(cells.X, obs=pd.DataFrame({"cell_type": truth.to_numpy()}, index=cells.obs_names))
+    made.var = pd.DataFrame({"gene_id": ""}, index=cells.var_names)
+    made.layers["counts"] = sp.csr_matrix(cells.X).astype(np.int32)
+    made.write_h5ad(tmp_path / "reference.norm.h5ad")
+    done = script(
+        "second_opinion.py", "--sample", "reference", "--reference", "--profiles", FOLDER, "--h5ad", "reference.norm.h5ad"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "reference.second_opinion.json").read_text())
+    assert figures["cells"] == 250
+    # without terms only names that the ontology knows are compared
+    assert figures["labels"]["kappa"] > 0.5
+    assert "beta" in figures["labels"]["labels_without_term"]
+
+
+def test_a_population_looks_like_its_class_and_has_a_nearest_profile(library, pancreas, tmp_path):
+    cells, truth = pancreas
+    table, _ = told(library, cells)
+    made = ad.AnnData(
+        sp.csr_matrix(cells.X).astype(np.float32), var=pd.DataFrame({"gene_id": ""}, index=cells.var_names)
+    )
+    made.layers["counts"] = sp.csr_matrix(cells.X).astype(np.int32)
+    made.write_h5ad(tmp_path / "cohort.h5ad")
+    table.to_parquet(tmp_path / "s.second_opinion.parquet")
+    probabilities = read_probabilities([tmp_path / "s.second_opinion.parquet"], table, library.classes)
+    groups = {name: (truth == name).to_numpy() for name in ("alpha", "acinar")} | {"few": np.arange(250) < 5}
+    found = with_profiles(group_opinions(probabilities, groups, library), tmp_path / "cohort.h5ad", groups, library)
+    assert found["alpha"].opinion == "pancreatic islet cell"
+    assert (found["alpha"].profile, found["alpha"].source) == ("pancreatic A cell", "Enge et al. 2017, Cell 171:321")
+    assert found["alpha"].correlation > 0.8
+    assert (found["acinar"].opinion, found["acinar"].profile) == ("epithelial cell", "acinar cell")
+    assert found["few"] == NOTHING
+    with pytest.raises(ValueError, match="not of the same cells"):
+        read_probabilities([tmp_path / "s.second_opinion.parquet"], table[::-1], library.classes)
 
 
 # --- conflicts ------------------------------------------------------------------------------------------

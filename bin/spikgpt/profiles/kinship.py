@@ -10,8 +10,8 @@ from spikgpt.profiles.library import Library
 
 CHANCE_AGREEMENT = 0.3
 """A reference whose labels agree with the profiles less than this (Cohen's kappa) is pointed out: 0 is chance, 1 full
-agreement. Labelled sets have .84 to .99, and with a fifth of their labels shuffled .66 to .78; a set whose labels do not
-match its cells has .02."""
+agreement. Labelled sets have .84 to .99, and with a fifth of their labels shuffled .66 to .78; a set whose labels do
+not match its cells has .02."""
 MIN_COMPARED = 50
 """Cells that a reference must have for that."""
 WRONG_SHARE = 0.05

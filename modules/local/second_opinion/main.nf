@@ -1,4 +1,5 @@
-// A broad class for every cell from the bundled tissue profiles, without the reference; empty where they are not sure
+// A broad class for every cell from the bundled tissue profiles, without the reference; empty where they are not sure.
+// Of a reference's cells, also whether their labels agree.
 process SECOND_OPINION {
     tag "${meta.id}"
     label 'one_core'
@@ -14,7 +15,7 @@ process SECOND_OPINION {
     tuple val("${task.process}"), val('scikit-learn'), eval('package_version.py scikit-learn'), emit: versions_sklearn, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [meta.reference ? '--reference' : '', task.ext.args ?: ''].join(' ').trim()
     """
     second_opinion.py --sample ${meta.id} --h5ad ${h5ad} --profiles ${profiles} ${args}
     """
