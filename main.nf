@@ -85,7 +85,7 @@ workflow {
         sample: true
     }
 
-    // annotated: [meta, h5ad, [npy], parquet, json] of each sample; annotator: folder; benchmark: [meta, tsv]
+    // annotated: [meta, h5ad, [npy], parquet, json, parquet] of each sample; annotator: folder; benchmark: [meta, tsv]
     ANNOTATE_CELLS(
         ch_embedded.reference,
         READ_INPUT.out.annotator,

@@ -10,6 +10,8 @@ def main() -> None:
     args.add_argument("--h5ad", required=True, help="cohort.h5ad")
     args.add_argument("--markers", required=True, help="markers.tsv")
     args.add_argument("--annotator", required=True, help="folder of the annotator, for its reference's markers")
+    args.add_argument("--opinions", nargs="+", required=True, help="<sample>.second_opinion.parquet")
+    args.add_argument("--profiles", required=True, help="folder of the tissue profiles")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
     args.add_argument("--samples", required=True, help="samples.json")
     args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
@@ -20,9 +22,17 @@ def main() -> None:
 
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
-    from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
-    from spikgpt.cohort.populations import find_populations, pairs_to_judge, unknown_populations
+    from spikgpt.cohort.evidence import cluster_names, evidence_table, judge_markers, nearest_types
+    from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
+    from spikgpt.cohort.second_opinion import (
+        Conflicts,
+        group_opinions,
+        opinion_table,
+        read_probabilities,
+        with_profiles,
+    )
     from spikgpt.cohort.tables import cells_per_step, composition, read_cohort, read_statistics, removed_cells
+    from spikgpt.profiles.library import Library
 
     cells, facts = read_cohort(options.h5ad)
     removed = removed_cells(options.removed)
@@ -33,11 +43,24 @@ def main() -> None:
     populations = find_populations(cells, rate)
     pairs = [(name, of) for name, (of, _) in nearest_types(cells).items()] + pairs_to_judge(populations, reference)
     judged = judge_markers(options.h5ad, cells, reference, pairs)
+
+    library = Library.read(options.profiles)
+    probabilities = read_probabilities(options.opinions, cells, library.classes)
+    conflicts = Conflicts(library, cells["spikgpt_best_match"].cat.categories.astype(str), config["ontology"])
+    cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
+    clusters = {name: cluster == name for name in cluster_names(cells)}
+    new = {name: clusters[name] & rejected(cells) for name in populations}
+    likeness = group_opinions(probabilities, clusters, library)
+    looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
-        ("evidence.tsv", evidence_table(cells, judged, rate)),
-        ("unknown_populations.tsv", unknown_populations(cells, populations, read_tsv(options.markers), judged, rate)),
+        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts)),
+        (
+            "unknown_populations.tsv",
+            unknown_populations(cells, populations, read_tsv(options.markers), judged, rate, looks),
+        ),
+        ("second_opinion.tsv", opinion_table(cells, conflicts)),
         ("removed_cells.tsv.gz", removed),
         ("cells_per_step.tsv", cells_per_step(samples, read_statistics(options.stats), removed, cells)),
     ):

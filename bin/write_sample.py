@@ -12,6 +12,7 @@ def main() -> None:
     args.add_argument("--embedding", nargs="+", required=True, help="<sample>.<start>.embedding.npy")
     args.add_argument("--annotation", required=True, help="<sample>.annotation.parquet")
     args.add_argument("--annotation-stats", required=True, help="<sample>.annotation.json")
+    args.add_argument("--second-opinion", required=True, help="<sample>.second_opinion.parquet")
     args.add_argument("--cohort", required=True, help="cohort_cells.parquet")
     args.add_argument("--run", required=True, help="run.json")
     options = args.parse_args()
@@ -21,6 +22,7 @@ def main() -> None:
 
     import pandas as pd
     import pyarrow.parquet as pq
+    from spikgpt.base.columns import OPINION, OPINION_SCORE
     from spikgpt.base.names import read_embeddings
     from spikgpt.cohort.files import run_facts, write_sample
 
@@ -33,6 +35,7 @@ def main() -> None:
             options.h5ad,
             read_embeddings(options.embedding)[options.sample],
             pd.read_parquet(options.annotation),
+            pd.read_parquet(options.second_opinion, columns=["barcode", OPINION, OPINION_SCORE]),
             pq.read_table(options.cohort),
             run_facts(read(options.run), read(options.annotation_stats)),
             options.sample,

@@ -15,7 +15,7 @@ from pathlib import Path
 BIN = Path(__file__).resolve().parents[1] / "bin"
 TABLE = BIN / "spikgpt" / "closure.tsv"
 
-FOLDERS = ("base", "read_input", "quality_control", "scgpt", "annotator", "cohort", "report")
+FOLDERS = ("base", "read_input", "quality_control", "scgpt", "profiles", "annotator", "cohort", "report")
 """Of the package, in the order of the pipeline: a folder imports itself and those before it."""
 
 

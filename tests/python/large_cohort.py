@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from no_opinions import SILENT, UNCOMPARED
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.evidence import evidence_table
@@ -53,6 +54,8 @@ def write_large(folder: Path, *, samples: int, cells: int) -> dict[str, object]:
             "spikgpt_p_value": np.where(unknown, rng.random(total) * 0.05, 0.05 + 0.95 * rng.random(total)),
             "spikgpt_unknown_reason": np.where(unknown, np.array(REASON_NAMES)[kind % 4], ""),
             "cell_type_ontology_term_id": "unknown",
+            "spikgpt_second_opinion": np.where(kind % 3 == 0, "T cell", ""),
+            "spikgpt_second_opinion_score": rng.random(total),
             "spikgpt_cluster": kind.astype(str),
             "spikgpt_cluster_cell_type": best,
         }
@@ -64,7 +67,7 @@ def write_large(folder: Path, *, samples: int, cells: int) -> dict[str, object]:
     )
     places.to_parquet(tables / "cohort_cells.parquet", index=False)
     # no marker was looked for: that is the largest part of the table and the same for any number of cells
-    write_tsv(tables / "evidence.tsv", evidence_table(table, {}, 0.05))
+    write_tsv(tables / "evidence.tsv", evidence_table(table, {}, 0.05, SILENT, UNCOMPARED))
     removed = pd.DataFrame([(s, f"gone_{at}", ("min_genes", "pct_counts_mt", "predicted_doublet")[at % 3])
                             for s in names for at in range(30)], columns=["sample", "barcode", "reason"])  # fmt: skip
     write_tsv(tables / "removed_cells.tsv.gz", removed)

@@ -17,11 +17,13 @@ from spikgpt.base.names import read_embeddings
 from spikgpt.cohort import files as cohort
 from spikgpt.cohort.clusters import cluster_cohort, cluster_embedding, majority_labels, standardise, write_cohort_cells
 from spikgpt.cohort.files import join_cohort, run_facts, write_sample
+from spikgpt.profiles.library import Library
 
 ODD = '<script>alert("x")</script>, it\'s\ta "B cell" — β' + "x" * 300
 """A cell type's name with everything in it that breaks HTML, tables and plots."""
 
 TYPES = ("T cell", "B cell", ODD)
+LIBRARY = Library.read(Path(__file__).resolve().parents[2] / "assets" / "cell_profiles")
 RUN = {
     "pipeline": "spikgpt",
     "version": "0.1.0",
@@ -56,6 +58,7 @@ class Small:
                 self.folder / f"{sample}.norm.h5ad",
                 vectors[sample],
                 pd.read_parquet(self.folder / f"{sample}.annotation.parquet"),
+                pd.read_parquet(self.folder / f"{sample}.second_opinion.parquet"),
                 table,
                 facts,
                 sample,
@@ -119,6 +122,13 @@ def write_small(folder: Path, sizes: dict[str, int], seed: int = 0) -> Small:
             }
         )
         annotation.to_parquet(folder / f"{sample}.annotation.parquet", index=False)
+        said = np.array(["T cell", "epithelial cell", "", "pancreatic islet cell"], dtype=object)[kind]
+        opinions = pd.DataFrame({"barcode": obs.index, "spikgpt_second_opinion": said})
+        opinions["spikgpt_second_opinion_score"] = np.where(said == "", 0.5, 0.9).astype(np.float32)
+        for name in LIBRARY.classes:
+            opinions[name] = np.where(said == name, 0.9, 0.0).astype(np.float32)
+        opinions.to_parquet(folder / f"{sample}.second_opinion.parquet", index=False)
+        (folder / f"{sample}.second_opinion.json").write_text(json.dumps({"sample": sample, "messages": []}))
         stats = {"sample": sample, "annotator_sha256": "cd" * 32, "scgpt_sha256": "ab" * 32, "tissue_warning": None}
         (folder / f"{sample}.annotation.json").write_text(json.dumps(stats))
         qc = obs.drop(columns=["sample", "batch", "donor", "condition", "doublet_score", "predicted_doublet"])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from annotator_cells import made_cells
+from no_opinions import SILENT, UNCOMPARED
 from spikgpt.annotator import reference_markers
 from spikgpt.annotator.reference_markers import Marker, ReferenceMarkers, seen, seen_shares, thinning
 from spikgpt.base.tsv import read_tsv, write_tsv
@@ -180,7 +181,7 @@ PLANTED = ReferenceMarkers(
 def test_evidence_of_the_small_cohort(cells, joined, tmp_path):  # noqa: F811
     nearest = nearest_types(cells)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest.items()])
-    table = evidence_table(cells, judged, 0.05)
+    table = evidence_table(cells, judged, 0.05, SILENT, UNCOMPARED)
     assert list(table.columns) == list(EVIDENCE_COLUMNS)
     assert table["cells"].sum() == len(cells)
     by_type = table.set_index("cell_type")
@@ -203,7 +204,7 @@ def test_evidence_of_the_small_cohort(cells, joined, tmp_path):  # noqa: F811
 def test_runner_up_is_another_type_than_the_one_judged(cells):
     mixed = cells.copy()
     mixed["spikgpt_best_match"] = np.where(np.arange(len(cells)) % 10 == 0, "=2+2", mixed["spikgpt_best_match"])
-    table = evidence_table(mixed, {}, 0.05)
+    table = evidence_table(mixed, {}, 0.05, SILENT, UNCOMPARED)
     for row in table.itertuples():
         assert row.runner_up != row.nearest_type
     assert "=2+2" in set(table["runner_up"])
@@ -217,8 +218,8 @@ def test_names_survive_in_both_tables(cells, joined, tmp_path, name):  # noqa: F
         renamed[column] = renamed[column].astype(str).replace("B cell", name)
     found = find_populations(renamed, 0.05)
     judged = {(cluster, name): MarkerEvidence(5.0, ["G1"], ["G2"]) for cluster in found}
-    write_tsv(tmp_path / "e.tsv", evidence_table(renamed, judged, 0.05))
-    write_tsv(tmp_path / "u.tsv", unknown_populations(renamed, found, find_markers(joined), judged, 0.05))
+    write_tsv(tmp_path / "e.tsv", evidence_table(renamed, judged, 0.05, SILENT, UNCOMPARED))
+    write_tsv(tmp_path / "u.tsv", unknown_populations(renamed, found, find_markers(joined), judged, 0.05, SILENT))
     assert name in set(read_tsv(tmp_path / "e.tsv")["cell_type"])
     row = read_tsv(tmp_path / "u.tsv").iloc[0]
     assert (row["nearest_type"], row["nearest_markers_missing"]) == (name, "G2")
@@ -229,7 +230,7 @@ def test_a_planted_population_is_found(cells, joined):  # noqa: F811
     assert len(found) == 1
     judged = judge_markers(joined, cells, PLANTED, pairs_to_judge(found, PLANTED))
     assert len(judged) == len(TYPES)
-    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05)
+    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05, SILENT)
     assert list(table.columns) == list(POPULATION_COLUMNS)
     row = table.iloc[0]
     assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
@@ -254,7 +255,7 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
     unknown = shallow["spikgpt_cell_type"] == "Unknown"
     shallow["spikgpt_unknown_reason"] = np.where(unknown, "low_quality", "")
     assert find_populations(shallow, 0.05) == {}
-    empty = unknown_populations(shallow, {}, pd.DataFrame(columns=["cluster"]), {}, 0.05)
+    empty = unknown_populations(shallow, {}, pd.DataFrame(columns=["cluster"]), {}, 0.05, SILENT)
     write_tsv(tmp_path / "u.tsv", empty)
     assert (tmp_path / "u.tsv").read_text() == "\t".join(POPULATION_COLUMNS) + "\n"
 
@@ -262,11 +263,11 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
 def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa: F811
     genes = find_markers(joined)
     found = find_populations(cells, 0.05)
-    plain = unknown_populations(cells, found, genes, {}, 0.05).iloc[0]["qc_flags"]
+    plain = unknown_populations(cells, found, genes, {}, 0.05, SILENT).iloc[0]["qc_flags"]
     assert plain == "hardly a marker of its own: ambient RNA or damaged cells"  # it has mark_3 alone
     name = next(iter(found))
     three = genes[genes["cluster"] == name].head(3).assign(log2fc=2.0, p_adj=0.001)
-    assert unknown_populations(cells, found, three, {}, 0.05).iloc[0]["qc_flags"] == ""
+    assert unknown_populations(cells, found, three, {}, 0.05, SILENT).iloc[0]["qc_flags"] == ""
     odd = cells.copy()
     unknown = (odd["spikgpt_cell_type"] == "Unknown").to_numpy()
     odd["doublet_score"] = odd["doublet_score"] / 10 + 0.5 * (unknown & (np.arange(len(odd)) % 5 < 3))
@@ -278,7 +279,7 @@ def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa
     both = {(name, of): MarkerEvidence(9.0, markers[:5], markers[5:]) for of in ("B cell", ODD)}
     both[name, "T cell"] = MarkerEvidence(9.0, markers[:2], markers[2:])
     few = genes[(genes["cluster"] != name) | (genes["gene"] == "mark_3")]
-    flags = unknown_populations(odd, {name: 1e-9}, few, both, 0.05).iloc[0]["qc_flags"]
+    flags = unknown_populations(odd, {name: 1e-9}, few, both, 0.05, SILENT).iloc[0]["qc_flags"]
     for part in (
         "doublets: ",
         "% of its cells are among the 10 % with the highest doublet scores",
@@ -291,5 +292,8 @@ def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa
         assert part in flags, part
     # no doublet score at all (looking for them was switched off) is no sign of doublets
     odd["doublet_score"] = np.nan
-    assert "highest doublet scores" not in unknown_populations(odd, {name: 1e-9}, genes, {}, 0.05).iloc[0]["qc_flags"]
+    assert (
+        "highest doublet scores"
+        not in unknown_populations(odd, {name: 1e-9}, genes, {}, 0.05, SILENT).iloc[0]["qc_flags"]
+    )
     assert populations.rejected(odd).sum() == (odd["spikgpt_cell_type"] == "Unknown").sum()

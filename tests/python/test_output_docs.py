@@ -10,6 +10,7 @@ from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
+from spikgpt.cohort.second_opinion import OPINION_COLUMNS
 from spikgpt.cohort.tables import REMOVED_COLUMNS
 
 WRITTEN = {
@@ -19,6 +20,7 @@ WRITTEN = {
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
     "`markers.tsv`": MARKER_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from spikgpt.cohort.clusters import write_cohort_cells
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
 from spikgpt.cohort.tables import composition, read_cohort, removed_cells
 from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
@@ -29,7 +31,7 @@ from spikgpt.report.plots import evenly
 from spikgpt.report.sections import ORDER, sections
 from spikgpt.report.summary import general_statistics, in_short, warnings_and_remarks
 from spikgpt.report.types import mixing_table
-from test_cohort import ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
+from test_cohort import LIBRARY, ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
 from test_evidence import NASTY, PLANTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,12 +74,19 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     cells, _ = read_cohort(joined)
     markers = find_markers(joined)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
-    populations = unknown_populations(cells, find_populations(cells, 0.05), markers, judged, 0.05)
+    found = find_populations(cells, 0.05)
+    conflicts = Conflicts(LIBRARY, TYPES, {})
+    probabilities = read_probabilities(small.files(".second_opinion.parquet"), cells, LIBRARY.classes)
+    groups = {name: (cells["spikgpt_cluster"] == name).to_numpy() for name in cells["spikgpt_cluster"].unique()}
+    looks = group_opinions(probabilities, groups, LIBRARY)
+    seen = {name: replace(looks[name], profile="pancreatic A cell", source="Enge", correlation=0.9) for name in found}
+    populations = unknown_populations(cells, found, markers, judged, 0.05, seen)
     for name, table in {
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
-        "evidence.tsv": evidence_table(cells, judged, 0.05),
+        "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts),
+        "second_opinion.tsv": opinion_table(cells, conflicts),
         "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": removed_cells(removed),
         "batch_mixing.tsv": pd.DataFrame(
@@ -231,6 +240,37 @@ def test_evidence_and_leave_one_out_say_what_speaks_for_a_label(inputs):
     assert [html.unescape(name) for name in missing] == [name.replace("\t", " ") for name in NASTY]
     verdicts = [html.unescape(row["verdict"]) for row in missing.values()]
     assert verdicts[:3] == [f"mistaken for {NASTY[-1]}".replace("\t", " "), "caught", "mistaken for +1"]
+
+
+def test_the_second_opinion_is_beside_the_labels_and_names_what_is_new(inputs):
+    made = {section.id: section.data for _, section in sections(inputs)}
+    by_label = {html.unescape(row["label"]): row for row in made["spikgpt_evidence"].values()}
+    assert by_label["T cell"]["opinion"] == "T cell (0.90): agrees"
+    assert by_label["B cell"]["opinion"] == "epithelial cell (0.90): contradicts"
+    assert by_label["B cell"]["against"] == 50
+    assert by_label["Unknown"]["opinion"] == "pancreatic islet cell (0.90)"
+    opinions = made["spikgpt_second_opinion"]
+    assert opinions["B cell"] == {
+        "cells": 50,
+        "given": 100,
+        "most": "epithelial cell (100 %)",
+        "against": "50 of 50",
+        "other": "epithelial cell (50)",
+    }
+    assert opinions["T cell"]["against"] == "0 of 50"
+    (population,) = made["spikgpt_populations"].values()
+    assert population["looks"] == "pancreatic islet cell (0.90); nearest profile pancreatic A cell, Enge, r 0.90"
+    first = in_short(inputs).data
+    assert "of the 100 that can be compared with their label, 50.0 % contradict it" in first
+    assert re.search(r"\(cluster \d, B cell, looks like epithelial cell\)", first)
+    assert "looks like pancreatic islet cell, nearest type of the reference B cell" in first
+
+
+def test_a_reference_whose_labels_the_profiles_contradict_is_a_warning(given):
+    checked = read_inputs(**given)
+    checked.stats["second_opinion"]["reference"] = {"labels": {"messages": ["The labels hardly <i>agree</i>."]}}
+    told = " ".join(warnings_and_remarks(checked)[0])
+    assert "<b>Reference</b>: The labels hardly &lt;i&gt;agree&lt;/i&gt;." in told
 
 
 def test_energy_is_theoretical_and_beside_scgpts_own(inputs):

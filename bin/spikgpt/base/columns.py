@@ -79,6 +79,17 @@ LABELS = (
         "`Unknown` cells, as CELLxGENE's schema (7.1.0) asks",
     ),
 )  # fmt: skip
+OPINION, OPINION_SCORE = "spikgpt_second_opinion", "spikgpt_second_opinion_score"
+SECOND_OPINION = (
+    Column(
+        OPINION, "text",
+        "broad class that the bundled tissue profiles name without the reference; empty: no opinion",
+    ),
+    Column(
+        OPINION_SCORE, "0 to 1",
+        "probability of that class, or of the likeliest one where there is no opinion",
+    ),
+)  # fmt: skip
 CLUSTERS = (
     Column(
         "spikgpt_cluster", "text",
@@ -90,7 +101,7 @@ CLUSTERS = (
     ),
 )  # fmt: skip
 
-OBS = (*SAMPLE, *QUALITY, *LABELS, *CLUSTERS)
+OBS = (*SAMPLE, *QUALITY, *LABELS, *SECOND_OPINION, *CLUSTERS)
 """Columns of `obs` in every annotated h5ad, in this order."""
 SAMPLE_COLUMNS = tuple(column.name for column in SAMPLE)
 OBS_COLUMNS = tuple(column.name for column in OBS)

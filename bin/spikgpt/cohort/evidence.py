@@ -7,7 +7,7 @@ first: that of the markers' choice, or the median of the cluster's cells where t
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.h5ad import csr_blocks
 from spikgpt.cohort.clusters import cluster_order
+from spikgpt.cohort.second_opinion import Conflicts, Likeness, contradicted
 
 EVIDENCE_COLUMNS = (
     "cluster",
@@ -42,6 +43,10 @@ EVIDENCE_COLUMNS = (
     "markers_missing",
     "markers_unclear",
     "markers_not_measured",
+    "second_opinion",
+    "second_opinion_score",
+    "second_opinion_contradicts",
+    "cells_contradicted",
 )
 
 MARKER_ALPHA = 0.01
@@ -190,7 +195,9 @@ def nearest_types(cells: pd.DataFrame) -> dict[str, tuple[str, float]]:
     return found
 
 
-def evidence_table(cells: pd.DataFrame, judged: Judged, unknown_rate: float) -> pd.DataFrame:
+def evidence_table(
+    cells: pd.DataFrame, judged: Judged, unknown_rate: float, likeness: Mapping[str, Likeness], conflicts: Conflicts
+) -> pd.DataFrame:
     """The rows of `EVIDENCE_COLUMNS`, clusters in order.
 
     Parameters
@@ -201,8 +208,12 @@ def evidence_table(cells: pd.DataFrame, judged: Judged, unknown_rate: float) -> 
         Of `judge_markers`, for the pairs of `nearest_types`.
     unknown_rate
         Expected share of Unknown cells.
+    likeness
+        The second opinion on each cluster, see `spikgpt.cohort.second_opinion.group_opinions`.
     """
     nearest = nearest_types(cells)
+    against = contradicted(cells, conflicts)
+    cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rows = []
     for name, mine in _by_cluster(cells).items():
         label = str(mine["spikgpt_cluster_cell_type"].iloc[0])
@@ -226,6 +237,10 @@ def evidence_table(cells: pd.DataFrame, judged: Judged, unknown_rate: float) -> 
                 *nearest[name],
                 markers.depth,
                 *(", ".join(part) for part in (markers.found, markers.missing, markers.unclear, markers.not_measured)),
+                likeness[name].opinion,
+                likeness[name].score,
+                conflicts.between(likeness[name].opinion, label),
+                int(against[cluster == name].sum()),
             )
         )
     return pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))

@@ -20,7 +20,7 @@ from anndata.io import read_elem, write_elem
 
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import cell_type_colours
-from spikgpt.base.columns import OBS_COLUMNS, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
+from spikgpt.base.columns import OBS_COLUMNS, OPINION, OPINION_SCORE, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
 from spikgpt.base.h5ad import BLOCK, COMPRESSION, csr_blocks, gene_frame, new_h5ad, stored, write_csr, write_frame
 from spikgpt.base.names import CELL_SEPARATOR, by_sample
 from spikgpt.base.ontology import TERM
@@ -37,7 +37,9 @@ def _categorical(values: Any, categories: Sequence[str]) -> pd.Categorical:
     return pd.Categorical(texts, categories=list(categories))
 
 
-def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table, sample: str) -> pd.DataFrame:
+def annotated_obs(
+    obs: pd.DataFrame, annotation: pd.DataFrame, opinions: pd.DataFrame, cohort: pa.Table, sample: str
+) -> pd.DataFrame:
     """The contract's `obs` of one sample.
 
     Parameters
@@ -46,6 +48,8 @@ def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table,
         `obs` of the normalised h5ad: sample columns and QC.
     annotation
         The sample's annotation, one row per row of `obs`, with a column `barcode`.
+    opinions
+        Its second opinions, likewise.
     cohort
         The table of `cluster_cohort`.
     sample
@@ -57,7 +61,7 @@ def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table,
     other numbers float32, `predicted_doublet` bool.
     """
     mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
-    for name, table in (("annotation", annotation), ("cohort", mine)):
+    for name, table in (("annotation", annotation), ("second opinion", opinions), ("cohort", mine)):
         if not np.array_equal(table["barcode"].to_numpy(dtype=object), obs.index.to_numpy(dtype=object)):
             raise ValueError(f"{sample}: the cells of the {name} are not those of the h5ad")
     types = json.loads(cohort.schema.metadata[CELL_TYPES_KEY])
@@ -79,6 +83,8 @@ def annotated_obs(obs: pd.DataFrame, annotation: pd.DataFrame, cohort: pa.Table,
         made[column] = annotation[column].astype(np.float32).to_numpy()
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *REASON_NAMES])
     made[TERM] = _categorical(annotation[TERM], sorted(set(annotation[TERM])))
+    made[OPINION] = _categorical(opinions[OPINION], sorted(set(opinions[OPINION])))
+    made[OPINION_SCORE] = opinions[OPINION_SCORE].astype(np.float32).to_numpy()
     made["spikgpt_cluster"] = _categorical(
         mine["spikgpt_cluster"], cluster_order(cohort["spikgpt_cluster"].to_pylist())
     )
@@ -114,6 +120,7 @@ def write_sample(
     h5ad: str | Path,
     embedding: np.ndarray,
     annotation: pd.DataFrame,
+    opinions: pd.DataFrame,
     cohort: pa.Table,
     facts: Mapping[str, Any],
     sample: str,
@@ -128,13 +135,13 @@ def write_sample(
         `<sample>.norm.h5ad`.
     embedding
         float32 (cells, dimensions), NaN rows for cells without one.
-    annotation, cohort, sample
+    annotation, opinions, cohort, sample
         See `annotated_obs`.
     facts
         See `run_facts`.
     """
     with stored(h5ad) as cells:
-        obs = annotated_obs(cells.obs, annotation, cohort, sample)
+        obs = annotated_obs(cells.obs, annotation, opinions, cohort, sample)
         if len(embedding) != len(obs):
             raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
         mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
@@ -238,13 +245,16 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
 
 
 def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Rows of all frames; categories are the union in their order (samples' columns and ontology terms: sorted)."""
+    """Rows of all frames; categories are the union in their order.
+
+    Those of samples' columns, ontology terms and second opinions are sorted.
+    """
     joined = pd.DataFrame(index=pd.Index(np.concatenate([f.index.to_numpy() for f in frames]), name="cell"))
     for column in OBS_COLUMNS:
         parts = [frame[column] for frame in frames]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
             union = list(dict.fromkeys(c for part in parts for c in part.cat.categories))
-            if column in (*SAMPLE_COLUMNS, TERM):
+            if column in (*SAMPLE_COLUMNS, TERM, OPINION):
                 union = sorted(union)
             elif column == "spikgpt_cluster_cell_type" and "" in union:
                 union = [*(c for c in union if c != ""), ""]

@@ -10,6 +10,7 @@ from spikgpt import UNKNOWN
 from spikgpt.annotator.reference_markers import ReferenceMarkers
 from spikgpt.base.columns import UNKNOWN_REASONS
 from spikgpt.cohort.evidence import Judged, MarkerEvidence, cluster_names, commonest
+from spikgpt.cohort.second_opinion import Likeness
 
 POPULATION_SHARE = 0.25
 """A cluster is an unknown population when at least this share of it is Unknown, and twice the expected rate, ..."""
@@ -41,6 +42,11 @@ POPULATION_COLUMNS = (
     "nearest_markers_found",
     "nearest_markers_missing",
     "markers",
+    "looks_like",
+    "looks_like_score",
+    "nearest_profile",
+    "nearest_profile_source",
+    "nearest_profile_correlation",
     "qc_flags",
 )
 
@@ -85,7 +91,12 @@ def pairs_to_judge(populations: Mapping[str, float], reference: ReferenceMarkers
 
 
 def unknown_populations(
-    cells: pd.DataFrame, populations: Mapping[str, float], markers: pd.DataFrame, judged: Judged, unknown_rate: float
+    cells: pd.DataFrame,
+    populations: Mapping[str, float],
+    markers: pd.DataFrame,
+    judged: Judged,
+    unknown_rate: float,
+    likeness: Mapping[str, Likeness],
 ) -> pd.DataFrame:
     """The table of the clusters that `find_populations` found.
 
@@ -99,6 +110,8 @@ def unknown_populations(
         `spikgpt.cohort.evidence.judge_markers` of the pairs of `pairs_to_judge`; a pair may be missing.
     unknown_rate
         Expected share of Unknown cells.
+    likeness
+        What the rejected cells of each population look like, see `spikgpt.cohort.second_opinion`.
 
     Returns
     -------
@@ -134,6 +147,11 @@ def unknown_populations(
                 ", ".join(near.found) if near else "",
                 ", ".join(near.missing) if near else "",
                 ", ".join(own["gene"].astype(str)[:POPULATION_MARKERS]),
+                likeness[name].opinion,
+                likeness[name].score,
+                likeness[name].profile,
+                likeness[name].source,
+                likeness[name].correlation,
                 "; ".join(flags),
             )
         )

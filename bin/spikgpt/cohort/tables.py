@@ -22,7 +22,7 @@ STEPS = ("barcodes", "called", "after ambient", "after doublets", "after filters
 """Steps of `cells_per_step`: each but the last keeps at most what the one before left; annotated and Unknown are
 what is left after filters."""
 
-STATISTICS = ("import", "called", "ambient", "doublets", "filter", "norm", "annotation")
+STATISTICS = ("import", "called", "ambient", "doublets", "filter", "norm", "annotation", "second_opinion")
 """Kinds of the steps' JSON files `<sample>.<kind>.json`."""
 
 

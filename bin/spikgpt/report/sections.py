@@ -32,6 +32,7 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.mixing_table,
             types.confidence_lines,
             types.cluster_evidence,
+            types.second_opinion_table,
         ),
     ),
     (unknown.GROUP, (unknown.reasons_bars, unknown.populations_table, unknown.p_value_lines)),

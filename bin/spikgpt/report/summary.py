@@ -27,6 +27,9 @@ LOW_CONFIDENCE = 0.7
 HIGH_MITO = 10
 """A sample whose median mitochondrial percentage is higher is pointed out, as populations are."""
 
+NAMED_CLUSTERS = 4
+"""Clusters that the sentence on the second opinion names."""
+
 NAMED_SAMPLES = 8
 """Samples that a warning names; the others are folded away."""
 
@@ -113,7 +116,7 @@ def general_statistics(inputs: Inputs) -> Section:
 def in_short(inputs: Inputs) -> Section:
     """A few lines on the whole cohort: cells, types, confidence, what is new."""
     if len(inputs.cells):
-        sentences = [*_cells_and_types(inputs), _new_populations(inputs)]
+        sentences = [*_cells_and_types(inputs), _new_populations(inputs), *_second_opinion(inputs)]
     else:
         samples = len(inputs.samples)
         sentences = [f"<b>No cell</b> of {samples} sample{'' if samples == 1 else 's'} passed quality control."]
@@ -157,12 +160,45 @@ def _new_populations(inputs: Inputs) -> str:
     if not len(populations):
         return f"No cluster has far more {UNKNOWN} cells than that rate: nothing suggests that a type is missing."
     largest = populations.iloc[0]
+    looks = f"looks like {text(largest['looks_like'])}, " if largest["looks_like"] else ""
     return (
         f"<b>{len(populations)} population{'' if len(populations) == 1 else 's'} outside of the reference</b>: the "
         f"largest is cluster {text(largest['cluster'])} with {int(largest['unknown_cells']):,} {UNKNOWN} cells, "
-        f"nearest to {short(largest['nearest_type'])}, markers "
+        f"{looks}nearest type of the reference {short(largest['nearest_type'])}, markers "
         f"{text(', '.join(str(largest['markers']).split(', ')[:5]))}."
     )
+
+
+def _second_opinion(inputs: Inputs) -> Iterable[str]:
+    """How far the tissue profiles and the labels go together."""
+    opinions = inputs.tables.get("second_opinion.tsv", pd.DataFrame())
+    if not len(opinions):
+        return
+    cells = opinions["cells"].astype(int)
+    given = int(cells[opinions["second_opinion"] != ""].sum())
+    against = int(cells[opinions["contradicts"] == "yes"].sum())
+    compared = against + int(cells[opinions["contradicts"] == "no"].sum())
+    share = f"{100 * given / cells.sum():.0f} %"
+    rest = (
+        f"of the {compared:,} that can be compared with their label, {100 * against / compared:.1f} % contradict "
+        f"it{_contradicted_clusters(inputs)}"
+        if compared
+        else "none can be compared with its label"
+    )
+    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of the cells; {rest}."
+
+
+def _contradicted_clusters(inputs: Inputs) -> str:
+    evidence = inputs.tables.get("evidence.tsv", pd.DataFrame())
+    if not len(evidence):
+        return ""
+    wrong = evidence[evidence["second_opinion_contradicts"] == "yes"]
+    named = [
+        f"cluster {text(row.cluster)}, {short(row.cell_type)}, looks like {text(row.second_opinion)}"
+        for row in wrong.itertuples(index=False)
+    ]
+    more = len(named) - NAMED_CLUSTERS
+    return f" ({'; '.join(named[:NAMED_CLUSTERS])}{f'; {more} more' if more > 0 else ''})" if named else ""
 
 
 Level = Literal["danger", "warning", "info"]
@@ -269,7 +305,7 @@ def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
         findings.add("warning", text(message), sample)
     for message in inputs.stats["import"].get(sample, {}).get("messages", []):
         findings.add("info", text(message), sample)
-    for step in ("called", "ambient", "doublets", "filter", "annotation"):
+    for step in ("called", "ambient", "doublets", "filter", "annotation", "second_opinion"):
         for message in inputs.stats[step].get(sample, {}).get("messages", []):
             findings.add("warning", text(message), sample)
     for layer in inputs.stats["annotation"].get(sample, {}).get("dead_layers", []):
@@ -281,6 +317,9 @@ def _on_reference(findings: _Findings, inputs: Inputs) -> None:
     imported = (inputs.reference or {}).get("messages", [])
     for message in imported:
         findings.add("info", text(message), "Reference")
+    checked = inputs.stats["second_opinion"].get("reference", {})
+    for message in checked.get("labels", {}).get("messages", []):
+        findings.add("warning", text(message), "Reference")
     for message in (inputs.annotator or {}).get("warnings", []):
         if message not in imported:
             findings.add("warning", text(message), "Reference")

@@ -202,6 +202,8 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             "found": text(row.markers_found) or "none",
             "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
             "runner": f"{text(row.runner_up)} ({float(row.runner_up_percent):.0f} %)" if row.runner_up else "none",
+            "opinion": opinion_text(row.second_opinion, row.second_opinion_score, row.second_opinion_contradicts),
+            "against": int(row.cells_contradicted),
             "reasons": text(row.reasons) or "none",
         }
     rate = f"{100 * inputs.unknown_rate:.3g} %"
@@ -209,9 +211,10 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
         "spikgpt_evidence",
         "Evidence per cluster",
         "The evidence for each label. Trust a cluster with a high share of one label, high confidence, no more Unknown "
-        "cells than the rate allows, and most markers found; many missing markers mean another type, or a mixture. The "
-        "markers come from the reference and are compared at equal sequencing depth; cells are not labelled by them. "
-        "'Configure columns' shows the markers found, the unclear ones, the runner-up, and reasons for rejection.",
+        "cells than the rate allows, most markers found and a second opinion that agrees; many missing markers mean "
+        "another type, or a mixture. The markers come from the reference and are compared at equal sequencing depth; "
+        "cells are not labelled by them. 'Configure columns' shows the markers found, the unclear ones, the runner-up, "
+        "and reasons for rejection.",
         rows,
         {
             "cells": TableColumn("Cells", "Cells of the cluster", decimals=0),
@@ -226,6 +229,13 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             ),
             "score": TableColumn("Markers", "How many of that type's markers the cluster shows, of those tested"),
             "missing": TableColumn("Missing", "Detected at a rate nearer to the other types' than to the type's"),
+            "opinion": TableColumn(
+                "Second opinion",
+                "Broad class that the bundled tissue profiles name without the reference, and its probability",
+            ),
+            "against": TableColumn(
+                "Contradicted", "Cells whose own second opinion contradicts their label", decimals=0
+            ),
             "found": TableColumn(
                 "Found",
                 "Detected at a rate nearer to the type's than to the other types', and in more cells than in the rest",
@@ -240,5 +250,53 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             "reasons": TableColumn("Reasons", "Why cells were rejected", hidden=True),
         },
         first="Cluster",
+        decimals=1,
+    )
+
+
+def opinion_text(opinion: str, score: str, contradicts: str) -> str:
+    """A cluster's second opinion in a few words (HTML)."""
+    if not opinion:
+        return "none"
+    said = {"yes": ": contradicts", "no": ": agrees"}.get(contradicts, "")
+    return f"{text(opinion)} ({float(score):.2f}){said}"
+
+
+def second_opinion_table(inputs: Inputs) -> Section | None:
+    """One row per label: how many of its cells have a second opinion, and what speaks against the label."""
+    opinions = inputs.tables.get("second_opinion.tsv")
+    if opinions is None or not len(opinions):
+        return None
+    rows = {}
+    for label, mine in opinions.groupby("cell_type", sort=True):
+        cells = mine["cells"].astype(int)
+        given = cells[mine["second_opinion"] != ""]
+        against, agreeing = (cells[mine["contradicts"] == said] for said in ("yes", "no"))
+        compared = int(against.sum() + agreeing.sum())
+        most = mine.loc[given.index, "second_opinion"].iloc[0] if len(given) else ""
+        other = mine.loc[against.index, "second_opinion"].iloc[0] if len(against) else ""
+        rows[text(label)] = {
+            "cells": int(cells.sum()),
+            "given": 100 * int(given.sum()) / int(cells.sum()),
+            "most": f"{text(most)} ({100 * int(given.iloc[0]) / int(given.sum()):.0f} %)" if most else "none",
+            "against": f"{int(against.sum()):,} of {compared:,}" if compared else "not compared",
+            "other": f"{text(other)} ({int(against.iloc[0]):,})" if other else "none",
+        }
+    return table(
+        "spikgpt_second_opinion",
+        "Second opinion",
+        "What mean profiles of human tissues say of the cells without the reference. They know 31 broad classes and no "
+        "fine types, and give no opinion where they are not sure. An opinion contradicts a label when the Cell "
+        "Ontology puts neither above the other; T and NK cells are never held against each other. A label that many "
+        "opinions contradict needs a look; a label without a Cell Ontology term is not compared. Opinions change no label.",
+        rows,
+        {
+            "cells": TableColumn("Cells", "Cells with this label", decimals=0),
+            "given": TableColumn("With opinion %", "Cells that the profiles give an opinion"),
+            "most": TableColumn("Commonest opinion", "With its share of the opinions"),
+            "against": TableColumn("Contradicted", "Opinions that contradict the label, of those that can be compared"),
+            "other": TableColumn("By", "The commonest of these, with its cells"),
+        },
+        first="Label",
         decimals=1,
     )

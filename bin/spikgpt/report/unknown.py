@@ -1,5 +1,7 @@
 """Rejected cells: why they were rejected, and whether they may be a type of their own."""
 
+from typing import Any
+
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import REASON_COLOURS
 from spikgpt.base.columns import REASON_NAMES, UNKNOWN_REASONS
@@ -56,6 +58,7 @@ def populations_table(inputs: Inputs) -> Section | None:
             "expected": float(row.expected_unknown),
             "samples": int(row.samples),
             "nearest": f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)",
+            "looks": likeness_text(row),
             "markers": text(row.markers),
             "missing": text(row.nearest_markers_missing) or "none",
             "flags": text(row.qc_flags) or "none",
@@ -70,11 +73,29 @@ def populations_table(inputs: Inputs) -> Section | None:
             "Samples", "Samples with cells in it; a population of a single sample needs more evidence"
         ),
         "nearest": TableColumn("Nearest type", "Commonest best match of its rejected cells"),
+        "looks": TableColumn(
+            "Looks like",
+            "Broad class that the bundled tissue profiles name for its rejected cells, with its probability; and the "
+            "nearest single profile, with Spearman's correlation",
+        ),
         "markers": TableColumn("Markers", "Genes higher than in all other cells, best first"),
         "missing": TableColumn("Missing", "Markers of the nearest type that are missing in the cluster"),
         "flags": TableColumn("Quality", "Other explanations of the cluster"),
     }
     return table(id, name, description, rows, columns, first="Cluster", decimals=0)
+
+
+def likeness_text(population: Any) -> str:
+    """What a population looks like in the tissue profiles (HTML), from its row of `unknown_populations.tsv`."""
+    if not population.looks_like:
+        return "none of the profiles"
+    said = f"{text(population.looks_like)} ({float(population.looks_like_score):.2f})"
+    if not population.nearest_profile:
+        return said
+    return (
+        f"{said}; nearest profile {text(population.nearest_profile)}, {text(population.nearest_profile_source)}, "
+        f"r {float(population.nearest_profile_correlation):.2f}"
+    )
 
 
 def p_value_lines(inputs: Inputs) -> Section | None:

@@ -6,13 +6,15 @@ process MAKE_TABLES {
     input:
     tuple val(meta), path(h5ad), path(markers)
     path removed
+    path opinions, stageAs: 'opinions/*'
+    path profiles
     path annotator
     path samples
     path stats, stageAs: 'stats/*'
     val digest
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,unknown_populations,cells_per_step}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,second_opinion,unknown_populations,cells_per_step}.tsv'), emit: tables
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
@@ -21,6 +23,8 @@ process MAKE_TABLES {
     make_tables.py \\
         --h5ad ${h5ad} \\
         --markers ${markers} \\
+        --opinions opinions/*.parquet \\
+        --profiles ${profiles} \\
         --annotator ${annotator} \\
         --removed ${removed} \\
         --samples ${samples} \\
@@ -31,6 +35,6 @@ process MAKE_TABLES {
     """
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
-    touch composition.tsv evidence.tsv unknown_populations.tsv cells_per_step.tsv
+    touch composition.tsv evidence.tsv second_opinion.tsv unknown_populations.tsv cells_per_step.tsv
     """
 }

@@ -4,7 +4,7 @@ process WRITE_SAMPLE {
     label 'one_core'
 
     input:
-    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats)
+    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion)
     path cohort_cells
     val record
     val digest
@@ -25,6 +25,7 @@ process WRITE_SAMPLE {
         --embedding ${embedding} \\
         --annotation ${annotation} \\
         --annotation-stats ${annotation_stats} \\
+        --second-opinion ${second_opinion} \\
         --cohort ${cohort_cells} \\
         --run run.json ${args}
     """

@@ -1,8 +1,10 @@
 include { TRAIN_ANNOTATOR } from '../../../modules/local/train_annotator'
 include { ANNOTATE        } from '../../../modules/local/annotate'
+include { SECOND_OPINION  } from '../../../modules/local/second_opinion'
 include { digestOf        } from '../utils'
 
-// Labels for every sample, from an annotator that was given or is trained here
+// Labels for every sample, from an annotator that was given or is trained here, and what the tissue profiles say beside
+// them: of the samples' cells, and of the reference's labels
 workflow ANNOTATE_CELLS {
     take:
     ch_reference    // [meta, h5ad, [npy]], or empty
@@ -18,13 +20,20 @@ workflow ANNOTATE_CELLS {
     ch_used = TRAIN_ANNOTATOR.out.annotator.map { _meta, folder -> folder }.mix(ch_annotator).first()
     ANNOTATE(ch_samples, ch_used, scgpt_model, unknown_rate, digestOf('annotate.py'))
 
-    annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats)
+    profiles = file("${projectDir}/assets/cell_profiles", glob: false)
+    SECOND_OPINION(
+        ch_samples.mix(ch_reference).map { meta, h5ad, _embedding -> [meta, h5ad] },
+        profiles,
+        digestOf('second_opinion.py', [profiles]),
+    )
+
+    annotated = ch_samples.join(ANNOTATE.out.annotation).join(ANNOTATE.out.stats).join(SECOND_OPINION.out.opinions)
     annotator = ch_used
     benchmark = TRAIN_ANNOTATOR.out.benchmark
-    stats = ANNOTATE.out.stats
+    stats = ANNOTATE.out.stats.mix(SECOND_OPINION.out.stats)
 
     emit:
-    annotated  // [meta, h5ad, [npy], parquet, json]
+    annotated  // [meta, h5ad, [npy], annotation parquet, its json, second opinion parquet]
     annotator  // folder
     benchmark  // [meta, tsv], when one was trained
     stats      // [meta, json]

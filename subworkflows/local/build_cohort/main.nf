@@ -9,7 +9,7 @@ include { digestOf       } from '../utils'
 // All samples together: clusters, markers, the annotated files and the tables
 workflow BUILD_COHORT {
     take:
-    ch_annotated    // [meta, h5ad, [npy], parquet, json]
+    ch_annotated    // [meta, h5ad, [npy], annotation parquet, its json, second opinion parquet]
     ch_removed      // [meta, tsv.gz]
     ch_samples      // [meta, samples.json]
     ch_annotator    // folder of the annotator
@@ -33,6 +33,10 @@ workflow BUILD_COHORT {
                 entries.collect { entry -> entry[3] },
             ]
         }
+    ch_opinions = ch_annotated
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .filter { entries -> entries }
+        .map { entries -> entries.collect { entry -> entry[5] } }
     CLUSTER_COHORT(ch_all.map { entries -> entries.tail() }, resolution, seed, digestOf('cluster_cohort.py'))
 
     // only where the samplesheet tells batches apart
@@ -52,13 +56,16 @@ workflow BUILD_COHORT {
         digestOf('join_cohort.py'),
     )
     FIND_MARKERS(JOIN_COHORT.out.h5ad, digestOf('find_markers.py'))
+    profiles = file("${projectDir}/assets/cell_profiles", glob: false)
     MAKE_TABLES(
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
+        ch_opinions,
+        profiles,
         ch_annotator,
         ch_samples.map { _meta, sheet -> sheet },
         ch_stats.toSortedList { a, b -> a.name <=> b.name },
-        digestOf('make_tables.py'),
+        digestOf('make_tables.py', [profiles]),
     )
 
     samples = WRITE_SAMPLE.out.h5ad
