@@ -23,8 +23,8 @@ NO_LABEL = frozenset(
         "others", "rest", "remaining", "misc", "miscellaneous", "mixed", "low quality", "lowquality", "lowq", "lq",
         "poor quality", "bad quality", "debris", "empty", "empty droplet", "empty droplets", "artifact", "artefact",
         "contaminant", "contaminants", "contamination", "contaminated", "junk", "noise", "outlier", "outliers",
-        "remove", "removed", "filtered", "filtered out", "discard", "discarded", "exclude", "excluded", "cell", "cells", "native",
-        "eukaryotic", "animal",
+        "remove", "removed", "filtered", "filtered out", "discard", "discarded", "exclude", "excluded", "cell", "cells",
+        "native", "eukaryotic", "animal",
     )
 )  # fmt: skip
 """Labels that say that a cell has none, without case, signs between words, a number or the word `cell` at the end."""
