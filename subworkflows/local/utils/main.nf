@@ -149,7 +149,12 @@ def pathMistake(what, value, where) {
     }
     try {
         def path = file(value, glob: false)
-        return path.exists() ? null : mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started)', 'correct the path', where)
+        if (!path.exists()) {
+            return mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started)', 'correct the path', where)
+        }
+        // a folder that cannot be listed to its end is told here
+        filesIn(path)
+        return null
     }
     catch (Exception cause) {
         def reason = cause.message?.readLines()?.find { line -> line } ?: cause.class.simpleName
@@ -217,17 +222,11 @@ def filesIn(path) {
     if (!path.isDirectory()) {
         return ''
     }
-    try {
-        return java.nio.file.Files.walk(path, java.nio.file.FileVisitOption.FOLLOW_LINKS)
-            .filter { entry -> java.nio.file.Files.isRegularFile(entry) }
-            .map { entry -> "${path.relativize(entry)}\t${entry.size()}\t${entry.lastModified()}".toString() }
-            .toList()
-            .sort()
-            .join('\n')
-            .digest('SHA-256')
-    }
-    catch (Exception cause) {
-        // a folder that cannot be listed to its end: the task that reads it says so, with its name
-        return cause.toString()
-    }
+    return java.nio.file.Files.walk(path, java.nio.file.FileVisitOption.FOLLOW_LINKS)
+        .filter { entry -> java.nio.file.Files.isRegularFile(entry) }
+        .map { entry -> "${path.relativize(entry)}\t${entry.size()}\t${entry.lastModified()}".toString() }
+        .sorted()
+        .toList()
+        .join('\n')
+        .digest('SHA-256')
 }
