@@ -14,6 +14,19 @@ sys.path.insert(0, str(BIN))
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whose tests one process runs where several share them: those of a file, for they share what it makes.
+
+    The tests of a whole run write to one folder, .demo/test; the others of their file, each a run of its own, go by
+    themselves.
+    """
+    for item in items:
+        shared = {"small_data", "small_run"} & set(getattr(item, "fixturenames", ()))
+        whole = item.path.name == "test_pipeline.py"
+        group = "small run" if shared else item.name if whole else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def demo_data() -> Path:
     """Folder with the demo's real cells: reference.h5ad, human1_lib3.h5ad, human1_lib3/, truth.tsv."""

@@ -111,7 +111,7 @@ def test_a_script_has_one_thread_whatever_was_loaded_before_it_starts(tmp_path):
 def test_importing_the_package_changes_no_setting(tmp_path):
     told = (
         f"import os, sys; sys.path.insert(0, {str(BIN)!r}); before = dict(os.environ)\n"
-        "import spikgpt.cli, spikgpt.annotator.model, spikgpt.annotator.train, spikgpt.scgpt.embed\n"
+        "import spikgpt.cli, spikgpt.annotator.train, spikgpt.scgpt.embed\n"
         "import torch; torch_threads = torch.get_num_threads()\n"
         "changed = {key for key in os.environ.keys() | before.keys() if os.environ.get(key) != before.get(key)}\n"
         "assert not {key for key in changed if key.endswith('_NUM_THREADS') or key.startswith('NUMBA')}, changed\n"
