@@ -20,10 +20,12 @@ def toSample(row) {
 workflow READ_INPUT {
     take:
     samplesheet     // path
-    ch_reference    // [meta, h5ad], or empty
+    ch_reference    // [meta, matrix], or empty
     ch_annotator    // [meta, folder], or empty
     label_key       // text: column of the reference's obs with the cell types
     batch_key       // text: column with its batches, or null
+    exclude_labels  // text: labels whose cells are left out, as CSV, or null
+    merge_similar_labels  // boolean: whether labels that differ in spelling alone are one
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
 
@@ -51,9 +53,11 @@ workflow READ_INPUT {
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
-        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, h5ad, _meta, _samples -> [meta, h5ad] },
+        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, matrix, _meta, _samples -> [meta, matrix, filesIn(matrix)] },
         label_key,
         batch_key ?: '',
+        exclude_labels ?: '',
+        merge_similar_labels,
         scgpt_model,
         min_gene_match,
         digestOf('import_reference.py', [scgpt_model]),
