@@ -250,6 +250,7 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             _from_steps(findings, inputs, sample)
         else:
             _on_skipped(findings, inputs, sample)
+    _on_copies(findings, inputs)
     _on_genes(findings, inputs)
     _on_reference(findings, inputs)
     benchmark = benchmark_comparison(inputs)
@@ -313,6 +314,18 @@ def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
             findings.add("warning", text(message), sample)
     for layer in inputs.stats["annotation"].get(sample, {}).get("dead_layers", []):
         findings.add("warning", f"layer {text(layer)} of the spiking network hardly fires on these cells", sample)
+
+
+def _on_copies(findings: _Findings, inputs: Inputs) -> None:
+    """Samples with the same counts: one library under several names."""
+    by_counts: dict[str, list[str]] = {}
+    for sample, stats in sorted(inputs.stats["import"].items()):
+        if "counts_sha256" in stats:
+            by_counts.setdefault(stats["counts_sha256"], []).append(sample)
+    for samples in by_counts.values():
+        for sample in samples[1:]:
+            message = f"has the same counts as {text(samples[0])}: is one library listed twice?"
+            findings.add("danger", message, sample)
 
 
 def _on_genes(findings: _Findings, inputs: Inputs) -> None:

@@ -16,6 +16,15 @@ def toSample(row) {
     return [meta + optional, row[column], "samplesheet, line ${row.line}, column ${column}"]
 }
 
+// A relative path starts where the run was started; one that leads nowhere from there, at the samplesheet.
+def besideSheet(matrix, samplesheet) {
+    if (matrix ==~ '(?s)(/|[A-Za-z][A-Za-z0-9+.-]+:/).*' || pathMistake('', matrix, '') == null) {
+        return matrix
+    }
+    def beside = samplesheet.parent.resolve(matrix).toUriString()
+    return pathMistake('', beside, '') == null ? beside : matrix
+}
+
 // Everything a user can get wrong is found here, before any heavy work starts.
 workflow READ_INPUT {
     take:
@@ -39,7 +48,8 @@ workflow READ_INPUT {
     // [meta, matrix, digest of the files in it]
     ch_matrices = CHECK_INPUT.out.samples.flatMap { _meta, samples ->
         readJson(samples).collect { row ->
-            def (sample, matrix, where) = toSample(row)
+            def (sample, given, where) = toSample(row)
+            def matrix = besideSheet(given, samplesheet)
             def message = pathMistake('A file or folder is missing', matrix, where)
             if (message) {
                 error(message)

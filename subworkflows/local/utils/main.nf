@@ -149,7 +149,7 @@ def pathMistake(what, value, where) {
     }
     try {
         def path = file(value, glob: false)
-        return path.exists() ? null : mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started)', 'correct the path', where)
+        return path.exists() ? null : mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started, or at the samplesheet)', 'correct the path', where)
     }
     catch (Exception cause) {
         def reason = cause.message?.readLines()?.find { line -> line } ?: cause.class.simpleName
