@@ -47,6 +47,8 @@ workflow {
         ch_annotator,
         options.label_key,
         options.batch_key,
+        options.exclude_labels,
+        options.merge_similar_labels,
         scgpt_model,
         options.min_gene_match,
     )

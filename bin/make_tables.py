@@ -31,7 +31,14 @@ def main() -> None:
         read_probabilities,
         with_profiles,
     )
-    from spikgpt.cohort.tables import cells_per_step, composition, read_cohort, read_statistics, removed_cells
+    from spikgpt.cohort.tables import (
+        cells_per_step,
+        composition,
+        genes_measured,
+        read_cohort,
+        read_statistics,
+        removed_cells,
+    )
     from spikgpt.profiles.library import Library
 
     cells, facts = read_cohort(options.h5ad)
@@ -61,6 +68,7 @@ def main() -> None:
             unknown_populations(cells, populations, read_tsv(options.markers), judged, rate, looks),
         ),
         ("second_opinion.tsv", opinion_table(cells, conflicts)),
+        ("genes_measured.tsv", genes_measured(options.h5ad)),
         ("removed_cells.tsv.gz", removed),
         ("cells_per_step.tsv", cells_per_step(samples, read_statistics(options.stats), removed, cells)),
     ):

@@ -634,6 +634,10 @@ made("Drop-seq", lambda p, c: table(p / "dge.txt.gz", c.symbols, c.barcodes, den
 made("counts as 1.0", lambda p, c: table(p / "m.csv", c.symbols, c.barcodes, dense(c).T, form="{}.0"))
 made("semicolons", lambda p, c: table(p / "m.csv", c.symbols, c.barcodes, dense(c).T, separator=";"))
 made("R's csv2", lambda p, c: table(p / "m.csv", c.symbols, c.barcodes, dense(c).T, separator=";", form="{},0"))
+made(
+    "tabs and decimal commas",
+    lambda p, c: table(p / "m.tsv", c.symbols, c.barcodes, dense(c).T, separator="\t", form="{},0"),
+)
 made("spaces", lambda p, c: table(p / "m.txt", c.symbols, c.barcodes, dense(c).T, separator=" ", corner="gene"))
 made(
     "spaces, no corner",

@@ -71,6 +71,8 @@ SHEETS = [
           "add the column"),
     sheet("misspelt column", "sample,filtred\na,x\n", "unknown column 'filtred'", "line 1", "sample, filtred",
           "did you mean 'filtered'", "rename or remove"),
+    sheet("no column of matrices", "sample,age,path\na,40,x.h5\n", "lacks a column", "line 1", "sample, age, path",
+          "'filtered' or 'unfiltered'", "if 'path' has the matrices, rename it to 'filtered'"),
     sheet("column twice", "sample,filtered,filtered\na,x,y\n", "'filtered' twice", "line 1", "filtered, filtered",
           "each column once", "remove one"),
     sheet("duplicate sample", "sample,filtered\na,x.h5\nb,y.h5\na,z.h5\n", "Two samples have the name 'a'",

@@ -123,12 +123,14 @@ def query(depth: float) -> tuple[ad.AnnData, pd.DataFrame]:
     kind = data.obs["cell_type"].map({"B cell": 0, "NK cell": 1, "T cell": 2}).to_numpy()
     cells = pd.DataFrame(
         {
+            "sample": "s",
             "spikgpt_cluster": kind.astype(str),
             "spikgpt_best_match": np.array(["B cell", "T cell", "T cell"])[kind],
             "total_counts": np.asarray(counts.sum(1)).ravel(),
         }
     )
     made = ad.AnnData(sp.csr_matrix(counts.shape, dtype=np.float32), var=data.var, layers={"counts": counts})
+    made.varm["measured"] = pd.DataFrame({"s": True}, index=made.var_names)
     return made, cells
 
 

@@ -10,11 +10,14 @@ from spikgpt.cohort.markers import MARKER_COLUMNS, find_markers
 from test_cohort import annotated, joined, small, small_table, write_small  # noqa: F401
 
 
-def test_markers_are_scanpys_t_test(joined, monkeypatch):  # noqa: F811
+def test_markers_are_scanpys_t_test(joined, monkeypatch, tmp_path):  # noqa: F811
     import scanpy as sc
 
-    found = find_markers(joined)
     data = sc.read_h5ad(joined)
+    data = data[:, (data.var["n_samples_measured"] == 3).to_numpy()].copy()
+    joined = tmp_path / "shared.h5ad"
+    data.write_h5ad(joined)
+    found = find_markers(joined)
     sc.tl.rank_genes_groups(data, "spikgpt_cluster", method="t-test", pts=True)
     theirs = sc.get.rank_genes_groups_df(data, None)
     theirs = theirs.set_index(["group", "names"])
@@ -48,3 +51,29 @@ def test_one_cluster_or_one_cell_has_no_markers(tmp_path):
         found = find_markers(tmp_path / f"{name}.h5ad")
         assert list(found.columns) == list(MARKER_COLUMNS)
         assert np.isfinite(found["score"].astype(float)).all()
+
+
+def test_genes_that_a_sample_did_not_measure_make_no_difference(tmp_path):
+    """One sample lacks the gene that marks a cluster: its zeros are no cells without the gene."""
+    cohort = write_small(tmp_path / "whole", {"a": 60, "b": 60})
+    files = cohort.annotate(cohort.cluster(), tmp_path / "out")
+    join_cohort(tmp_path / "whole.h5ad", files)
+    whole = find_markers(tmp_path / "whole.h5ad")
+    lacking = ad.read_h5ad(files[1])
+    lacking[:, [name for name in lacking.var_names if name != "mark_0"]].copy().write_h5ad(files[1])
+    join_cohort(tmp_path / "part.h5ad", files)
+    made = ad.read_h5ad(tmp_path / "part.h5ad")
+    assert made.var["n_samples_measured"]["mark_0"] == 1
+    assert (made.var["n_samples_measured"].drop(["mark_0", "only_a", "only_b"]) == 2).all()
+    assert made.varm["measured"].loc["mark_0"].tolist() == [True, False]
+    assert not made.var.loc["mark_0", "highly_variable"]
+    # the markers of the gene are those of the first sample alone
+    join_cohort(tmp_path / "one.h5ad", files[:1])
+    part = find_markers(tmp_path / "part.h5ad").set_index(["cluster", "gene"])
+    one = find_markers(tmp_path / "one.h5ad").set_index(["cluster", "gene"])
+    both = [at for at in part.index if at[1] == "mark_0"]
+    assert both
+    for at in both:
+        for column in ("score", "log2fc", "pct_in", "pct_out"):
+            assert part.loc[at, column] == pytest.approx(one.loc[at, column])
+    assert set(part.index) <= set(whole.set_index(["cluster", "gene"]).index) | set(one.index)

@@ -24,6 +24,7 @@ WRITTEN = {
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
+    "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,
     "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
 }

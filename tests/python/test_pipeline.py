@@ -93,6 +93,7 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
         "tables/evidence.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
+        "tables/genes_measured.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
         "pipeline_info/params.json", "pipeline_info/trace.tsv", "pipeline_info/timeline.html",

@@ -21,6 +21,9 @@ from scipy import sparse
 MESSAGES = "messages"
 """Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
 
+MEASURED = "measured"
+"""Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
+
 BLOCK = 4_000_000
 """Values of a matrix in memory at once; about 50 MB with their places."""
 

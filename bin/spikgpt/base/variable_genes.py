@@ -35,7 +35,9 @@ class Moments:
         self.squares[at] += np.bincount(block.indices, weights=values**2, minlength=genes)
 
 
-def highly_variable(moments: Moments, symbols: list[str], most: int = HIGHLY_VARIABLE) -> pd.DataFrame:
+def highly_variable(
+    moments: Moments, symbols: list[str], most: int = HIGHLY_VARIABLE, candidates: np.ndarray | None = None
+) -> pd.DataFrame:
     """The genes that vary most within batches, so that a difference between batches makes none variable.
 
     As `scanpy.pp.highly_variable_genes(flavor="seurat", n_top_genes=most, batch_key=...)` (Satija et al. 2015),
@@ -47,16 +49,19 @@ def highly_variable(moments: Moments, symbols: list[str], most: int = HIGHLY_VAR
     ----------
     moments
         Of CP10k.
+    candidates
+        bool (genes,): those that may be marked, and that the ranks are of; all when None.
 
     Returns
     -------
     One row per gene: highly_variable (bool), highly_variable_nbatches (int64), means and dispersions_norm
     (float64, means over batches; NaN where no batch has cells enough).
     """
+    among = np.ones(len(symbols), dtype=bool) if candidates is None else candidates
     frames = []
     for cells, total, squares in zip(moments.cells, moments.total, moments.squares, strict=True):
         if cells >= FEWEST_CELLS and (total > 0).any():
-            table = dispersions(int(cells), total, squares)
+            table = dispersions(int(cells), np.where(among, total, 0), squares)
             ranked = np.sort(table["dispersions_norm"].dropna().to_numpy())[::-1]
             table["among"] = (table["dispersions_norm"] >= (ranked[:most][-1] if ranked.size else np.inf)).astype(int)
             # a gene that the batch lacks does not vary in it
@@ -69,7 +74,7 @@ def highly_variable(moments: Moments, symbols: list[str], most: int = HIGHLY_VAR
     found["highly_variable_nbatches"] = by_gene["among"].sum().astype(np.int64)
     # sums over blocks end in other digits than sums over cells
     found = found.round(6)
-    norm = found["dispersions_norm"].fillna(-np.inf).to_numpy()
+    norm = np.where(among, found["dispersions_norm"].fillna(-np.inf), -np.inf)
     order = np.lexsort((np.asarray(symbols, dtype=str), -norm, -found["highly_variable_nbatches"].to_numpy()))
     found["highly_variable"] = False
     chosen = [gene for gene in order[:most] if np.isfinite(norm[gene])]

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from spikgpt import UNKNOWN
 from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
 from spikgpt.base.columns import REASON_NAMES
-from spikgpt.base.h5ad import csr_blocks
+from spikgpt.base.h5ad import MEASURED, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
 from spikgpt.cohort.second_opinion import Conflicts, Likeness, contradicted
 
@@ -129,8 +129,12 @@ def judge_markers(
     out: Judged = {pair: MarkerEvidence() for pair in wanted}
     with h5py.File(h5ad) as file:
         genes = {gene: at for at, gene in enumerate(read_elem(file["var"]).index.astype(str))}
+        measured = read_elem(file[f"varm/{MEASURED}"])
         needed = {m.gene for _, name in wanted for m in reference.types.get(name, [])} & genes.keys()
         columns = sorted(genes[gene] for gene in needed)
+        # samples x markers of the reference: whether the sample measured the gene
+        has = measured.to_numpy()[columns].T.astype(np.int64)
+        of_sample = measured.columns.get_indexer(cells["sample"].astype(str))
         place = {gene: columns.index(genes[gene]) for gene in needed}
         plans = []
         for name, of in wanted:
@@ -154,11 +158,16 @@ def judge_markers(
                     kept = thinning(totals[part], found.depth)[:, None]
                     for row, members in enumerate((inside[part], rest[part])):
                         sums[row] += seen(few[members][:, at], kept[members]).sum(0)
-    for found, markers, inside, rest, _, sums in plans:
-        own, others = int(inside.sum()), int(rest.sum())
+    for found, markers, inside, rest, at, sums in plans:
+        # of each marker, the cells whose sample measured it
+        own, others = (np.bincount(of_sample[cells], minlength=len(has)) @ has[:, at] for cells in (inside, rest))
         for number, marker in enumerate(markers):
+            if own[number] < MIN_CLUSTER:
+                found.not_measured.append(marker.gene)
+                continue
             expected = marker.at(found.depth, reference.depths)
-            said = verdict(sums[0, number] / own, own, sums[1, number] / max(others, 1), others, *expected)
+            shares = sums[:, number] / np.maximum([own[number], others[number]], 1)
+            said = verdict(shares[0], int(own[number]), shares[1], int(others[number]), *expected)
             getattr(found, said).append(marker.gene)
     return out
 

@@ -21,7 +21,17 @@ from anndata.io import read_elem, write_elem
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import cell_type_colours
 from spikgpt.base.columns import OBS_COLUMNS, OPINION, OPINION_SCORE, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
-from spikgpt.base.h5ad import BLOCK, COMPRESSION, csr_blocks, gene_frame, new_h5ad, stored, write_csr, write_frame
+from spikgpt.base.h5ad import (
+    BLOCK,
+    COMPRESSION,
+    MEASURED,
+    csr_blocks,
+    gene_frame,
+    new_h5ad,
+    stored,
+    write_csr,
+    write_frame,
+)
 from spikgpt.base.names import CELL_SEPARATOR, by_sample
 from spikgpt.base.ontology import TERM
 from spikgpt.base.variable_genes import Moments, highly_variable
@@ -184,8 +194,10 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     """Join annotated samples to one h5ad, a block of cells at a time.
 
     Cells are named `<barcode>:<sample>`; samples follow each other by name, genes are the
-    union by symbol, by name; a gene that a sample does not have counts zero there. `var` says which genes are
-    highly variable within batches (`spikgpt.base.variable_genes`). Peak memory is `obs`, one block and two numbers per
+    union by symbol, by name; a gene that a sample did not measure counts zero there, and `varm["measured"]` (bool, a
+    column for each sample) and `var["n_samples_measured"]` tell that from a true zero. `var` says which of the genes
+    that all samples measured are highly variable within batches (`spikgpt.base.variable_genes`). Peak memory is `obs`,
+    one block and two numbers per
     batch and gene, whatever the size of the matrices. anndata's `concat_on_disk` does not do: in 0.12.2 it writes
     uncompressed, and copies a single file without renaming its cells.
 
@@ -201,8 +213,10 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     try:
         genes = _cohort_genes(files)
         columns, frames = [], []
+        measured = pd.DataFrame(index=genes.index)
         for sample, file in zip(samples, files, strict=True):
             columns.append(genes.index.get_indexer(read_elem(file["var"]).index).astype(np.int32))
+            measured[sample] = np.isin(np.arange(len(genes)), columns[-1])
             frame = read_elem(file["obs"])
             frame.index = pd.Index([f"{barcode}{CELL_SEPARATOR}{sample}" for barcode in frame.index], name="cell")
             frames.append(frame)
@@ -227,7 +241,11 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
                 print(f"joining {key} of {len(obs)} cells", file=sys.stderr)
                 values = sum(len(file[key]["indices"]) for file in files)
                 write_csr(out, key, moved(key), len(genes), files[0][key]["data"].dtype, values)
-            write_frame(out, "var", genes.join(highly_variable(moments, list(genes.index)).set_axis(genes.index)))
+            genes["n_samples_measured"] = measured.sum(axis=1).astype(np.int64)
+            by_all = measured.all(axis=1).to_numpy()
+            variable = highly_variable(moments, list(genes.index), candidates=by_all)
+            write_frame(out, "var", genes.join(variable.set_axis(genes.index)))
+            write_elem(out, f"varm/{MEASURED}", measured, dataset_kwargs=COMPRESSION)
             write_elem(out, "uns", {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)})
             for key in ("obsm/X_scGPT", "obsm/X_umap"):
                 shape = (len(obs), files[0][key].shape[1])

@@ -11,7 +11,7 @@ from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
 from spikgpt.base.groups import class_members
-from spikgpt.base.h5ad import BLOCK, csr_blocks
+from spikgpt.base.h5ad import BLOCK, MEASURED, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
 
 TOP = 50
@@ -55,12 +55,12 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     `scanpy.tl.rank_genes_groups(method="t-test")`, with Benjamini-Hochberg over all genes. The
     t-test needs only sums, so that one pass over the file does for any number of cells; a rank
     test would need them all in memory. p-values tell the order, not the truth: the clusters were
-    made from the same cells.
+    made from the same cells. Of a gene that not every sample measured, the cells of those that did are compared.
 
     Parameters
     ----------
     h5ad
-        The cohort: X, `obs` and `var["gene_id"]` of the contract.
+        The cohort: X, `obs`, `var["gene_id"]` and `varm["measured"]` of the contract.
     top
         Genes per cluster at most; only those with a positive score.
 
@@ -72,20 +72,27 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     no variance, a single cluster has no rest: no rows.
     """
     with h5py.File(h5ad) as file:
-        obs = read_elem(file["obs"])[["spikgpt_cluster", "spikgpt_cluster_cell_type"]].astype(str)
-        var = read_elem(file["var"])
+        obs = read_elem(file["obs"])[["sample", "spikgpt_cluster", "spikgpt_cluster_cell_type"]].astype(str)
+        var, measured = read_elem(file["var"]), read_elem(file[f"varm/{MEASURED}"])
         names = [name for name in cluster_order(obs["spikgpt_cluster"]) if name]
         codes = pd.Categorical(obs["spikgpt_cluster"], categories=names).codes
         print(f"markers of {len(names)} clusters, {len(obs)} cells", file=sys.stderr)
         total, squares, above = cluster_moments(file["X"], codes, len(names))
-    sizes = np.bincount(codes[codes >= 0], minlength=len(names)).astype(float)
+    # cells of each cluster and sample, then of each cluster and gene: those whose sample measured the gene
+    in_sample = pd.crosstab(codes, obs["sample"]).reindex(
+        index=range(len(names)), columns=measured.columns, fill_value=0
+    )  # fmt: skip
+    sizes = in_sample.to_numpy(dtype=float) @ measured.to_numpy(dtype=float).T
     types = dict(zip(obs["spikgpt_cluster"], obs["spikgpt_cluster_cell_type"], strict=True))
-    whole = (total.sum(axis=0), squares.sum(axis=0), above.sum(axis=0), sizes.sum())
+    whole = (total.sum(axis=0), squares.sum(axis=0), above.sum(axis=0), sizes.sum(axis=0))
     frames = [pd.DataFrame(columns=list(MARKER_COLUMNS))]
     for at, name in enumerate(names):
         inside, outside = sizes[at], whole[3] - sizes[at]
-        if inside < 2 or outside < 2:
+        enough = (inside >= 2) & (outside >= 2)
+        if not enough.any():
             continue
+        # a gene without cells to compare has a score of 0
+        inside, outside = np.where(enough, inside, np.nan), np.where(enough, outside, np.nan)
         mean_in, var_in = _mean_variance(total[at], squares[at], inside)
         mean_out, var_out = _mean_variance(whole[0] - total[at], whole[1] - squares[at], outside)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -94,7 +101,8 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
             )
         # equal means without variance: no difference
         score, p = np.nan_to_num(score, nan=0.0), np.nan_to_num(p, nan=1.0)
-        p_adj = false_discovery_control(p)
+        p_adj = np.ones(len(p))
+        p_adj[enough] = false_discovery_control(p[enough])
         order = np.lexsort((var.index.to_numpy(dtype=str), -score))[:top]
         order = order[score[order] > 0]
         frames.append(
@@ -106,8 +114,8 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
                     "gene_id": var["gene_id"].to_numpy()[order],
                     "score": score[order],
                     "log2fc": np.log2((np.expm1(mean_in) + 1e-9) / (np.expm1(mean_out) + 1e-9))[order],
-                    "pct_in": 100 * above[at][order] / inside,
-                    "pct_out": 100 * (whole[2] - above[at])[order] / outside,
+                    "pct_in": (100 * above[at] / inside)[order],
+                    "pct_out": (100 * (whole[2] - above[at]) / outside)[order],
                     "p_adj": p_adj[order],
                 }
             )
@@ -115,7 +123,7 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
 
 
-def _mean_variance(total: np.ndarray, squares: np.ndarray, cells: float) -> tuple[np.ndarray, np.ndarray]:
+def _mean_variance(total: np.ndarray, squares: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sample variance from sums; rounding below zero is zero."""
     mean = total / cells
     return mean, np.maximum(squares - cells * mean**2, 0) / (cells - 1)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
 from spikgpt import UNKNOWN
 from spikgpt.base.columns import OBS_COLUMNS
+from spikgpt.base.h5ad import MEASURED
 from spikgpt.base.names import CELL_SEPARATOR, name_before
 from spikgpt.base.tsv import read_tsv
 
@@ -45,6 +47,24 @@ def composition(cells: pd.DataFrame) -> pd.DataFrame:
     long.columns = ["sample", "cell_type", "cells"]
     long["percent"] = 100 * long["cells"] / long.groupby("sample")["cells"].transform("sum")
     return long
+
+
+def genes_measured(h5ad: str | Path) -> pd.DataFrame:
+    """Genes of each sample, and how many all samples share: sample, genes, shared, percent_shared.
+
+    `percent_shared` is the part of the cohort's genes that every sample measured.
+    """
+    with h5py.File(h5ad) as file:
+        measured = read_elem(file[f"varm/{MEASURED}"])
+    shared = int(measured.all(axis=1).sum())
+    return pd.DataFrame(
+        {
+            "sample": measured.columns.astype(str),
+            "genes": measured.sum().to_numpy(dtype=np.int64),
+            "shared": shared,
+            "percent_shared": 100 * shared / len(measured),
+        }
+    )
 
 
 def removed_cells(paths: Iterable[str | Path]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The import of a sample: read, check the genes against the model, tell what was found."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def import_counts(
 
     Returns
     -------
-    Content of `{sample}.import.json`.
+    Content of `{sample}.import.json`; `counts_sha256` is of genes and counts alone, whatever the cells are called.
     """
     if not 0 <= min_gene_match <= 1:
         raise UserError(
@@ -83,12 +84,16 @@ def import_counts(
     with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered) as matrix:
         gene_totals = np.zeros(len(matrix.symbols), dtype=np.int64)
         counted: list[np.ndarray] = []
+        digests = [hashlib.sha256("\n".join(matrix.symbols).encode()) for _ in range(3)]
 
         def blocks() -> Iterator[sparse.csr_matrix]:
             for block in matrix.blocks():
                 gene_totals[:] += np.asarray(block.sum(axis=0, dtype=np.int64)).ravel()
                 has_counts = np.diff(block.indptr) > 0
                 counted.append(has_counts)
+                block.sort_indices()
+                for digest, part in zip(digests, (block.data, block.indices, np.diff(block.indptr)), strict=True):
+                    digest.update(part.astype("<i4").tobytes())
                 yield block if filtered or has_counts.all() else block[has_counts]
 
         with new_h5ad(out) as file:
@@ -103,6 +108,7 @@ def import_counts(
             "filtered": filtered,
             **stats,
             "barcodes_without_counts": int((~has_counts).sum()),
+            "counts_sha256": hashlib.sha256("".join(digest.hexdigest() for digest in digests).encode()).hexdigest(),
             "messages": matrix.messages,
             "warnings": matrix.warnings,
         }

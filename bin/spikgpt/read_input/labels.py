@@ -10,9 +10,9 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
+from spikgpt.base.cell_ontology import cell_ontology, current_term
 from spikgpt.base.errors import UserError
 from spikgpt.base.guards import check_names
-from spikgpt.base.ontology import TERM
 
 NO_LABEL = frozenset(
     (
@@ -45,11 +45,14 @@ class Labels:
         Of the kept cells, in their order.
     excluded
         Label ("" for a missing one) to the number of its cells that were left out.
+    terms
+        The ids of labels that were ids of the Cell Ontology.
     """
 
     kept: np.ndarray
     labels: list[str]
     excluded: dict[str, int]
+    terms: dict[str, str]
     messages: list[str] = field(default_factory=list)
 
 
@@ -93,9 +96,11 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
     column = obs[key]
     labels = np.array(column.astype(object).where(column.notna(), "").astype(str).str.strip(), dtype=object)
     messages: list[str] = []
-    if named := _names_of_terms(labels, obs, key):
+    named = _names_of_terms(labels)
+    terms = {name: label.replace("_", ":") for label, name in named.items()}
+    if named:
         labels = np.array([named.get(label, label) for label in labels], dtype=object)
-        messages.append("The labels were ontology ids; they are shown by the names that the reference has for them.")
+        messages.append(f"{len(named)} labels were ids of the Cell Ontology; they are shown by its names.")
     unwanted = _unwanted(exclude, Counter(labels.tolist()), place)
     kept = np.array([not says_nothing(label) and label not in unwanted for label in labels], dtype=bool)
     sizes = Counter(labels[~kept].tolist())
@@ -127,7 +132,7 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
             expected="at least two cell types",
             fix="Name another column with --label_key, or give a reference with more cell types.",
         )
-    return Labels(kept, chosen, excluded, messages)
+    return Labels(kept, chosen, excluded, {name: terms[name] for name in classes if name in terms}, messages)
 
 
 def _unwanted(exclude: Sequence[str], sizes: Counter[str], place: str) -> set[str]:
@@ -180,20 +185,7 @@ def _merged(labels: list[str], merge_similar: bool, place: str, messages: list[s
     return [by_spelling[spelling(label)][0] for label in labels]
 
 
-def _names_of_terms(labels: np.ndarray, obs: pd.DataFrame, key: str) -> dict[str, str]:
-    """The names of labels that are ids of the Cell Ontology, where another column of `obs` has one name for each."""
-    ids = [label for label in labels if ONTOLOGY_ID.fullmatch(label)]
-    if 2 * len(ids) <= len(labels):
-        return {}
-    others = sorted(
-        (str(name) for name in obs.columns if name not in (key, TERM)), key=lambda name: name != "cell_type"
-    )
-    for column in others:
-        values = obs[column]
-        if not isinstance(values.dtype, pd.CategoricalDtype | pd.StringDtype) and values.dtype.kind not in "OSU":
-            continue
-        pairs = pd.DataFrame({"id": labels, "name": values.astype(str).to_numpy()}).drop_duplicates()
-        pairs = pairs[pairs["id"].map(lambda label: bool(ONTOLOGY_ID.fullmatch(label)))]
-        if pairs["id"].is_unique and pairs["name"].is_unique and not pairs["name"].str.fullmatch(ONTOLOGY_ID).any():
-            return dict(zip(pairs["id"], pairs["name"], strict=True))
-    return {}
+def _names_of_terms(labels: np.ndarray) -> dict[str, str]:
+    """Ids of the Cell Ontology among the labels, to the ontology's names; ids that it does not have are left out."""
+    terms = {label: current_term(label.replace("_", ":")) for label in set(labels) if ONTOLOGY_ID.fullmatch(label)}
+    return {label: cell_ontology()[term].label for label, term in terms.items() if term is not None}

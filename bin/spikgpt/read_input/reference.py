@@ -62,8 +62,8 @@ def import_reference(
     counts, barcodes = matrix.counts[found.kept], matrix.barcodes[found.kept]
     # the filter on mitochondrial counts, of which a warning may speak, is not for references
     messages = [*matrix.messages, *(text for text in matrix.warnings if "mitochondrial" not in text), *found.messages]
-    terms: dict[str, str] = {}
-    if TERM in obs:
+    terms = found.terms
+    if not terms and TERM in obs:
         given = obs[TERM]
         terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
         messages += more

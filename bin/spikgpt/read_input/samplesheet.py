@@ -24,6 +24,8 @@ LARGEST_SHEET = 16 * 1024**2
 """Bytes of a samplesheet: some hundred thousand samples."""
 STORES = ("s3", "gs", "az")
 """Where a matrix may lie besides on a disk. Anything else would be fetched unchecked from wherever a sheet says."""
+MISSPELT = 0.8
+"""How like a known column's name (difflib) an unknown one is, to be a slip of it."""
 URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
 
 _SHEET_HELP = "see the samplesheet's columns in docs/usage.md"
@@ -99,10 +101,11 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        utf_16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
         raise UserError(
             "The samplesheet is not UTF-8 text",
             where=f"{name}, byte {error.start}",
-            found=repr(raw[error.start : error.start + 8]),
+            found=("UTF-16 text, " if utf_16 else "") + repr(raw[error.start : error.start + 8]),
             expected="UTF-8 text",
             fix="save it as CSV in UTF-8",
         ) from None
@@ -141,15 +144,20 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 expected="fields separated by commas",
                 fix="save it as CSV with commas",
             )
-    for column in header:
-        if column not in columns:
-            raise UserError(
-                f"The samplesheet has an unknown column '{column}'",
-                where=f"{name}, line {header_line}",
-                found=", ".join(header),
-                expected=nearest(column, list(columns)),
-                fix="rename or remove the column",
-            )
+    unknown = [column for column in header if column not in columns]
+    misspelt = [
+        column for column in unknown if difflib.get_close_matches(column.lower(), columns, n=1, cutoff=MISSPELT)
+    ]
+    has_matrix = bool({"filtered", "unfiltered"} & set(header))
+    # a sheet without matrices is told so, not that the column with their paths is unknown
+    for column in misspelt or (unknown if has_matrix else []):
+        raise UserError(
+            f"The samplesheet has an unknown column '{column}'",
+            where=f"{name}, line {header_line}",
+            found=", ".join(header),
+            expected=nearest(column, list(columns)),
+            fix="rename or remove the column",
+        )
     for column in columns:
         if header.count(column) > 1:
             raise UserError(
@@ -159,13 +167,21 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 expected="each column once",
                 fix="remove one of them",
             )
-    if "sample" not in header or not {"filtered", "unfiltered"} & set(header):
+    if "sample" not in header or not has_matrix:
+        fix = "add the column"
+        first = dict(zip(header, rows[0][1], strict=False)) if rows else {}
+        paths = sorted(unknown, key=lambda column: not re.search(r"[/\\.]", first.get(column, "")))
+        if paths and not has_matrix:
+            fix = (
+                f"if '{paths[0]}' has the matrices, rename it to 'filtered' (counts of cells) or 'unfiltered' (counts of "
+                "all barcodes)"
+            )
         raise UserError(
             "The samplesheet lacks a column",
             where=f"{name}, line {header_line}",
             found=", ".join(header),
             expected="'sample', and 'filtered' or 'unfiltered' or both",
-            fix="add the column",
+            fix=fix,
         )
     if not rows:
         raise UserError(

@@ -1,6 +1,7 @@
 """Tables of text: dense, cells x genes or genes x cells; or long, a line for each gene of each cell."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,8 @@ def _layout(path: Path) -> _Layout:
     if width == len(header) + 1:
         header = ["", *header]
     # R's write.csv2 separates by semicolons because a comma is its decimal sign
-    decimal = "," if separator == ";" else "."
+    comma = separator != "," and any(re.fullmatch(r"\d+,\d+", field) for row in rows for field in row)
+    decimal = "," if comma else "."
     texts = [at for at in range(min(width, MOST_NAME_COLUMNS)) if all(not _is_number(row[at], decimal) for row in rows)]
     names = list(range(max([0, *texts]) + 1))
     if "" in header[len(names) :]:
@@ -155,15 +157,12 @@ def read_text(path: Path) -> Read:
         text = [at for at in numbers if numbers[at].dtype.kind not in "iufb"]
         if text:
             value = next(str(v) for v in numbers[text[0]] if not _is_number(v, layout.decimal))
-            comma = _is_number(value, ",")
             raise UserError(
                 "The table has something other than numbers in it.",
                 where=f"{path.name}, column {layout.header[text[0]]!r}",
                 found=repr(value[:60]),
                 expected="counts; names in the first row and the first column only",
-                fix="Write the numbers with a decimal point, or without decimals."
-                if comma
-                else "Drop columns of labels or descriptions, or put them into another file.",
+                fix="Drop columns of labels or descriptions, or put them into another file.",
             )
         values = numbers.to_numpy()
         found = fault(values)

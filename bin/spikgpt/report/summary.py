@@ -24,6 +24,8 @@ FEW_CELLS = 100
 LOW_CONFIDENCE = 0.7
 """A sample whose median confidence is lower is pointed out: three in ten best matches would be wrong."""
 
+FEWEST_SHARED = 80
+"""Percent of the cohort's genes that all samples measured; fewer are told."""
 HIGH_MITO = 10
 """A sample whose median mitochondrial percentage is higher is pointed out, as populations are."""
 
@@ -248,6 +250,8 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             _from_steps(findings, inputs, sample)
         else:
             _on_skipped(findings, inputs, sample)
+    _on_copies(findings, inputs)
+    _on_genes(findings, inputs)
     _on_reference(findings, inputs)
     benchmark = benchmark_comparison(inputs)
     if benchmark and benchmark.lost:
@@ -310,6 +314,32 @@ def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
             findings.add("warning", text(message), sample)
     for layer in inputs.stats["annotation"].get(sample, {}).get("dead_layers", []):
         findings.add("warning", f"layer {text(layer)} of the spiking network hardly fires on these cells", sample)
+
+
+def _on_copies(findings: _Findings, inputs: Inputs) -> None:
+    """Samples with the same counts: one library under several names."""
+    by_counts: dict[str, list[str]] = {}
+    for sample, stats in sorted(inputs.stats["import"].items()):
+        if "counts_sha256" in stats:
+            by_counts.setdefault(stats["counts_sha256"], []).append(sample)
+    for samples in by_counts.values():
+        for sample in samples[1:]:
+            message = f"has the same counts as {text(samples[0])}: is one library listed twice?"
+            findings.add("danger", message, sample)
+
+
+def _on_genes(findings: _Findings, inputs: Inputs) -> None:
+    """Whether the samples measured the same genes."""
+    table = inputs.tables.get("genes_measured.tsv")
+    if table is None or len(table) < 2 or float(table["percent_shared"].iloc[0]) >= FEWEST_SHARED:
+        return
+    shared = f"{float(table['percent_shared'].iloc[0]):.0f} % ({int(table['shared'].iloc[0]):,})"
+    message = (
+        f"all samples measured only {shared} of the cohort's genes. A gene that a sample did not measure is 0 in "
+        "cohort.h5ad, which looks like a difference in expression: compare genes that the samples measured "
+        '(<code>varm["measured"]</code>); markers and variable genes do'
+    )
+    findings.add("warning", message, "Cohort")
 
 
 def _on_reference(findings: _Findings, inputs: Inputs) -> None:

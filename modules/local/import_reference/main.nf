@@ -1,14 +1,16 @@
 include { shellQuote } from '../functions'
 
-// The labelled reference, checked and normalised, never filtered
+// The labelled cells of the reference, checked and normalised, never filtered
 process IMPORT_REFERENCE {
     tag "${meta.id}"
     label 'one_core'
 
     input:
-    tuple val(meta), path(reference)
+    tuple val(meta), path(reference), val(content)
     val label_key
     val batch_key
+    val exclude_labels
+    val merge_similar_labels
     path scgpt_model
     val min_gene_match
     val digest
@@ -20,6 +22,8 @@ process IMPORT_REFERENCE {
     script:
     def args = [
         batch_key ? "--batch-key ${shellQuote(batch_key)}" : '',
+        exclude_labels ? "--exclude-labels ${shellQuote(exclude_labels)}" : '',
+        merge_similar_labels ? '--merge-similar-labels' : '',
         task.ext.args ?: '',
     ].join(' ').trim()
     """

@@ -16,14 +16,25 @@ def toSample(row) {
     return [meta + optional, row[column], "samplesheet, line ${row.line}, column ${column}"]
 }
 
+// A relative path starts where the run was started; one that leads nowhere from there, at the samplesheet.
+def besideSheet(matrix, samplesheet) {
+    if (matrix ==~ '(?s)(/|[A-Za-z][A-Za-z0-9+.-]+:/).*' || pathMistake('', matrix, '') == null) {
+        return matrix
+    }
+    def beside = samplesheet.parent.resolve(matrix).toUriString()
+    return pathMistake('', beside, '') == null ? beside : matrix
+}
+
 // Everything a user can get wrong is found here, before any heavy work starts.
 workflow READ_INPUT {
     take:
     samplesheet     // path
-    ch_reference    // [meta, h5ad], or empty
+    ch_reference    // [meta, matrix], or empty
     ch_annotator    // [meta, folder], or empty
     label_key       // text: column of the reference's obs with the cell types
     batch_key       // text: column with its batches, or null
+    exclude_labels  // text: labels whose cells are left out, as CSV, or null
+    merge_similar_labels  // boolean: whether labels that differ in spelling alone are one
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
 
@@ -37,7 +48,8 @@ workflow READ_INPUT {
     // [meta, matrix, digest of the files in it]
     ch_matrices = CHECK_INPUT.out.samples.flatMap { _meta, samples ->
         readJson(samples).collect { row ->
-            def (sample, matrix, where) = toSample(row)
+            def (sample, given, where) = toSample(row)
+            def matrix = besideSheet(given, samplesheet)
             def message = pathMistake('A file or folder is missing', matrix, where)
             if (message) {
                 error(message)
@@ -51,9 +63,11 @@ workflow READ_INPUT {
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
-        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, h5ad, _meta, _samples -> [meta, h5ad] },
+        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, matrix, _meta, _samples -> [meta, matrix, filesIn(matrix)] },
         label_key,
         batch_key ?: '',
+        exclude_labels ?: '',
+        merge_similar_labels,
         scgpt_model,
         min_gene_match,
         digestOf('import_reference.py', [scgpt_model]),

@@ -150,7 +150,7 @@ def pathMistake(what, value, where) {
     try {
         def path = file(value, glob: false)
         if (!path.exists()) {
-            return mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started)', 'correct the path', where)
+            return mistake(what, "nothing at ${path.toUriString()}", 'an existing file or folder (relative paths start where the run was started, or at the samplesheet)', 'correct the path', where)
         }
         // a folder that cannot be listed to its end is told here
         filesIn(path)
