@@ -163,8 +163,8 @@ def with_ambient(
 
 # --- constructed --------------------------------------------------------------------------------------
 
-_BRAIN, _LUNG, _MARROW, _HEART, _LIVER, _GUT = (
-    "Brain_AllenBrainAtlas", "Lung_HCA", "ImmuneCensus_HCA", "Heart_HCA", "Liver_HCA", "Colon_HCA",
+_BRAIN, _LUNG, _MARROW, _HEART, _LIVER, _PANCREAS = (
+    "Brain_AllenBrainAtlas", "Lung_HCA", "ImmuneCensus_HCA", "Heart_HCA", "Liver_HCA", "Pancreas_HCA",
 )  # fmt: skip
 Kind = tuple[str, str, str, int, int, float, float, str]
 """Study and type of the profile, name, cells, median counts, spread of log counts, mitochondrial share, special."""
@@ -217,12 +217,12 @@ TISSUES: dict[str, tuple[Kind, ...]] = {
         (_LIVER, "Erthyroid.cells", "Red cell", 18, 1000, 0.5, 0.01, "red"),
     ),
     "pancreas_small_acinar": (
-        (_GUT, "type.B.pancreatic.cell", "Beta", 200, 8000, 0.4, 0.05, ""),
-        (_GUT, "pancreatic.A.cell", "Alpha", 150, 8000, 0.4, 0.05, ""),
-        (_GUT, "pancreatic.ductal.cell", "Ductal", 60, 6000, 0.4, 0.06, ""),
-        (_GUT, "pancreatic.D.cell", "Delta", 30, 7000, 0.4, 0.05, ""),
-        (_GUT, "acinar.cell", "Acinar", 15, 700, 0.4, 0.03, ""),
-        (_GUT, "mesenchymal.cell", "Mesenchymal", 25, 5000, 0.4, 0.04, ""),
+        (_PANCREAS, "type.B.pancreatic.cell", "Beta", 200, 8000, 0.4, 0.05, ""),
+        (_PANCREAS, "pancreatic.A.cell", "Alpha", 150, 8000, 0.4, 0.05, ""),
+        (_PANCREAS, "pancreatic.ductal.cell", "Ductal", 60, 6000, 0.4, 0.06, ""),
+        (_PANCREAS, "pancreatic.D.cell", "Delta", 30, 7000, 0.4, 0.05, ""),
+        (_PANCREAS, "acinar.cell", "Acinar", 15, 700, 0.4, 0.03, ""),
+        (_PANCREAS, "mesenchymal.cell", "Mesenchymal", 25, 5000, 0.4, 0.04, ""),
         (_MARROW, "erythroid.cell.type.2", "Red cell", 15, 500, 0.4, 0.005, "red"),
     ),
 }  # fmt: skip

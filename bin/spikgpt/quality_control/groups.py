@@ -21,6 +21,7 @@ from scipy.special import gammaln
 from spikgpt.base.genes import mitochondrial_genes
 from spikgpt.base.groups import class_members
 from spikgpt.base.h5ad import Stored
+from spikgpt.base.threads import one_thread
 from spikgpt.base.variable_genes import HIGHLY_VARIABLE, dispersions
 
 LARGEST_GRAPH = 10_000
@@ -36,7 +37,7 @@ LEAST_SHARED = 1 / 15
 RESOLUTION = 2.0
 ITERATIONS = 5
 SMALLEST_CLUSTER = 5
-"""Cells of a cluster that can bring a programme."""
+"""Cells of a cluster that can bring a programme, and of a group."""
 OWN_SHARE = 0.10
 """Of a cluster's counts, beyond what the deeper programmes explain and beyond Poisson noise, for a programme of its
 own. Simulated debris has up to 0.01, debris made of a real library's empty droplets 0.06; small types (glia, red cells,
@@ -50,6 +51,7 @@ COLUMNS = ("group", "group_genes", "in_bounds", "no_programme_log_odds")
 """What `find_groups` adds to the metrics of a cell."""
 
 
+@one_thread()
 def find_groups(cells: Stored, seed: int) -> pd.DataFrame:
     """The group of every cell.
 
@@ -84,10 +86,12 @@ def find_groups(cells: Stored, seed: int) -> pd.DataFrame:
     member = class_members(membership, membership.max(initial=-1) + 1)
     # sums of whole numbers, exact in float64
     pooled = np.asarray((member @ landmarks).todense())
-    del landmarks
-    brings = programmes(pooled, membership, totals[ordered])
     bulk = pooled.sum(axis=0) / max(pooled.sum(), 1)
-    profiles = pooled[brings] / np.maximum(pooled[brings].sum(axis=1, keepdims=True), 1)
+    shares = pooled / np.maximum(pooled.sum(axis=1, keepdims=True), 1)
+    brings = programmes(pooled, membership, totals[ordered])
+    brings = _shared_programmes(landmarks, shares, bulk, brings, own)
+    del landmarks
+    profiles = shares[brings]
     group, log_odds = _likeliest(cells, profiles, bulk, own)
     in_bounds = np.zeros(len(cells.obs), dtype=bool)
     in_bounds[ordered] = ~_debris(membership, brings, group[ordered], np.log1p(totals[ordered]))
@@ -247,24 +251,43 @@ def poisson_excess(profile: np.ndarray, number: float) -> float:
 # --- cells --------------------------------------------------------------------------------------------
 
 
-def _likeliest(cells: Stored, profiles: np.ndarray, bulk: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest programme of every cell (int64), and the log odds of the sample's sum against it (float64).
-
-    Multinomial likelihoods of a cell's counts: each cell for itself, so blocks change nothing.
-    """
+def _log_profiles(profiles: np.ndarray, bulk: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Logs (genes, programmes + 1) of the profiles that cells are compared with; the last is the sample's sum."""
     mixed = np.vstack([(1 - OF_THE_SAMPLE) * profiles + OF_THE_SAMPLE * bulk, bulk])
     logs = np.zeros(mixed.shape)
     # a gene that only cells outside of the drawn ones have is no evidence
     seen = own & (bulk > 0)
     logs[:, seen] = np.log(mixed[:, seen])
+    return logs.T
+
+
+def _shared_programmes(
+    landmarks: sparse.csr_matrix, shares: np.ndarray, bulk: np.ndarray, brings: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    """Without the programmes that fewer than five cells go to: one cell of very many counts can make a whole cluster's
+    sum its own."""
+    while len(brings) > 1:
+        likelihood = np.asarray(landmarks @ _log_profiles(shares[brings], bulk, own))[:, :-1]
+        enough = np.bincount(likelihood.argmax(axis=1), minlength=len(brings)) >= SMALLEST_CLUSTER
+        if enough.all() or not enough.any():
+            break
+        brings = brings[enough]
+    return brings
+
+
+def _likeliest(cells: Stored, profiles: np.ndarray, bulk: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest programme of every cell (int64), and the log odds of the sample's sum against it (float64).
+
+    Multinomial likelihoods of a cell's counts: each cell for itself, so blocks change nothing.
+    """
+    logs = _log_profiles(profiles, bulk, own)
     group = np.zeros(len(cells.obs), dtype=np.int64)
     log_odds = np.zeros(len(cells.obs))
-    for start, block in cells.blocks():
-        likelihood = np.asarray(block @ logs.T)
+    for start, block in cells.blocks() if len(profiles) else ():
+        likelihood = np.asarray(block @ logs)
         rows = slice(start, start + block.shape[0])
-        if len(profiles):
-            group[rows] = likelihood[:, :-1].argmax(axis=1)
-            log_odds[rows] = likelihood[:, -1] - likelihood[:, :-1].max(axis=1)
+        group[rows] = likelihood[:, :-1].argmax(axis=1)
+        log_odds[rows] = likelihood[:, -1] - likelihood[:, :-1].max(axis=1)
     return group, log_odds
 
 
