@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "bench"), str(ROOT / "tools" / "demo")]
 
 from spikgpt.base.files import write_json  # noqa: E402
-from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
+from spikgpt.cli import launch, parser  # noqa: E402
 
 # isort: split
 import numpy as np  # noqa: E402
