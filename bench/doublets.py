@@ -78,7 +78,7 @@ def scored(cells: ad.AnnData, truth: np.ndarray) -> dict:
 
 
 def called_in(path: Path) -> list[dict]:
-    """How many doublets are called in each batch of a file."""
+    """How many doublets are called in each batch of a file, and of which types."""
     cells = ad.read_h5ad(path)
     cells.X = sparse.csr_matrix(cells.X)
     rows = []
@@ -86,7 +86,11 @@ def called_in(path: Path) -> list[dict]:
         sample = cells[(cells.obs["batch"] == batch).to_numpy()].copy()
         called, expected = spikgpt_scores(sample)[1], doublets.expected_rate(sample.n_obs)
         row = {"sample": f"{path.stem}, {batch}", "cells": sample.n_obs, "expected": round(expected * sample.n_obs, 1)}
-        rows.append(row | {"called": int(called.sum())})
+        types = sample.obs["cell_type"].astype(str).to_numpy()
+        taken = {
+            name: [int((called & (types == name)).sum()), int((types == name).sum())] for name in set(types[called])
+        }
+        rows.append(row | {"called": int(called.sum()), "types": dict(sorted(taken.items()))})
     return rows
 
 
@@ -96,7 +100,9 @@ def main() -> None:
     made.add_argument("--truth", required=True, help="column of obs that tells doublets")
     made.add_argument("--singlet", required=True, help="its value for a single cell")
     made.add_argument("--parts", type=int, help="cells in a part")
-    made.add_argument("--ordinary", type=Path, nargs="*", default=[], help="h5ad files: counts in X, obs batch")
+    made.add_argument(
+        "--ordinary", type=Path, nargs="*", default=[], help="h5ad files: counts in X, obs batch, cell_type"
+    )
     made.add_argument("--json", required=True)
     given = made.parse_args()
     pin_process()

@@ -99,6 +99,14 @@ def doublets(found: dict) -> str:
             )
     head = ["batch", "true doublets", "expected, %", "method", "AUROC", "called", "of these true"]
     text = f"### Doublets\n\n{_table(head, rows)}"
+    alone = [part["SpikGPT"] for batch, part in found.items() if batch not in ("all", "parts", "ordinary")]
+    called, right = sum(part["called"] for part in alone), sum(part["called_right"] for part in alone)
+    whole = found["all"]
+    text += (
+        f"\n\nThe pipeline scores a sample at a time. The libraries one by one: {called} cells called, {right} of them "
+        f"true, of\n{whole['doublets']} true doublets; pooled into one sample, {whole['SpikGPT']['called']}. The calls "
+        "are right and few: the threshold,\nnot the limit on what may be called, leaves the others."
+    )
     if "parts" in found:
         p = found["parts"]
         text += (
@@ -106,13 +114,22 @@ def doublets(found: dict) -> str:
             f"{p['auroc_whole']}, rank correlation of the scores {p['spearman']}."
         )
     if "ordinary" in found:
-        head = ["sample", "cells", "doublets expected", "called"]
-        rows = [[row["sample"], f"{row['cells']:,}", row["expected"], row["called"]] for row in found["ordinary"]]
+        head = ["sample", "cells", "doublets expected", "called", "of which types (called of all)"]
+        rows = [
+            [row["sample"], f"{row['cells']:,}", row["expected"], row["called"], _types(row.get("types", {}))]
+            for row in found["ordinary"]
+        ]
         text += (
             "\n\nThe threshold is where Scrublet's histogram of simulated doublets parts in two. In ordinary samples,\n"
             "whose doublets nobody knows and some of which their authors had taken out:\n\n" + _table(head, rows)
         )
     return text
+
+
+def _types(types: dict[str, list[int]]) -> str:
+    """The three types with most calls."""
+    most = sorted(types.items(), key=lambda item: (-item[1][0], item[0]))[:3]
+    return ", ".join(f"{name} {called} of {cells}" for name, (called, cells) in most)
 
 
 def mixing(found: dict) -> str:

@@ -19,14 +19,19 @@ def main() -> None:
 
     import pandas as pd
     from spikgpt.base.h5ad import stored
-    from spikgpt.quality_control.cells import filter_cells, thresholds_from, write_removed
+    from spikgpt.quality_control.cells import filter_cells, write_removed
+    from spikgpt.quality_control.rules import thresholds_from
 
     given = json.loads(Path(args.thresholds).read_text(encoding="utf-8"))
     thresholds = thresholds_from(given, f"samplesheet, sample {args.sample}")
     metrics, doublets = pd.read_parquet(args.qc), pd.read_parquet(args.doublets)
     # a sample with nothing left has no h5ad: the run goes on without it, and the report says so
-    with stored(args.h5ad) as cells, whole_file(f"{args.sample}.filtered.h5ad", optional=True) as partial:
-        removed, stats = filter_cells(cells, metrics, doublets, thresholds, args.sample, partial)
+    with (
+        stored(args.h5ad) as cells,
+        whole_file(f"{args.sample}.filtered.h5ad", optional=True) as kept,
+        whole_file(f"{args.sample}.removed.h5ad") as gone,
+    ):
+        removed, stats = filter_cells(cells, metrics, doublets, thresholds, args.sample, kept, gone)
     with whole_file(f"{args.sample}.removed.tsv.gz") as partial:
         write_removed(removed, partial)
     write_json(f"{args.sample}.filter.json", stats)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, evidence, unknown populations, removed cells and cells per step."""
+"""Tables of cells, composition, evidence, unknown populations, quality control and cells per step."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -13,6 +13,7 @@ def main() -> None:
     args.add_argument("--opinions", nargs="+", required=True, help="<sample>.second_opinion.parquet")
     args.add_argument("--profiles", required=True, help="folder of the tissue profiles")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
+    args.add_argument("--removed-types", required=True, help="removed_types.parquet")
     args.add_argument("--samples", required=True, help="samples.json")
     args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
     options = args.parse_args()
@@ -20,6 +21,7 @@ def main() -> None:
     import json
     from pathlib import Path
 
+    import pandas as pd
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
     from spikgpt.cohort.evidence import cluster_names, evidence_table, judge_markers, nearest_types
@@ -35,14 +37,17 @@ def main() -> None:
         cells_per_step,
         composition,
         genes_measured,
+        qc_thresholds,
         read_cohort,
         read_statistics,
+        removed_by_type,
         removed_cells,
     )
     from spikgpt.profiles.library import Library
 
     cells, facts = read_cohort(options.h5ad)
-    removed = removed_cells(options.removed)
+    removed = removed_cells(options.removed, pd.read_parquet(options.removed_types))
+    statistics = read_statistics(options.stats)
     samples = [row["sample"] for row in json.loads(Path(options.samples).read_text(encoding="utf-8"))]
     rate = float(facts["parameters"]["unknown_rate"])
     config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
@@ -70,7 +75,9 @@ def main() -> None:
         ("second_opinion.tsv", opinion_table(cells, conflicts)),
         ("genes_measured.tsv", genes_measured(options.h5ad)),
         ("removed_cells.tsv.gz", removed),
-        ("cells_per_step.tsv", cells_per_step(samples, read_statistics(options.stats), removed, cells)),
+        ("removed_by_type.tsv", removed_by_type(cells, removed)),
+        ("qc_thresholds.tsv", qc_thresholds(statistics)),
+        ("cells_per_step.tsv", cells_per_step(samples, statistics, removed, cells)),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

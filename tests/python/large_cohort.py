@@ -16,6 +16,7 @@ from no_opinions import SILENT, UNCOMPARED
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.evidence import evidence_table
+from spikgpt.cohort.tables import removed_by_type
 from test_cohort import ODD, RUN
 
 CELL_TYPES = [ODD, 'T cell, "naive"', "<img src=x onerror=alert(1)>", "Zellen größer 5 µm 細胞", *(
@@ -70,7 +71,9 @@ def write_large(folder: Path, *, samples: int, cells: int) -> dict[str, object]:
     write_tsv(tables / "evidence.tsv", evidence_table(table, {}, 0.05, SILENT, UNCOMPARED))
     removed = pd.DataFrame([(s, f"gone_{at}", ("min_genes", "pct_counts_mt", "predicted_doublet")[at % 3])
                             for s in names for at in range(30)], columns=["sample", "barcode", "reason"])  # fmt: skip
+    removed["nearest_type"] = [f"type {at % 40}" for at in range(len(removed))]
     write_tsv(tables / "removed_cells.tsv.gz", removed)
+    write_tsv(tables / "removed_by_type.tsv", removed_by_type(table, removed))
     rank = np.unique(np.geomspace(1, 100_000, 200).astype(int))
     curve = [{"rank": int(r), "umis": int(20_000 / (1 + (r / 4000) ** 3)) + 1} for r in rank]
     for at, sample in enumerate(names):

@@ -11,7 +11,7 @@ from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
-from spikgpt.cohort.tables import REMOVED_COLUMNS
+from spikgpt.cohort.tables import BOUND_COLUMNS, BY_TYPE_COLUMNS, REMOVED_COLUMNS
 
 WRITTEN = {
     "`obs`": OBS_COLUMNS,
@@ -23,6 +23,8 @@ WRITTEN = {
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
+    "`removed_by_type.tsv`": BY_TYPE_COLUMNS,
+    "`qc_thresholds.tsv`": BOUND_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
     "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,

@@ -92,6 +92,7 @@ def test_results_are_those_of_the_contract(small_run):
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
         "tables/evidence.tsv",
+        "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
@@ -123,6 +124,10 @@ def test_every_cell_is_annotated_or_removed_with_a_reason(small_run, small_data)
     assert kept | gone == given
     assert not kept & gone
     assert removed["reason"].ne("").all()
+    # a removed cell has a nearest type, and is counted in no table of annotated cells
+    assert removed["nearest_type"].ne("").any()
+    by_type = pd.read_csv(small_run / "tables" / "removed_by_type.tsv", sep="\t", keep_default_na=False)
+    assert (by_type["kept"].sum(), by_type["removed"].sum()) == (len(cells), len(removed))
 
 
 def test_unknown_is_what_the_p_value_says(small_run):

@@ -10,16 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from spikgpt.base.columns import QC_METRICS
 from spikgpt.base.errors import UserError
 from spikgpt.base.h5ad import count_data, write_h5ad
 from spikgpt.base.metrics import cell_metrics
-from spikgpt.quality_control.cells import (
-    DEFAULTS,
-    REASONS,
-    filter_cells,
-    removal_reasons,
-    thresholds_from,
-)
+from spikgpt.quality_control.cells import filter_cells
+from spikgpt.quality_control.groups import find_groups
+from spikgpt.quality_control.rules import DEFAULTS, REASONS, Thresholds, removal_reasons, thresholds_from
 from stored_cells import on_disk
 
 GENES = [f"GENE{i}" for i in range(900)] + [f"MT-{i}" for i in range(13)] + [f"RPL{i}" for i in range(1, 21)] + ["HBB"]
@@ -45,15 +42,18 @@ def no_doublets(adata: ad.AnnData) -> pd.DataFrame:
 
 def measured(adata: ad.AnnData) -> pd.DataFrame:
     with on_disk(adata) as cells:
-        return cell_metrics(cells.blocks(), cells.barcodes, cells.symbols)
+        return cell_metrics(cells.blocks(), cells.barcodes, cells.symbols).join(find_groups(cells, 0))
 
 
 def filtered(adata, doublets=None, **thresholds):
     doublets = no_doublets(adata) if doublets is None else doublets
     with on_disk(adata) as cells, tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "kept.h5ad"
+        out, gone = Path(folder) / "kept.h5ad", Path(folder) / "removed.h5ad"
         chosen = thresholds_from(thresholds, "sheet")
-        removed, stats = filter_cells(cells, measured(adata), doublets, chosen, "s", out)
+        removed, stats = filter_cells(cells, measured(adata), doublets, chosen, "s", out, gone)
+        counts = ad.read_h5ad(gone)
+        assert list(counts.obs_names) == list(removed["barcode"])
+        assert (counts.X != adata[counts.obs_names].X).nnz == 0
         kept = ad.read_h5ad(out) if out.exists() else adata[:0, : stats["genes_out"]].copy()
     return kept, removed, stats
 
@@ -79,7 +79,9 @@ def test_metrics_are_right():
     assert list(table["total_counts"]) == [465, 100, 0]
     assert list(table["n_genes_by_counts"]) == [30, 3, 0]
     assert table["total_counts"].dtype == np.int64
-    assert table["pct_counts_in_top_20_genes"].tolist() == pytest.approx([100 * sum(range(11, 31)) / 465, 100, 0])
+    # the second cell has no count but of the families that are left out
+    assert table["counts_for_top_20"].tolist() == [465, 0, 0]
+    assert table["pct_counts_in_top_20_genes"].tolist() == pytest.approx([100 * sum(range(11, 31)) / 465, 0, 0])
     assert table["pct_counts_mt"].tolist() == pytest.approx([0, 30, 0])
     assert table["pct_counts_ribo"].tolist() == pytest.approx([0, 60, 0])
     assert table["pct_counts_hb"].tolist() == pytest.approx([0, 10, 0])
@@ -103,8 +105,8 @@ def test_each_rule_removes_its_cells_and_gives_the_first_reason():
     dense[0] = 0
     dense[1] = 0
     dense[1, :50] = 1  # too few genes
-    dense[2] //= 20  # too few counts
-    dense[2, :300] += 1  # ... of enough genes
+    dense[2] //= 20  # few counts
+    dense[2, :300] += 1  # ... of enough genes, of no group's programme
     dense[3] *= 40  # too many counts
     dense[4, mito] += 20  # dying
     dense[5, 0] += 100_000  # one gene only, and too many counts: counts are asked first
@@ -117,7 +119,7 @@ def test_each_rule_removes_its_cells_and_gives_the_first_reason():
     assert {f"c{i}": reason[f"c{i}"] for i in range(7)} == {
         "c0": "no_counts",
         "c1": "min_genes",
-        "c2": "log1p_total_counts",
+        "c2": "no_programme",
         "c3": "log1p_total_counts",
         "c4": "pct_counts_mt",
         "c5": "log1p_total_counts",
@@ -133,7 +135,7 @@ def test_rules_are_switched_off_by_0():
     kept, removed, stats = filtered(adata, **off)
     adds_up(adata, kept, removed, stats)
     assert kept.n_obs == adata.n_obs
-    assert stats["bounds"] == {}
+    assert stats["bounds"] == []
     assert filtered(adata)[1]["reason"].tolist()[0] == "log1p_total_counts"
 
 
@@ -152,8 +154,9 @@ def test_alike_cells_are_no_outliers_of_each_other():
     metrics = measured(adata)
     metrics["pct_counts_mt"] = np.r_[np.zeros(150), np.full(50, 0.5)]
     metrics["total_counts"] = np.r_[np.full(150, 3000), np.full(50, 3300)]
-    reasons, bounds = removal_reasons(metrics, np.zeros(200, dtype=bool), dict(DEFAULTS))
-    assert bounds["pct_counts_mt"]["mad"] == bounds["log1p_total_counts"]["mad"] == 0
+    reasons, bounds = removal_reasons(metrics, np.zeros(200, dtype=bool), Thresholds(dict(DEFAULTS), False))
+    spreads = {row["mad"] for row in bounds if row["rule"] in ("pct_counts_mt", "log1p_total_counts")}
+    assert spreads == {0.0}
     assert not np.isin(reasons, ["pct_counts_mt", "log1p_total_counts"]).any()
 
 
@@ -196,7 +199,7 @@ def test_smallest_samples(cells, genes):
         kept, removed, stats = filtered(adata, **thresholds)
         adds_up(adata, kept, removed, stats)
     if 0 < cells < 20:
-        assert stats["bounds"] == {}
+        assert {row["rule"] for row in stats["bounds"]} <= {"min_genes"}
         assert stats["messages"][-1] == "Fewer than 20 cells: no MAD rules."
 
 
@@ -218,7 +221,7 @@ def test_bad_thresholds_are_refused(value):
 def test_unknown_and_empty_thresholds():
     with pytest.raises(UserError, match="no threshold called 'min_gene'"):
         thresholds_from({"min_gene": 3}, "sheet")
-    assert thresholds_from({"min_genes": None, "min_cells": ""}, "sheet") == DEFAULTS
+    assert thresholds_from({"min_genes": None, "min_cells": ""}, "sheet") == Thresholds(DEFAULTS, False)
 
 
 def test_reasons_are_unique():
@@ -249,7 +252,7 @@ def test_scripts(tmp_path, script):
     assert list(removed.columns) == ["sample", "barcode", "reason"]
     assert stats["thresholds"]["min_genes"] == 300
     assert kept.X.dtype == np.int32
-    assert list(kept.obs) == [*measured(adata).columns[1:], "doublet_score", "predicted_doublet"]
+    assert list(kept.obs) == [*QC_METRICS, "doublet_score", "predicted_doublet"]
     assert kept.obs["doublet_score"].isna().all()
     # bytes 4 to 8 of gzip are a time
     assert (tmp_path / "s.removed.tsv.gz").read_bytes()[4:8] == b"\0\0\0\0"

@@ -22,12 +22,21 @@ from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
 from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
-from spikgpt.cohort.tables import composition, read_cohort, removed_cells
+from spikgpt.cohort.tables import (
+    composition,
+    qc_thresholds,
+    read_cohort,
+    read_statistics,
+    removed_by_type,
+    removed_cells,
+)
+from spikgpt.quality_control.rules import REASONS
 from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.models import benchmark_comparison
 from spikgpt.report.plots import evenly
+from spikgpt.report.removed import bounds_table, lost_types, removed_types_table
 from spikgpt.report.sections import ORDER, sections
 from spikgpt.report.summary import general_statistics, in_short, warnings_and_remarks
 from spikgpt.report.types import mixing_table
@@ -67,11 +76,16 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
                        "knee": [{"rank": r, "umis": 5000 // r} for r in (1, 9, 10, 100)]},
             "doublets": {"run": True, "predicted": 2, "predicted_rate": 2 / called, "expected_rate": 0.01,
                          "threshold": 0.3, "messages": []},
-            "filter": {"cells_in": called, "cells_out": kept, "messages": []},
+            "filter": {"cells_in": called, "cells_out": kept, "messages": [],
+                       "groups": [{"group": 1, "genes": "LYZ, <b>x</b>", "cells": called, "kept": kept}],
+                       "bounds": [{"group": 1, "rule": "min_genes", "threshold": 200, "centre": None, "mad": None,
+                                   "lower": 200, "upper": None, "removed": 3}]},
         }  # fmt: skip
         for kind, content in facts.items():
             (stats / f"{sample}.{kind}.json").write_text(json.dumps({"sample": sample, **content}))
     cells, _ = read_cohort(joined)
+    gone = pd.concat([pd.read_csv(path, sep="\t") for path in removed])
+    gone = removed_cells(removed, gone.assign(nearest_type=ODD)[["sample", "barcode", "nearest_type"]])
     markers = find_markers(joined)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
     found = find_populations(cells, 0.05)
@@ -88,7 +102,9 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts),
         "second_opinion.tsv": opinion_table(cells, conflicts),
         "unknown_populations.tsv": populations,
-        "removed_cells.tsv.gz": removed_cells(removed),
+        "removed_cells.tsv.gz": gone,
+        "removed_by_type.tsv": removed_by_type(cells, gone),
+        "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
         "batch_mixing.tsv": pd.DataFrame(
             [
                 ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),
@@ -203,6 +219,37 @@ def test_what_was_removed_and_left_out_is_shown(inputs):
         "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
         "kbet_acceptance_after": 0.8,
     }  # fmt: skip
+
+
+def test_removed_cells_are_shown_by_type_and_bounds_by_sample(inputs):
+    rows = removed_types_table(inputs).data
+    odd = rows[text(ODD)]
+    assert odd["cells"] - odd["kept"] == 5 * len(inputs.samples)
+    assert odd["doublets"] == 2 * len(inputs.samples)
+    assert odd["reasons"] == f"min_genes {3 * len(inputs.samples)}"
+    assert bounds_table(inputs).data["s2"] == {"groups": 1, "min_genes": "200"}
+
+
+def test_a_type_that_is_lost_is_a_grave_warning(given):
+    lost = read_inputs(**given)
+    types = lost.tables["removed_by_type.tsv"].set_index("sample")
+    row = {"nearest_type": "plasmablast<", "cells": "55", "kept": "0", "pct_counts_in_top_20_genes": "53"}
+    of_s2 = types.loc[["s2"]].head(1).assign(**dict.fromkeys(REASONS, "0")).assign(**row, min_genes="2")
+    lost.tables["removed_by_type.tsv"] = of_s2.reset_index()
+    group = {"group": 2, "genes": "IGKC, <i>", "cells": 20, "kept": 1}
+    lost.stats["filter"]["s2"] |= {"groups": [group], "bounds": [{"group": 2, "rule": "min_genes", "removed": 19}]}
+    found = warnings_and_remarks(lost)[0]
+    message = "of 55 cells nearest to plasmablast&lt;, 0 were kept: pct_counts_in_top_20_genes 53, min_genes 2."
+    assert any("alert-danger" in warning and message in warning for warning in found)
+    message = "of 20 like cells (group 2, IGKC, &lt;i&gt;), 1 was kept: min_genes 19."
+    assert any("alert-danger" in warning and message in warning for warning in found)
+    # a sample that loses much is told of as a whole, and few cells are no type
+    lost.steps["s2"]["called"] = 2 * lost.steps["s2"]["after filters"]
+    assert not list(lost_types(lost, "s2"))
+    lost.steps["s2"]["called"] = lost.steps["s2"]["after filters"]
+    assert len(list(lost_types(lost, "s2"))) == 2
+    lost.tables["removed_by_type.tsv"]["cells"] = "14"
+    assert len(list(lost_types(lost, "s2"))) == 1
 
 
 def test_numbers_that_do_not_add_up_are_an_error(given):

@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 from spikgpt.base.columns import OBS_COLUMNS
 from spikgpt.base.tsv import read_tsv, write_tsv
-from spikgpt.cohort.tables import STATISTICS, STEPS, cells_per_step, composition, read_cohort, removed_cells
+from spikgpt.cohort.tables import (
+    STATISTICS,
+    STEPS,
+    cells_per_step,
+    composition,
+    qc_thresholds,
+    read_cohort,
+    removed_by_type,
+    removed_cells,
+)
 from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
 
 
@@ -65,10 +74,54 @@ def test_removed_cells_are_joined_by_sample(tmp_path):
         table = pd.DataFrame({"sample": [sample] * 2, "barcode": ["NA", "y"], "reason": ["min_genes"] * 2})
         write_tsv(tmp_path / f"{sample}.removed.tsv.gz", table)
     pd.DataFrame(columns=["sample", "barcode", "reason"]).to_csv(tmp_path / "n.removed.tsv.gz", sep="\t", index=False)
-    joined_ = removed_cells([tmp_path / f"{s}.removed.tsv.gz" for s in "zna"])
+    files = [tmp_path / f"{s}.removed.tsv.gz" for s in "zna"]
+    types = pd.DataFrame({"sample": list("zzaa"), "barcode": ["y", "NA"] * 2, "nearest_type": ["T", "", "B", "T"]})
+    joined_ = removed_cells(files, types)
     assert list(joined_["sample"]) == ["a", "a", "z", "z"]
     assert list(joined_["barcode"]) == ["NA", "y", "NA", "y"]  # a barcode NA is a name
-    assert removed_cells([]).empty
+    assert list(joined_["nearest_type"]) == ["T", "B", "", "T"]
+    assert removed_cells([], types[:0]).empty
+    for other in (types[:3], types.assign(barcode=list("pqrs"))):
+        with pytest.raises(ValueError, match="other cells"):
+            removed_cells(files, other)
+
+
+def test_removed_by_type_counts_every_cell_once():
+    cells = pd.DataFrame({"sample": ["a"] * 3 + ["b"], "spikgpt_best_match": ["T", "T", "B", "T"]})
+    removed = pd.DataFrame(
+        [("a", "u", "min_genes", "Plasma"), ("a", "v", "min_genes", "T"), ("a", "w", "predicted_doublet", "Plasma"),
+         ("a", "x", "no_counts", ""), ("a", "y", "min_genes", "Plasma")],
+        columns=["sample", "barcode", "reason", "nearest_type"],
+    )  # fmt: skip
+    found = removed_by_type(cells, removed)
+    assert found["cells"].sum() == len(cells) + len(removed)
+    rows = found.set_index(["sample", "nearest_type"])
+    assert list(rows.index) == [("a", "B"), ("a", "Plasma"), ("a", "T"), ("a", ""), ("b", "T")]
+    plasma = rows.loc[("a", "Plasma")]
+    assert plasma[["cells", "kept", "removed", "percent_removed"]].tolist() == [3, 0, 3, 100]
+    assert (plasma["reason"], plasma["min_genes"], plasma["predicted_doublet"]) == ("min_genes", 2, 1)
+    assert rows.loc[("b", "T"), ["kept", "removed", "reason"]].tolist() == [1, 0, ""]
+    # nothing was removed
+    assert removed_by_type(cells, removed[:0])["removed"].sum() == 0
+    # removed cells whose types nobody can tell: no type seems to have lost nothing
+    blind = removed_by_type(cells, removed.assign(nearest_type=""))
+    assert list(zip(blind["sample"], blind["nearest_type"], blind["cells"], strict=True)) == [
+        ("a", "", 8),
+        ("b", "", 1),
+    ]
+
+
+def test_thresholds_are_told_by_group():
+    bound = {"rule": "pct_counts_mt", "threshold": 3.0, "centre": 4.0, "mad": 1.0, "lower": None, "upper": 9.0}
+    stats = {
+        "cells_in": 12, "cells_out": 9, "groups": [{"group": 1, "genes": "CD3D, IL7R", "cells": 10, "kept": 8}],
+        "bounds": [{"group": "all", **bound, "removed": 1}, {"group": 1, **bound, "removed": 2}],
+    }  # fmt: skip
+    found = qc_thresholds({"filter": {"b": stats | {"bounds": []}, "a": stats}})
+    assert found["sample"].tolist() == ["a", "a"]
+    assert found[["group", "genes", "cells", "kept", "removed"]].to_numpy().tolist() == [
+        ["all", "", 12, 9, 1], [1, "CD3D, IL7R", 10, 8, 2],
+    ]  # fmt: skip
 
 
 def test_cells_per_step_add_up():

@@ -108,7 +108,7 @@ OBS_COLUMNS = tuple(column.name for column in OBS)
 
 QC_METRICS = (
     "n_genes_by_counts", "total_counts", "pct_counts_mt", "pct_counts_ribo", "pct_counts_hb",
-    "pct_counts_in_top_20_genes",
+    "pct_counts_in_top_20_genes", "counts_for_top_20",
 )  # fmt: skip
 """What quality control measures of every called cell; `obs` carries the first three."""
 

@@ -35,6 +35,10 @@ RIBOSOMAL = re.compile(r"^RP[SL](?:\d|A|P)", re.IGNORECASE)
 """Ribosomal proteins: RPS6, RPL13A, RPSA, RPLP0; not the kinases RPS6KA1 (see `ribosomal_genes`)."""
 HAEMOGLOBIN = re.compile(r"^HB(?:[ABDEMQZ]\d?|G\d|A[12])$", re.IGNORECASE)
 """Haemoglobin genes (HBA1, HBB, HBG2, ...); not HBP1, HBEGF or HBS1L."""
+IMMUNOGLOBULIN = re.compile(
+    r"^(?:IG[HKL]V.*|IG[HKL]J\d.*|IGHD(?:\d.*)?|IGH[AEGM]P?\d?|IGKC|IGLC.*|IGLL[15]|JCHAIN)$", re.IGNORECASE
+)
+"""Chains of antibodies (IGHG1, IGHV3-23, IGKC, IGLL5, JCHAIN); not IGHMBP2 or IGLON5."""
 
 SPECIES = {
     "ENSMUSG": "mouse", "ENSRNOG": "rat", "ENSDARG": "zebrafish", "ENSMMUG": "rhesus macaque",
@@ -426,3 +430,8 @@ def mitochondrial_genes(symbols: Sequence[str]) -> np.ndarray:
 def haemoglobin_genes(symbols: Sequence[str]) -> np.ndarray:
     """Haemoglobin genes; boolean, shape (genes,)."""
     return np.fromiter((bool(HAEMOGLOBIN.match(s)) for s in symbols), dtype=bool)
+
+
+def immunoglobulin_genes(symbols: Sequence[str]) -> np.ndarray:
+    """Genes of antibodies' chains; boolean, shape (genes,)."""
+    return np.fromiter((bool(IMMUNOGLOBULIN.match(s)) for s in symbols), dtype=bool)

@@ -17,8 +17,13 @@ from spikgpt.base.columns import OBS_COLUMNS
 from spikgpt.base.h5ad import MEASURED
 from spikgpt.base.names import CELL_SEPARATOR, name_before
 from spikgpt.base.tsv import read_tsv
+from spikgpt.quality_control.rules import BOUND_FIGURES, REASONS
 
-REMOVED_COLUMNS = ("sample", "barcode", "reason")
+REMOVED_COLUMNS = ("sample", "barcode", "reason", "nearest_type")
+BY_TYPE_COLUMNS = ("sample", "nearest_type", "cells", "kept", "removed", "percent_removed", "reason", *REASONS)
+BOUND_COLUMNS = (
+    "sample", "group", "genes", "cells", "kept", "rule", "threshold", *BOUND_FIGURES, "removed",
+)  # fmt: skip
 
 STEPS = ("barcodes", "called", "after ambient", "after doublets", "after filters", "annotated", UNKNOWN)
 """Steps of `cells_per_step`: each but the last keeps at most what the one before left; annotated and Unknown are
@@ -67,12 +72,71 @@ def genes_measured(h5ad: str | Path) -> pd.DataFrame:
     )
 
 
-def removed_cells(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Cells that quality control removed, samples by name, each in its own order."""
+def removed_cells(paths: Iterable[str | Path], types: pd.DataFrame) -> pd.DataFrame:
+    """Cells that quality control removed, samples by name, each in its own order.
+
+    Parameters
+    ----------
+    types
+        `spikgpt.annotator.removed.nearest_types` of the same cells, of all samples.
+    """
     files = sorted((name_before(path, ".removed.tsv.gz"), Path(path)) for path in paths)
-    frames = [pd.DataFrame(columns=list(REMOVED_COLUMNS), dtype=str)]
-    frames += [read_tsv(path)[list(REMOVED_COLUMNS)] for _, path in files]
-    return pd.concat(frames, ignore_index=True)
+    given = list(REMOVED_COLUMNS[:3])
+    frames = [pd.DataFrame(columns=given, dtype=str), *[read_tsv(path)[given] for _, path in files]]
+    removed = pd.concat(frames, ignore_index=True)
+    joined = removed.merge(types, on=["sample", "barcode"], how="left", validate="one_to_one")
+    if len(types) != len(removed) or joined["nearest_type"].isna().any():
+        raise ValueError("the nearest types are of other cells than those that were removed")
+    return joined
+
+
+def removed_by_type(cells: pd.DataFrame, removed: pd.DataFrame) -> pd.DataFrame:
+    """Cells of each nearest type that stayed and that each rule removed, per sample.
+
+    A kept cell's nearest type is its best match. Where no removed cell's type could be told, that of the kept cells is
+    not told either: all types would seem to have lost nothing.
+
+    Parameters
+    ----------
+    cells, removed
+        See `read_cohort` and `removed_cells`.
+
+    Returns
+    -------
+    `BY_TYPE_COLUMNS`, reason the commonest one; samples and types by name, the empty type last.
+    """
+    kept = pd.DataFrame(
+        {"sample": cells["sample"].astype(str), "nearest_type": cells["spikgpt_best_match"].astype(str), "reason": ""}
+    )
+    judged = removed[removed["reason"] != "no_counts"]
+    if len(judged) and not judged["nearest_type"].ne("").any():
+        kept["nearest_type"] = ""
+    both = pd.concat([kept, removed[["sample", "nearest_type", "reason"]]], ignore_index=True)
+    counts = pd.crosstab([both["sample"], both["nearest_type"]], both["reason"])
+    counts = counts.reindex(columns=["", *REASONS], fill_value=0).rename(columns={"": "kept"}).reset_index()
+    counts["removed"] = counts[list(REASONS)].sum(axis=1)
+    counts["cells"] = counts["kept"] + counts["removed"]
+    counts["percent_removed"] = 100 * counts["removed"] / counts["cells"]
+    commonest = counts[list(REASONS)].idxmax(axis=1) if len(counts) else pd.Series(dtype=object)
+    counts["reason"] = commonest.where(counts["removed"] > 0, "")
+    counts["last"] = counts["nearest_type"] == ""
+    return counts.sort_values(["sample", "last", "nearest_type"], ignore_index=True)[list(BY_TYPE_COLUMNS)]
+
+
+def qc_thresholds(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
+    """The bounds that each rule used, per sample and group of cells: `BOUND_COLUMNS`, samples by name.
+
+    Parameters
+    ----------
+    statistics
+        See `read_statistics`.
+    """
+    rows = []
+    for sample, stats in sorted(statistics["filter"].items()):
+        groups = {part["group"]: part for part in stats["groups"]}
+        groups["all"] = {"genes": "", "cells": stats["cells_in"], "kept": stats["cells_out"]}
+        rows += [{"sample": sample, **groups[bound["group"]], **bound} for bound in stats["bounds"]]
+    return pd.DataFrame(rows, columns=list(BOUND_COLUMNS))
 
 
 def read_statistics(paths: Iterable[str | Path]) -> dict[str, dict[str, dict[str, Any]]]:

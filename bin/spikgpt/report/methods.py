@@ -64,9 +64,11 @@ def methods_html(inputs: Inputs) -> str:
             "and removed."
         )
     parts.append(
-        "Cells were filtered per sample by median absolute deviations of counts, genes, counts in the top 20 genes and "
-        f"mitochondrial share, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled to "
-        f"10,000 per cell and log1p transformed with scanpy {cite('scanpy')}."
+        "Cells were grouped within each sample by the expression programme that explains their counts best, from "
+        f"Leiden clusters {cite('leiden')} of the unfiltered sample. Within these groups they were filtered by median "
+        "absolute deviations of counts, genes, counts in the top 20 genes and mitochondrial share, drawn to the "
+        f"sample's in small groups, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled "
+        f"to 10,000 per cell and log1p transformed with scanpy {cite('scanpy')}."
     )
     chunks = inputs.sample_embeddings()
     if chunks:

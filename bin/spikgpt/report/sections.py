@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, models, record, summary, types, unknown
+from spikgpt.report import cells, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -22,6 +22,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             cells.quality_boxes,
             cells.quality_violins,
             cells.doublets_table,
+            removed.removed_types_table,
+            removed.bounds_table,
         ),
     ),
     (

@@ -11,6 +11,7 @@ from spikgpt.report.content import Group, Section, html_list, number, short, tex
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
 from spikgpt.report.plots import markup
+from spikgpt.report.removed import lost_types
 from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
 
 GROUP = Group("spikgpt_summary", "Summary", "What came out, and what needs a look before the data are used.")
@@ -204,7 +205,8 @@ def _contradicted_clusters(inputs: Inputs) -> str:
 
 
 Level = Literal["danger", "warning", "info"]
-"""Red: the sample is missing, or its labels cannot be trusted. Yellow: read before use. Blue: a remark."""
+"""Red: the sample or most cells of a type are missing, or its labels cannot be trusted. Yellow: read before use.
+Blue: a remark."""
 
 
 class _Findings:
@@ -275,6 +277,8 @@ def _on_cells(findings: _Findings, inputs: Inputs, sample: str) -> None:
     if 2 * kept < called:
         message = "more than half of the cells were removed by quality control"
         findings.add("warning", message, sample, f"{100 * (1 - kept / called):.0f} %")
+    for message in lost_types(inputs, sample):
+        findings.add("danger", message, sample)
 
 
 def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
@@ -369,7 +373,7 @@ def warnings_list(inputs: Inputs) -> Section:
     return markup(
         "spikgpt_warnings",
         "Warnings and skipped samples",
-        "Red: the sample is missing, or its labels cannot be trusted. Yellow: read before you use the data. Green: no "
-        "warnings.",
+        "Red: the sample or most cells of a type are missing, or its labels cannot be trusted. Yellow: read before you "
+        "use the data. Green: no warnings.",
         shown,
     )

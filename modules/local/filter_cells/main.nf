@@ -10,6 +10,7 @@ process FILTER_CELLS {
     output:
     tuple val(meta), path("${meta.id}.filtered.h5ad"), emit: h5ad, optional: true
     tuple val(meta), path("${meta.id}.removed.tsv.gz"), emit: removed
+    tuple val(meta), path("${meta.id}.removed.h5ad"), emit: removed_cells
     tuple val(meta), path("${meta.id}.filter.json"), emit: stats
     tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
 
@@ -27,7 +28,7 @@ process FILTER_CELLS {
 
     stub:
     """
-    touch ${meta.id}.filtered.h5ad
+    touch ${meta.id}.filtered.h5ad ${meta.id}.removed.h5ad
     echo '' | gzip > ${meta.id}.removed.tsv.gz
     echo '{"sample": "${meta.id}"}' > ${meta.id}.filter.json
     """

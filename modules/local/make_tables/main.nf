@@ -6,6 +6,7 @@ process MAKE_TABLES {
     input:
     tuple val(meta), path(h5ad), path(markers)
     path removed
+    path removed_types
     path opinions, stageAs: 'opinions/*'
     path profiles
     path annotator
@@ -14,7 +15,7 @@ process MAKE_TABLES {
     val digest
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,second_opinion,unknown_populations,cells_per_step,genes_measured}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,second_opinion,unknown_populations,cells_per_step,genes_measured,removed_by_type,qc_thresholds}.tsv'), emit: tables
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
@@ -27,6 +28,7 @@ process MAKE_TABLES {
         --profiles ${profiles} \\
         --annotator ${annotator} \\
         --removed ${removed} \\
+        --removed-types ${removed_types} \\
         --samples ${samples} \\
         --stats stats/*.json ${args}
     """
@@ -35,6 +37,6 @@ process MAKE_TABLES {
     """
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
-    touch composition.tsv evidence.tsv second_opinion.tsv unknown_populations.tsv cells_per_step.tsv genes_measured.tsv
+    touch composition.tsv evidence.tsv second_opinion.tsv unknown_populations.tsv cells_per_step.tsv genes_measured.tsv removed_by_type.tsv qc_thresholds.tsv
     """
 }

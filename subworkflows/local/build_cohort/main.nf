@@ -11,6 +11,7 @@ workflow BUILD_COHORT {
     take:
     ch_annotated    // [meta, h5ad, [npy], annotation parquet, its json, second opinion parquet]
     ch_removed      // [meta, tsv.gz]
+    ch_removed_types  // parquet: nearest type of each removed cell
     ch_samples      // [meta, samples.json]
     ch_annotator    // folder of the annotator
     ch_stats        // json of any step
@@ -60,6 +61,7 @@ workflow BUILD_COHORT {
     MAKE_TABLES(
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
         ch_removed.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
+        ch_removed_types,
         ch_opinions,
         profiles,
         ch_annotator,

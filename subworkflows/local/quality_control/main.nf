@@ -27,7 +27,7 @@ workflow QUALITY_CONTROL {
     REMOVE_AMBIENT(ch_by_ambient.decontx, seed, digestOf('remove_ambient.py'))
     ch_cells = ch_by_ambient.none.mix(REMOVE_AMBIENT.out.h5ad)
 
-    QC_METRICS(ch_cells, digestOf('qc_metrics.py'))
+    QC_METRICS(ch_cells, seed, digestOf('qc_metrics.py'))
     DETECT_DOUBLETS(ch_cells, skip_doublets, seed, digestOf('detect_doublets.py'))
     FILTER_CELLS(ch_cells.join(QC_METRICS.out.qc).join(DETECT_DOUBLETS.out.doublets), digestOf('filter_cells.py'))
     NORMALISE(FILTER_CELLS.out.h5ad, digestOf('normalise.py'))
@@ -35,11 +35,13 @@ workflow QUALITY_CONTROL {
     normalised = NORMALISE.out.h5ad
     qc = QC_METRICS.out.qc
     removed = FILTER_CELLS.out.removed
+    removed_cells = FILTER_CELLS.out.removed_cells
     stats = CALL_CELLS.out.stats.mix(REMOVE_AMBIENT.out.stats, DETECT_DOUBLETS.out.stats, FILTER_CELLS.out.stats)
 
     emit:
     normalised  // [meta, h5ad, stats]; a sample without cells is missing
     qc          // [meta, parquet]
     removed     // [meta, tsv.gz]
+    removed_cells  // [meta, h5ad]; of no cell where all stay
     stats
 }

@@ -9,7 +9,7 @@ include { digestOf ; filesIn ; pathMistake ; readJson } from '../utils'
 def toSample(row) {
     def column = row.filtered ? 'filtered' : 'unfiltered'
     def thresholds = row.findAll { name, _value ->
-        name in ['min_genes', 'min_cells', 'max_mito_percentage'] || name.endsWith('_nmads')
+        name in ['min_genes', 'min_cells', 'max_mito_percentage', 'no_programme_odds'] || name.endsWith('_nmads')
     }
     def meta = [id: row.sample, filtered: row.filtered != null, thresholds: thresholds]
     def optional = row.subMap(['batch', 'condition', 'donor', 'expected_cells', 'symbol_col', 'geneid_col', 'counts_layer'])
