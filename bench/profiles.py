@@ -65,7 +65,7 @@ FILES = {
 }
 """Sets and the columns of their labels. The last three should be given no label, and the last should be found out."""
 BARON = "Baron pancreas"
-AT_MOST = 3000
+AT_MOST = 1000
 """Cells of a set, drawn with seed 0."""
 
 
