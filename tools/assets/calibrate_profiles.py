@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Find the two constants of spikgpt.profiles.opinion: SHARPNESS and CUT, on studies withheld from the library.
+"""Find SHARPNESS, CUT and CLUSTER_CUT of spikgpt.profiles.opinion on studies withheld from the library.
 
 Each source paper is withheld in turn with all its profiles, and cells are drawn from these: at three depths, with
 ambient RNA of the study, with a random factor on every gene that the study's types share and one that each has to
 itself. The library without the paper judges them as it judges a sample. A class that no other paper has is unseen:
 any opinion on its cells is wrong. SHARPNESS minimises the negative log-likelihood of seen cells; CUT is the least
-probability at which 95 % of all opinions, on seen and unseen cells together, are right.
+probability at which 95 % of all opinions, on seen and unseen cells together, are right, and CLUSTER_CUT the same for
+the mean probability of the cells of one profile and depth.
 
     tools/assets/calibrate_profiles.py --library assets/cell_profiles
 """
@@ -47,6 +48,13 @@ def drawn(values: np.ndarray, depth: int, random: np.random.Generator) -> sp.csr
     return sp.csr_matrix(random.poisson(np.repeat(shares, CELLS, axis=0) * depths).astype(float))
 
 
+def least(score: np.ndarray, right: np.ndarray) -> float:
+    """The least score at which `RIGHT` of those at and above it are right."""
+    order = np.argsort(-score, kind="stable")
+    share_right = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    return float(score[order][np.flatnonzero(share_right >= RIGHT).max()])
+
+
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--library", type=Path, required=True)
@@ -80,13 +88,18 @@ def main() -> None:
     sharpness = float(minimize_scalar(loss, bounds=(0.05, 5.0), method="bounded").x)
     probabilities = np.exp(log_softmax(sharpness * logits))
     best, score = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    order = np.argsort(-score, kind="stable")
-    share_right = np.cumsum((best == truth)[order] & seen[order]) / np.arange(1, len(order) + 1)
-    cut = float(score[order][np.flatnonzero(share_right >= RIGHT).max()])
+    cut = least(score, (best == truth) & seen)
     given = score >= cut
     print(f"SHARPNESS {sharpness:.3f}; CUT {cut:.3f}: opinion on {given[seen].mean():.3f} of seen cells, "
           f"{(best == truth)[given & seen].mean():.3f} of these right, on {given[~seen].mean():.3f} of unseen cells; "
           f"{len(truth)} cells, {(~seen).mean():.3f} unseen")  # fmt: skip
+    mean = probabilities.reshape(-1, CELLS, probabilities.shape[1]).mean(axis=1)
+    of, known = truth[::CELLS], seen[::CELLS]
+    score, right = mean.max(axis=1), (mean.argmax(axis=1) == of) & known
+    of_clusters = least(score, right)
+    told = score >= of_clusters
+    print(f"CLUSTER_CUT {of_clusters:.3f}: opinion on {told[known].mean():.3f} of seen groups of {CELLS} cells, "
+          f"{right[told & known].mean():.3f} right, on {told[~known].mean():.3f} of unseen groups")  # fmt: skip
     for name, members in library.merged.items():
         pair = [library.classes.index(member) for member in members]
         both = ~given & (probabilities[:, pair].sum(axis=1) >= cut)

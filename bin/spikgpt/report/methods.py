@@ -24,6 +24,9 @@ _CITATIONS = {
     "spike-based intelligence. Sci Adv 2023;9:eadi1480.",
     "spikformer": "Zhou Z, et al. Spikformer: when spiking neural network meets transformer. ICLR 2023.",
     "conformal": "Vovk V. Cross-conformal predictors. Ann Math Artif Intell 2015;74:9.",
+    "profiles": "CellProfileLibrary, https://github.com/Nanostring-Biostats/CellProfileLibrary (CC BY 4.0).",
+    "singler": "Aran D, et al. Reference-based analysis of lung single-cell sequencing reveals a transitional "
+    "profibrotic macrophage. Nat Immunol 2019;20:163.",
     "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
     "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
     "arXiv:1802.03426, 2018.",
@@ -93,6 +96,13 @@ def methods_html(inputs: Inputs) -> str:
             f"types: spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
             f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
             f"was at most {inputs.unknown_rate:.3g} were called Unknown."
+        )
+    if kept and inputs.stats["second_opinion"]:
+        parts.append(
+            f"A second opinion on each cell's broad class came from mean profiles of human tissues {cite('profiles')}, "
+            f"by Spearman's correlation {cite('singler')} after one correction for the sample, and by logistic "
+            "regressions on cells simulated from the profiles. An opinion contradicts a label where neither stands "
+            "above the other in the Cell Ontology; opinions changed no label."
         )
     if kept:
         parts.append(
