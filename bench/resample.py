@@ -26,7 +26,8 @@ def thinned(
     totals = np.asarray(counts.sum(axis=1)).ravel()
     share = np.minimum(kept, depth / np.maximum(totals, 1))
     data = random.binomial(counts.data.astype(np.int64), np.repeat(share, np.diff(counts.indptr))).astype(np.int32)
-    result = sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape)
+    # a copy: taking out zeros would move the caller's own indices under its data
+    result = sparse.csr_matrix((data, counts.indices, counts.indptr), shape=counts.shape, copy=True)
     result.eliminate_zeros()
     return result
 

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from spikgpt import UNKNOWN
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, side_by_side
+from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.training_set import readable_cells
@@ -74,7 +75,8 @@ class Annotator:
         The table, one row a cell in the given order, and figures of the sample. Reasons of an Unknown cell:
         ``low_gene_match`` no gene that scGPT knows (p-value 0), which an annotator without the embedding never gives;
         ``low_quality`` shallower than 99 % of the reference and than half its sample's median; ``outside_reference``
-        fits no type; ``low_confidence`` lies between types.
+        fits no type; ``low_confidence`` lies between types. Of the figures, ``not_calibrated`` says why the rate cannot
+        be promised for this sample (nothing where it can), ``rejected_types`` which types were rejected wholesale.
 
         Raises
         ------
@@ -83,33 +85,38 @@ class Annotator:
         """
         order = np.argsort(np.array(barcodes, dtype=object), kind="stable")
         blocks = [counts] if sp.issparse(counts) else counts
-        cells = self._aligned(blocks, genes, embedding, order)
+        cells = self.aligned(blocks, genes, embedding, order)
         readable = readable_cells(cells.embedding, self.config["features"])
         # cells by barcode from here on
         number = len(barcodes)
         best, runner_up = np.zeros(number, dtype=np.int64), np.zeros(number, dtype=np.int64)
         confidence, p_value = np.zeros(number), np.zeros(number)
         by_fit = np.zeros(number, dtype=bool)
-        batch: dict[str, Any] = {"shift": {}, "spread": {}}
+        batch: dict[str, Any] = {
+            "likeness": None,
+            "shift": {},
+            "shift_share": None,
+            "spread": {},
+            "not_calibrated": ["no cell could be judged"],
+        }
         firing: dict[str, Any] = {"firing_rates": {}, "dead_layers": []}
         pooled = False
 
         if readable.any():
             judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
-            (log_p_of_views, firing), neighbours = side_by_side(
-                lambda: self._log_probabilities(judged), lambda: self.rejection.neighbours(self.views, judged)
-            )
-            log_p = self.mixture(log_p_of_views)
+            log_p, firing, signs = self.signs(judged)
             best[readable], runner_up[readable] = two_best(log_p)
             confidence[readable] = np.exp(log_p.max(1))
-            judgement = self.rejection.judge(Signs.of(self.views, judged, log_p, neighbours))
+            judgement = self.rejection.judge(signs)
             p_value[readable], by_fit[readable] = judgement.p_value, judgement.by_fit
-            signs = [*self.config["calibration"]["distances"], "doubt"]
             batch = {
-                "shift": rounded(signs, judgement.shift),
-                "spread": rounded(["fit", "doubt"], judgement.spread),
+                "likeness": round(signs.likeness, 6),
+                "shift": rounded(self.rejection.signs, judgement.shift),
+                "shift_share": round(judgement.gate, 6),
+                "spread": rounded(self.rejection.signs, judgement.spread),
+                "not_calibrated": judgement.not_calibrated + self._too_few(signs.kind, unknown_rate),
             }
-            pooled = neighbours is not None
+            pooled = signs.kind == "pooled"
         if not readable.all() and self.views.expression is not None:
             # Unknown in any case, but expression still names the nearest type
             unread = cells.take(np.flatnonzero(~readable))
@@ -138,8 +145,29 @@ class Annotator:
         as_given = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
         return as_given, {**self._summary(as_given), **batch, **firing, "pooled": pooled}
 
-    def _aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
-        """The cells in ``order``, on the annotator's genes."""
+    def _too_few(self, kind: str, unknown_rate: float) -> list[str]:
+        """Why a rate is out of reach of this reference, if it is."""
+        least = self.rejection.least_p_value(kind)
+        if least <= unknown_rate:
+            return []
+        return [
+            f"the reference has too few held-out cells for an unknown rate of {unknown_rate:g}: the smallest p-value "
+            f"that they can give is {least:.3f}"
+        ]
+
+    def signs(self, cells: Cells) -> tuple[Floats, dict[str, Any], Signs]:
+        """What a sample is labelled and judged by, all of its cells readable.
+
+        Mixed log-probabilities ``(cells, classes)``; how often the network's layers fired; signs.
+        """
+        (of_views, firing), neighbours = side_by_side(
+            lambda: self._log_probabilities(cells), lambda: self.rejection.neighbours(self.views, cells)
+        )
+        log_p = self.mixture(of_views)
+        return log_p, firing, Signs.of(self.views, cells, log_p, neighbours)
+
+    def aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
+        """The cells in ``order``, on the annotator's genes; the rest as in `annotate`."""
         column_of = {gene: number for number, gene in enumerate(genes)}
         columns = np.array([column_of.get(gene, -1) for gene in self.genes])
         if columns.max() < 0:
@@ -186,6 +214,7 @@ class Annotator:
             "unknown": number,
             "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASON_NAMES},
             "median_confidence": round(float(table["spikgpt_confidence"].median()), 6) if cells else None,
+            "rejected_types": rejected_types(table["spikgpt_best_match"], unknown),
             "tissue_warning": warning,
         }
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from spikgpt.annotator.cautions import DEPTH_LEAKS
-from spikgpt.annotator.missing_types import CAUGHT, outcome
+from spikgpt.annotator.missing_types import share_caught
 
 
 def plain(value: Any) -> str:
@@ -25,18 +25,13 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
     """README.md of the model folder, from its config and the benchmark table."""
     held, calibration, mixture = config["held_out"], config["calibration"], config["mixture"]
     training, scgpt = config["training"], config["scgpt"]
-    allowance = (
-        f"; p-values are multiplied by {calibration['allowance']:g}, an allowance for the batch effect of a new sample"
-        if calibration["allowance"] != 1
-        else ""
-    )
     by = "whole batches" if calibration["folds_by"] == "batch" else "cells at random, type by type"
     types = [
         [name, config["class_cells"][name], row["recall"], row["most_often_mistaken_for"]]
         for name, row in held["types"].items()
     ]
     missing = [
-        [row["cell_type"], row["cells"], f"{row['caught']:.2f}", f"{row['auroc']:.3f}", outcome(row)]
+        [row["cell_type"], row["cells"], share_caught(row), f"{row['auroc']:.3f}", row["mistaken_for"]]
         for row in config["leave_one_out"]
     ]
     # without the seconds of benchmark.tsv: the same training must give the same annotator, its card included
@@ -81,8 +76,9 @@ Use it with `--annotator <this folder>`.
 - Embedding: {embedding}
 - Unknown: a cell whose conformal p-value is at most the unknown rate ({config["unknown_rate"]:g} in training; it can \
 be changed at annotation). Calibrated on {calibration["cells"]} held-out cells in {calibration["folds"]} folds: {by} \
-were held out{allowance}. For cells like those held out the share of Unknown is about the rate (the models of the \
-folds calibrated it, not this one); for a new batch, donor or protocol it is an expectation, not a guarantee.
+were held out, {calibration["samples"]} samples in all. For cells like those held out the share of Unknown is about \
+the rate; for a new batch, donor or protocol it is an expectation, not a guarantee. A sample for which it cannot be \
+promised is named "not calibrated" with the reason. Confidence is calibrated within this reference alone.
 
 ## Cautions about this reference
 - {depth}
@@ -103,10 +99,10 @@ Accuracy {held["accuracy"]:.3f}, macro-F1 {held["macro_f1"]:.3f}, expected calib
 ## What if a type were missing from the reference?
 Each type with enough cells is taken out of the reference in turn, and its cells of the largest fold are judged by \
 this annotator's rule at an unknown rate of {config["unknown_rate"]:g}. The table gives the share of them called \
-Unknown. At {CAUGHT:.0%} or more the type counts as caught; otherwise the outcome names the type that most of its \
-cells are called. The calibration cells are of the same batches: on another donor, fewer may be caught.
+Unknown with its 95 % interval, and the type that most of them are nearest to. It is measured within the reference, \
+on cells of its own batches: on another donor, fewer may be caught.
 
-{table(["cell type", "cells", "caught", "AUROC", "outcome"], missing)}
+{table(["cell type", "cells", "Unknown (95 % interval)", "AUROC", "nearest to"], missing)}
 
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside.

@@ -93,9 +93,9 @@ def reference_warnings(
         )
     if len(reference.batches) == 1:
         out.append(
-            "The reference has one batch: the share of Unknown was calibrated on cells of the same batch, "
-            "with an allowance for a new one, and a new sample may exceed it. Give --batch_key where the "
-            "reference has batches."
+            "The reference has one batch: the share of Unknown was calibrated on cells of the same batch, so how types "
+            "differ between batches is not known, and fewer unseen cells are caught than with several. Give "
+            "--batch_key where the reference has batches."
         )
     elif kind == "stratified":
         out.append(

@@ -1,7 +1,7 @@
 """Does a cell fit the type it is called? Distances of a cell to that type's reference profile.
 
 Three distances of expression, and one in the scGPT embedding (a `TypeDistance` too), robust to a new
-batch because what all predicted types share is taken off (`spikgpt.annotator.batch`):
+batch because what all predicted types share is taken off, in the ``share`` that `spikgpt.annotator.batch` allows:
 
 - *profile*: counts pooled with the nearest cells of the sample, log1p CP10k on variable genes, minus the
   type's pooled reference profile, over each gene's residual standard deviation; root mean square.
@@ -95,7 +95,7 @@ class TypeDistance:
         measured: Flags,
         predicted: Codes,
         neighbours: Codes | None,
-        alike: Flags,
+        share: float,
     ) -> Floats:
         """Distance ``(cells,)`` to the type called, shift taken off, smoothed.
 
@@ -103,9 +103,9 @@ class TypeDistance:
         """
         scores = scores_on(values, self.centre[measured], self.loadings[:, measured])
         residual = scores - self.type_centres[predicted]
-        types = types_to_compare(predicted, self.class_cells, alike)
+        types = types_to_compare(predicted, self.class_cells)
         means = [residual[predicted == k].mean(0) for k in types]
-        shift = median_shift(np.array(means).reshape(len(types), residual.shape[1]))
+        shift = share * median_shift(np.array(means).reshape(len(types), residual.shape[1]))
         length = np.sqrt((((residual - shift) @ self.precision_root) ** 2).sum(1))
         return smoothed(length, predicted, neighbours)
 
@@ -140,25 +140,25 @@ class TypeProfiles:
         bulks = bulk(cells, genes, codes, classes)
         return cls(genes, profiles, residual_sd, bulks, np.bincount(codes, minlength=classes).astype(float))
 
-    def alike(self, cells: Cells, predicted: Codes) -> Flags:
-        """Which classes ``(classes,)`` have cells in the sample that, pooled, look like them."""
+    def likeness(self, cells: Cells, predicted: Codes) -> Floats:
+        """Correlation ``(classes,)`` of the pooled cells of each type with the reference's; 0 without cells."""
         seen = cells.measured[self.genes]
-        return batch.alike(bulk(cells, self.genes[seen], predicted, len(self.bulks)), self.bulks[:, seen])
+        return batch.likeness(bulk(cells, self.genes[seen], predicted, len(self.bulks)), self.bulks[:, seen])
 
-    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: Flags) -> Floats:
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, share: float) -> Floats:
         """Root mean square standardised residual ``(cells,)`` to the type called, gene offset taken off."""
         seen = cells.measured[self.genes]
         kind = 1 if neighbours is None else 0
         profiles, spread = self.profiles[kind][:, seen], self.residual_sd[kind][seen] + RESIDUAL_FLOOR
         logs = PooledLogs.of(cells, self.genes[seen], neighbours)
-        types = types_to_compare(predicted, self.class_cells, alike)
+        types = types_to_compare(predicted, self.class_cells)
         member = class_members(predicted, len(self.class_cells))[types]
         number = np.bincount(predicted, minlength=len(self.class_cells))[types, None]
 
         def squares(part: slice) -> Floats:
             z = logs.values(part)
             z -= profiles[:, part][predicted]
-            z -= median_shift((member @ z) / number)
+            z -= share * median_shift((member @ z) / number)
             z /= spread[part]
             np.clip(z, -CLIP, CLIP, out=z)
             return np.einsum("ij,ij->i", z, z)
@@ -197,12 +197,12 @@ class MarkerDetection:
         shares = totals[:, genes] / np.maximum(totals.sum(1, keepdims=True), 1)
         return cls(genes, shares, cells)
 
-    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: Flags) -> Floats:
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, share: float) -> Floats:
         """Standardised negative log-likelihood ``(cells,)`` of the markers seen; the gene offset is taken off."""
         known = cells.measured[self.genes]
         genes, shares = self.genes[known], self.shares[:, known]
         depth, counts = cells.depth, cells.on(genes)
-        types = types_to_compare(predicted, self.class_cells, alike)
+        types = types_to_compare(predicted, self.class_cells)
         # sums of whole numbers: exact in any order
         sums = [np.asarray(counts[predicted == k].sum(axis=0, dtype=np.float64)).ravel() for k in types]
         # one count of an average gene keeps the ratio finite where one side never saw the gene
@@ -210,7 +210,7 @@ class MarkerDetection:
             np.log((total + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
             for total, k in zip(sums, types, strict=True)
         ]
-        offset = np.exp(median_shift(np.array(ratios).reshape(len(types), len(genes))))
+        offset = np.exp(share * median_shift(np.array(ratios).reshape(len(types), len(genes))))
 
         def standardised(rows: slice) -> Floats:
             # the chance of no count, of a negative binomial: (1 + expected / size) ** -size

@@ -10,16 +10,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from spikgpt.annotator.annotation import Annotator
-from spikgpt.annotator.conformal import Calibration
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Architecture
-from spikgpt.annotator.rejection import Rejection
+from spikgpt.annotator.rejection import Calibration, Rejection
 from spikgpt.annotator.training_set import FEATURES
 from spikgpt.annotator.views import Arrays, Views, named, unnamed
 from spikgpt.base.errors import UserError
 from spikgpt.base.files import read_json_object, whole_file, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Raised where an older folder can no longer be read. 2: held-out cells are kept sample by sample."""
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -52,7 +52,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "scgpt": {"name": str, "sha256": str, "embedding_size": int},
     "mixture": {"weight": float, "scale": float},
-    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "allowance": float, "distances": list},
+    "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "samples": int, "distances": list},
     "depth": {"low": float, "median": float},
     "training": {"cells": int, "genes": int, "batches": dict},
     "markers": {"depths": list, "types": dict},
@@ -113,9 +113,13 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
         mixture = Mixture(**config["mixture"])
         if len(views.present) != len(config["classes"]):
             raise ValueError(f"{len(views.present)} classes in the tensors, {len(config['classes'])} named")
+        told = config["calibration"]
+        rejection = Rejection(
+            calibrations, [*told["distances"], "doubt"], len(config["classes"]), told["folds_by"] == "batch"
+        )
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise damaged(tensors, f"it does not fit config.json: {error}") from error
-    return Annotator(views, mixture, Rejection(calibrations, config["calibration"]["allowance"]), config)
+    return Annotator(views, mixture, rejection, config)
 
 
 def file_sha256(path: Path) -> str:
@@ -176,7 +180,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             where=str(path),
             found=f"format_version {version}",
             expected=f"format_version {FORMAT_VERSION}",
-            fix="train an annotator anew with --reference, or use the SpikGPT version that made it",
+            fix="train it again with --reference, or use the SpikGPT version that made it",
         )
     check_fields(config, FIELDS, path, "")
     for name, inner in INNER_FIELDS.items():

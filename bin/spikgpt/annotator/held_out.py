@@ -19,7 +19,8 @@ from spikgpt.base.arrays import Codes, Flags, Floats
 class HeldOut:
     """A model of all folds but one, and its log-probabilities of that one's cells.
 
-    ``fold`` its number; ``rows`` (held-out cells,) into the reference: those whose type was among the training cells;
+    ``fold`` its number; ``rows`` (held-out cells,) into the reference: those whose type was among the training cells,
+    sample after sample; ``samples``: how many of them each sample has, a batch of the fold or the whole fold;
     ``log_probabilities`` (held-out cells, classes) of each view; ``seconds``: training and prediction together;
     ``mixed`` (held-out cells, classes): the views by a mixture of the other folds, see `mix_by_the_other_folds`.
     """
@@ -27,16 +28,24 @@ class HeldOut:
     views: Views
     fold: int
     rows: Codes
+    samples: list[int]
     log_probabilities: dict[str, Floats]
     seconds: float
     mixed: Floats | None = None
+
+    def of_samples(self) -> Iterator[slice]:
+        """Where the cells of each sample stand in ``rows``."""
+        end = 0
+        for cells in self.samples:
+            yield slice(end, end := end + cells)
 
 
 @dataclass
 class Training:
     """All that one fit needs; sent to a worker process.
 
-    ``features``, ``recipe``, ``shape``, ``network_kind``, ``seed`` as in `spikgpt.annotator.train.train_annotator`.
+    ``features``, ``recipe``, ``shape``, ``network_kind``, ``seed`` as in `spikgpt.annotator.train.train_annotator`;
+    ``by_batch``: whether whole batches are held out.
     """
 
     reference: Reference
@@ -45,6 +54,7 @@ class Training:
     shape: dict[str, int | float]
     network_kind: type[SpikingTransformer]
     seed: int
+    by_batch: bool
 
     def cells(self, rows: Codes) -> Cells:
         return Cells.of(self.reference.counts[rows], self.reference.embedding[rows])
@@ -63,14 +73,26 @@ class Training:
         )
 
     def held_out(self, fold_of: Codes, fold: int) -> HeldOut:
-        """Fit on the other folds; predict this one as if it were a sample."""
+        """Fit on the other folds; predict this one, each of its samples as if it were a user's."""
         start = time.monotonic()
         views = self.fit(np.flatnonzero(fold_of != fold))
         rows = np.flatnonzero(fold_of == fold)
         # a type that only this fold has is unseen here: its cells are no calibration cells
-        rows = rows[views.present[self.reference.codes[rows]]]
-        log_p = views.log_probabilities(self.cells(rows))
-        return HeldOut(views, fold, rows, log_p, time.monotonic() - start)
+        samples = self.samples(rows[views.present[self.reference.codes[rows]]])
+        log_p = [views.log_probabilities(self.cells(of_sample)) for of_sample in samples]
+        return HeldOut(
+            views,
+            fold,
+            np.concatenate(samples),
+            [len(of_sample) for of_sample in samples],
+            {name: np.concatenate([of_sample[name] for of_sample in log_p]) for name in log_p[0]},
+            time.monotonic() - start,
+        )
+
+    def samples(self, rows: Codes) -> list[Codes]:
+        """Held-out ``rows`` (cells,) by sample: batch by batch where whole batches are held out, else all of them."""
+        batches = self.reference.batch_codes[rows]
+        return [rows[batches == batch] for batch in np.unique(batches)] if self.by_batch else [rows]
 
 
 def joined_log_probabilities(held: list[HeldOut]) -> dict[str, Floats]:
@@ -94,16 +116,16 @@ def mix_by_the_other_folds(held: list[HeldOut], codes: Codes) -> Floats:
 
 
 def held_out_signs(
-    training: Training, held: list[HeldOut], mixture: Mixture, calibrates: Flags
-) -> Iterator[tuple[Signs, Flags, int]]:
-    """For `Rejection.learn`: signs of every fold's cells, pooled where it is large enough, and cell by cell.
+    training: Training, held: list[HeldOut], mixture: Mixture, counts: Flags
+) -> Iterator[tuple[Signs, Flags]]:
+    """For `Rejection.learn`: signs of every held-out sample, pooled where it is large enough, and cell by cell.
 
-    ``calibrates`` (cells of the reference,): those of the types that are large enough. A fold of several batches is
-    judged as one sample.
+    ``counts`` (cells of the reference,): those of the types that are large enough to calibrate.
     """
     for part in held:
-        cells = training.cells(part.rows)
         log_p = mixture(part.log_probabilities)
-        neighbours = part.views.neighbours(cells)
-        for near in [None] if neighbours is None else [neighbours, None]:
-            yield Signs.of(part.views, cells, log_p, near), calibrates[part.rows], part.fold
+        for place in part.of_samples():
+            cells = training.cells(part.rows[place])
+            neighbours = part.views.neighbours(cells)
+            for near in [None] if neighbours is None else [neighbours, None]:
+                yield Signs.of(part.views, cells, log_p[place], near), counts[part.rows[place]]

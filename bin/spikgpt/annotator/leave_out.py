@@ -1,10 +1,10 @@
 """Which types of this reference would be caught, were they missing from it?
 
 Each type in turn is taken out of the training cells of one held-out model; its held-out cells are then unseen, and
-are judged together with the others by the annotator's own rule (`spikgpt.annotator.rejection`), its allowance included.
+are judged together with the others by the annotator's own rule (`spikgpt.annotator.rejection`).
 
 The table is an indication, not a promise: its calibration scores are those of the other held-out cells themselves,
-which are of the reference's own batches, and a row rests on few cells. To keep training short, at most
+which are of the reference's own batches, and a row rests on few cells, hence its interval. To keep training short, at most
 `MAX_TRAINING_CELLS` cells are learned from, and the network takes at most `MAX_STEPS` steps.
 """
 
@@ -16,7 +16,9 @@ from sklearn.metrics import roc_auc_score
 
 from spikgpt.annotator.folds import large_enough
 from spikgpt.annotator.held_out import HeldOut, Training
+from spikgpt.annotator.missing_types import interval
 from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.views import Views
 from spikgpt.annotator.workers import results
@@ -33,14 +35,19 @@ MAX_TYPES = 20
 @dataclass
 class WithoutType:
     """An annotator that lacks a type: views, mixture and rule; the held-out ``rows`` (cells,) of the reference that it
-    judged, their mixed log-probabilities (cells, classes) and p-values (cells,)."""
+    judged, sample after sample, the ``samples`` (rows of each), their mixed log-probabilities (cells, classes) and
+    p-values (cells,)."""
 
     views: Views
     mixture: Mixture
     rejection: Rejection
-    rows: Codes
+    samples: list[Codes]
     log_probabilities: Floats
     p_values: Floats
+
+    @property
+    def rows(self) -> Codes:
+        return np.concatenate(self.samples)
 
 
 def leave_one_out_table(
@@ -86,7 +93,7 @@ def without_type(
     weight: float,
     rule: Rejection,
 ) -> WithoutType:
-    """Learn from the rows ``train`` less those of a type, and judge the rows ``test`` as if they were a sample.
+    """Learn from the rows ``train`` less those of a type, and judge the rows ``test``, each sample as if it were a user's.
 
     ``weight`` is that of the embedding view; ``rule`` that of the annotator with all types.
     """
@@ -99,17 +106,27 @@ def without_type(
     steps = min(training.recipe.max_steps, MAX_STEPS)
     short = replace(training.recipe, max_steps=steps, min_steps=min(training.recipe.min_steps, steps))
     views = replace(training, recipe=short).fit(rows)
-    test = test[views.present[codes[test]] | (codes[test] == left_out)]
-    cells = training.cells(test)
-    seen = codes[test] != left_out
-    of_views = views.log_probabilities(cells)
-    mixture = Mixture.of_weight({name: values[seen] for name, values in of_views.items()}, weight, codes[test][seen])
-    log_p = mixture(of_views)
-    signs = Signs.of(views, cells, log_p, rule.neighbours(views, cells))
-    counted = seen & large_enough(codes, classes, unknown_rate)[codes[test]]
-    calibrating = counted if counted.any() else seen
-    rejection = Rejection.learn([(signs, calibrating, 0)], rule.allowance, classes)
-    return WithoutType(views, mixture, rejection, test, log_p, rejection.judge(signs).p_value)
+    samples = training.samples(test[views.present[codes[test]] | (codes[test] == left_out)])
+    seen = [codes[rows] != left_out for rows in samples]
+    of_views = [views.log_probabilities(training.cells(rows)) for rows in samples]
+    known = {name: np.concatenate([p[name][s] for p, s in zip(of_views, seen, strict=True)]) for name in of_views[0]}
+    mixture = Mixture.of_weight(known, weight, np.concatenate([codes[r][s] for r, s in zip(samples, seen, strict=True)]))
+    log_p = [mixture(of_sample) for of_sample in of_views]
+    # all pooled or none: the one calibration must do for all of them
+    pooled = "pooled" in rule.calibrations and min(map(len, samples)) >= MIN_CELLS_TO_POOL
+    signs = []
+    for rows, of_sample in zip(samples, log_p, strict=True):
+        cells = training.cells(rows)
+        signs.append(Signs.of(views, cells, of_sample, views.neighbours(cells) if pooled else None))
+    large = large_enough(codes, classes, unknown_rate)
+    rejection = Rejection.learn(
+        ((s.take(k), large[codes[r[k]]]) for s, r, k in zip(signs, samples, seen, strict=True) if k.any()),
+        rule.signs[:-1],
+        classes,
+        rule.by_batch,
+    )
+    p_values = [rejection.judge(of_sample).p_value for of_sample in signs]
+    return WithoutType(views, mixture, rejection, samples, np.concatenate(log_p), np.concatenate(p_values))
 
 
 def table_row(
@@ -123,17 +140,19 @@ def table_row(
 ) -> dict[str, Any]:
     """One row of the table; parameters as in `without_type`.
 
-    ``caught`` is the share of the type's cells called Unknown; ``mistaken_for`` the type that most of its cells are
-    called otherwise; ``auroc`` of the p-value against the other cells.
+    ``caught`` is the share of the type's cells called Unknown, ``interval`` its 95 % interval; ``mistaken_for`` the
+    type that most of its cells are called otherwise; ``auroc`` of the p-value against the other cells.
     """
     codes, names = training.reference.codes, training.reference.classes
     judged = without_type(training, train, test, left_out, unknown_rate, weight, rule)
     unseen = codes[judged.rows] == left_out
+    caught = int(rejected(judged.p_values[unseen], unknown_rate).sum())
     called = np.bincount(judged.log_probabilities.argmax(1)[unseen], minlength=len(names))
     return {
         "cell_type": names[left_out],
         "cells": int(unseen.sum()),
-        "caught": round(float(rejected(judged.p_values[unseen], unknown_rate).mean()), 6),
+        "caught": round(caught / int(unseen.sum()), 6),
+        "interval": [round(bound, 6) for bound in interval(caught, int(unseen.sum()))],
         "auroc": round(float(roc_auc_score(~unseen, judged.p_values)), 6),
         "mistaken_for": names[int(called.argmax())],
     }

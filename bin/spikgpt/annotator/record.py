@@ -66,7 +66,7 @@ def config(
             "cells": calibration_cells,
             "folds": folds,
             "folds_by": folds_by,
-            "allowance": rejection.allowance,
+            "samples": max(len(kind.likeness) for kind in rejection.calibrations.values()),
             "distances": distance_names(features),
         },
         "depth": {

@@ -20,8 +20,9 @@ from spikgpt.annotator.missing_types import leave_one_out_lines
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe, SpikingTransformer
 from spikgpt.annotator.record import config, held_out_figures
-from spikgpt.annotator.rejection import ALLOWANCE, Rejection
+from spikgpt.annotator.rejection import Rejection
 from spikgpt.annotator.training_set import Reference
+from spikgpt.annotator.views import distance_names
 from spikgpt.annotator.workers import Job, results
 from spikgpt.base.arrays import Codes
 from spikgpt.base.threads import one_thread
@@ -68,8 +69,8 @@ def train_annotator(
         A worker process was killed.
     """
     recipe = recipe or Recipe()
-    training = Training(reference, features, recipe, shape or {}, network_kind, seed)
     fold_of, folds_by = folds(reference, seed)
+    training = Training(reference, features, recipe, shape or {}, network_kind, seed, folds_by == "batch")
     numbers = [int(fold) for fold in np.unique(fold_of)]
     everything = np.arange(len(reference.codes))
     progress(f"{len(everything)} cells, {len(reference.classes)} types; {len(numbers)} folds by {folds_by}")
@@ -83,8 +84,9 @@ def train_annotator(
     calibrates = large_enough(reference.codes, len(reference.classes), unknown_rate)[reference.codes]
     rejection = Rejection.learn(
         held_out_signs(training, held, mixture, calibrates),
-        1.0 if folds_by == "batch" else ALLOWANCE,
+        distance_names(features),
         len(reference.classes),
+        training.by_batch,
     )
 
     missing = []

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikgpt.annotator import network
-from spikgpt.annotator.batch import batch_offset
+from spikgpt.annotator.batch import batch_offset, weighted_quantile
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.distances import MarkerDetection, TypeDistance, TypeProfiles, dispersed_genes
 from spikgpt.annotator.expression import REGRESSIONS, Correlation, ExpressionView, Scale
@@ -160,29 +160,35 @@ class Views:
         assert self.embedding is not None
         return nearest(self.embedding.standardised(cells.embedding))
 
-    def alike(self, cells: Cells, predicted: Codes) -> Flags:
-        """Classes ``(classes,)`` whose cells in the sample look like the reference's; all without expression."""
-        if self.profile is None:
-            return np.ones(len(self.present), dtype=bool)
-        return self.profile.profiles.alike(cells, predicted)
+    def likeness(self, cells: Cells, predicted: Codes) -> float:
+        """How much the sample's types look like the reference's: median correlation over types, weighted by cells.
 
-    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, alike: Flags) -> Floats:
+        1 without expression, which alone can tell.
+        """
+        if self.profile is None:
+            return 1.0
+        of_types = self.profile.profiles.likeness(cells, predicted)
+        number = np.bincount(predicted, minlength=len(of_types))
+        return weighted_quantile(of_types[number > 0], number[number > 0].astype(float))
+
+    def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, share: float) -> Floats:
         """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`.
 
-        ``alike`` (classes,) are the types that tell what is batch.
+        ``share`` of what all types have in common is taken off as the batch, see
+        `spikgpt.annotator.batch.share_of_correction`.
         """
         out = []
         if self.profile is not None:
             genes = self.profile.profiles.genes
             seen = cells.measured[genes]
-            out.append(self.profile.profiles.distances(cells, predicted, neighbours, alike))
+            out.append(self.profile.profiles.distances(cells, predicted, neighbours, share))
             values = log1p_cp10k(cells.on(genes[seen]), cells.depth)
-            out.append(self.profile.distance.distances(values, seen, predicted, neighbours, alike))
-            out.append(self.profile.detection.distances(cells, predicted, neighbours, alike))
+            out.append(self.profile.distance.distances(values, seen, predicted, neighbours, share))
+            out.append(self.profile.detection.distances(cells, predicted, neighbours, share))
         if self.embedding is not None:
             values = self.embedding.standardised(cells.embedding)
             everything = np.ones(values.shape[1], dtype=bool)
-            out.append(self.embedding.distance.distances(values, everything, predicted, neighbours, alike))
+            out.append(self.embedding.distance.distances(values, everything, predicted, neighbours, share))
         return np.stack(out, axis=1)
 
     def arrays(self) -> Arrays:

@@ -18,6 +18,7 @@ from anndata.io import read_elem
 from scipy.stats import norm
 
 from spikgpt import UNKNOWN
+from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.h5ad import MEASURED, csr_blocks
@@ -36,6 +37,7 @@ EVIDENCE_COLUMNS = (
     "unknown_percent",
     "expected_unknown",
     "reasons",
+    "rejected_types",
     "nearest_type",
     "nearest_percent",
     "depth",
@@ -243,6 +245,10 @@ def evidence_table(
                 100 * unknown / len(mine),
                 unknown_rate * len(mine),
                 ", ".join(f"{reason}={reasons[reason]}" for reason in REASON_NAMES if reasons.get(reason, 0)),
+                ", ".join(
+                    f"{row['cell_type']}={row['rejected']}/{row['cells']}"
+                    for row in rejected_types(mine["spikgpt_best_match"], labels == UNKNOWN)
+                ),
                 *nearest[name],
                 markers.depth,
                 *(", ".join(part) for part in (markers.found, markers.missing, markers.unclear, markers.not_measured)),

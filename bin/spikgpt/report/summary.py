@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from spikgpt import UNKNOWN
+from spikgpt.annotator.missing_types import all_rejected
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
@@ -73,6 +74,7 @@ def general_statistics(inputs: Inputs) -> Section:
             "pct_doublets": number(100 * doublets["predicted_rate"]) if doublets.get("run") else None,
             "median_confidence": number(cells["spikgpt_confidence"].median()),
             "pct_unknown": number(100 * steps[UNKNOWN] / kept) if kept else None,
+            "rate_holds": ("not calibrated" if not_calibrated(inputs, sample) else "calibrated") if kept else None,
         }
         rows[sample] = {name: value for name, value in values.items() if value is not None}
     expected = 100 * inputs.unknown_rate
@@ -99,15 +101,21 @@ def general_statistics(inputs: Inputs) -> Section:
             "{:,.1f}",
             {"max": 100, "cond_formatting_rules": {"warn": [{"gt": HIGH_UNKNOWN * expected}]}},
         ),
+        "rate_holds": (
+            "Rate",
+            f"Not calibrated: neither that rate of {UNKNOWN} nor the confidence can be promised for this sample; the "
+            "warnings say why",
+            "",
+            "",
+            {"cond_formatting_rules": {"warn": [{"s_eq": "not calibrated"}]}},
+        ),
     }  # fmt: skip
     headers = {
         name: {
             "title": title,
             "description": description,
-            "scale": scale,
-            "format": form,
-            "min": 0,
             "namespace": "SpikGPT",
+            **({"scale": scale, "format": form, "min": 0} if form else {"scale": False}),
             **({"suffix": " %"} if name.startswith("pct_") else {}),
             **more,
         }
@@ -119,7 +127,12 @@ def general_statistics(inputs: Inputs) -> Section:
 def in_short(inputs: Inputs) -> Section:
     """A few lines on the whole cohort: cells, types, confidence, what is new."""
     if len(inputs.cells):
-        sentences = [*_cells_and_types(inputs), _new_populations(inputs), *_second_opinion(inputs)]
+        sentences = [
+            *_cells_and_types(inputs),
+            *_not_calibrated(inputs),
+            _new_populations(inputs),
+            *_second_opinion(inputs),
+        ]
     else:
         samples = len(inputs.samples)
         sentences = [f"<b>No cell</b> of {samples} sample{'' if samples == 1 else 's'} passed quality control."]
@@ -146,6 +159,23 @@ def _cells_and_types(inputs: Inputs) -> Iterable[str]:
         f"<b>{share:.1f} %</b> are {UNKNOWN}; the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of "
         f"known types. Median confidence of the labelled cells: {confidence}."
     )
+
+
+def not_calibrated(inputs: Inputs, sample: str) -> list[str]:
+    """Why the rate of Unknown cannot be promised for a sample; nothing where it can."""
+    return list(inputs.stats["annotation"].get(sample, {}).get("not_calibrated", []))
+
+
+def _not_calibrated(inputs: Inputs) -> Iterable[str]:
+    """The samples for which the rate cannot be promised, if there are any."""
+    found = [name for name in inputs.samples if len(inputs.of_sample(name)) and not_calibrated(inputs, name)]
+    if found:
+        names = ", ".join(map(short, found[:NAMED_SAMPLES])) + (" and others" if len(found) > NAMED_SAMPLES else "")
+        yield (
+            f"<b>Not calibrated</b> for {len(found)} of {len(inputs.samples)} sample"
+            f"{'' if len(inputs.samples) == 1 else 's'}: {names}. There neither the rate of {UNKNOWN} nor the "
+            "confidence can be promised; the warnings say why."
+        )
 
 
 def _per_sample(cells: pd.DataFrame, samples: int) -> str:
@@ -298,6 +328,10 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
                 "on this tissue (<code>--scgpt_model</code>)"
             )
             findings.add("danger", message, sample, f"{100 * unfamiliar:.0f} % of its cells")
+    for reason in not_calibrated(inputs, sample):
+        findings.add("warning", f"<b>not calibrated for this sample</b>: {text(reason)}", sample)
+    for row in inputs.stats["annotation"].get(sample, {}).get("rejected_types", []):
+        findings.add("warning", text(all_rejected(row)), sample)
     if not other_tissue and share > HIGH_UNKNOWN * inputs.unknown_rate and unknown >= 10:
         message = (
             f"more than {HIGH_UNKNOWN} times as many {UNKNOWN} cells as the rate asked for "
