@@ -239,9 +239,7 @@ def main() -> None:
     known = [query for query in queries if query["about"]["kind"] != "foreign"]
     tried = choices(known)
     families = list(dict.fromkeys(query["family"] for query in known))
-    chosen = {
-        family: max(tried, key=lambda one: score(one[1][one[1]["family"] != family]))[0] for family in families
-    }
+    chosen = {family: max(tried, key=lambda one: score(one[1][one[1]["family"] != family]))[0] for family in families}
     rows = []
     for query in queries:
         judgement = query["rule"].judge(query["signs"])

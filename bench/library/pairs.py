@@ -82,9 +82,7 @@ def together(sides: list[Side]) -> Side:
         place = {gene: number for number, gene in enumerate(one.genes)}
         return one.counts[:, [place[gene] for gene in genes]]
 
-    texts = (
-        np.concatenate([getattr(one, name) for one in sides]) for name in ("labels", "batches", "barcodes")
-    )
+    texts = (np.concatenate([getattr(one, name) for one in sides]) for name in ("labels", "batches", "barcodes"))
     return Side(sp.vstack([on(one) for one in sides]).tocsr(), genes, *texts)
 
 

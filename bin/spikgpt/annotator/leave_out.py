@@ -110,7 +110,9 @@ def without_type(
     seen = [codes[rows] != left_out for rows in samples]
     of_views = [views.log_probabilities(training.cells(rows)) for rows in samples]
     known = {name: np.concatenate([p[name][s] for p, s in zip(of_views, seen, strict=True)]) for name in of_views[0]}
-    mixture = Mixture.of_weight(known, weight, np.concatenate([codes[r][s] for r, s in zip(samples, seen, strict=True)]))
+    mixture = Mixture.of_weight(
+        known, weight, np.concatenate([codes[r][s] for r, s in zip(samples, seen, strict=True)])
+    )
     log_p = [mixture(of_sample) for of_sample in of_views]
     # all pooled or none: the one calibration must do for all of them
     pooled = "pooled" in rule.calibrations and min(map(len, samples)) >= MIN_CELLS_TO_POOL
