@@ -173,7 +173,7 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         paths = sorted(unknown, key=lambda column: not re.search(r"[/\\.]", first.get(column, "")))
         if paths and not has_matrix:
             fix = (
-                f"if '{paths[0]}' has the matrices, rename it to 'filtered' (counts of cells) or 'unfiltered' (counts of "
+                f"if '{paths[0]}' has the matrices, rename it to 'filtered' (counts of cells) or 'unfiltered' (of "
                 "all barcodes)"
             )
         raise UserError(
