@@ -15,6 +15,7 @@ def main() -> None:
     args.add_argument("--second-opinion", required=True, help="<sample>.second_opinion.parquet")
     args.add_argument("--cohort", required=True, help="cohort_cells.parquet")
     args.add_argument("--run", required=True, help="run.json")
+    args.add_argument("--extra", default="{}", help="JSON: the samplesheet's own columns and this sample's values")
     options = args.parse_args()
 
     import json
@@ -39,6 +40,7 @@ def main() -> None:
             pq.read_table(options.cohort),
             run_facts(read(options.run), read(options.annotation_stats)),
             options.sample,
+            json.loads(options.extra),
         )
 
 

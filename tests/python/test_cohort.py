@@ -17,6 +17,7 @@ from spikgpt.base.names import read_embeddings
 from spikgpt.cohort import files as cohort
 from spikgpt.cohort.clusters import cluster_cohort, cluster_embedding, majority_labels, standardise, write_cohort_cells
 from spikgpt.cohort.files import join_cohort, run_facts, write_sample
+from spikgpt.cohort.tables import read_cohort
 from spikgpt.profiles.library import Library
 
 ODD = '<script>alert("x")</script>, it\'s\ta "B cell" — β' + "x" * 300
@@ -47,8 +48,8 @@ class Small:
             self.files(".norm.h5ad"), self.files(".embedding.npy"), self.files(".annotation.parquet"), **given
         )
 
-    def annotate(self, table, out: Path) -> list[Path]:
-        """Write every sample's annotated h5ad."""
+    def annotate(self, table, out: Path, extra: dict[str, str] | None = None) -> list[Path]:
+        """Write every sample's annotated h5ad; `extra` are columns of the samplesheet's own."""
         out.mkdir(exist_ok=True)
         vectors = read_embeddings(self.files(".embedding.npy"))
         for sample in self.samples:
@@ -62,6 +63,7 @@ class Small:
                 table,
                 facts,
                 sample,
+                extra or {},
             )
         return sorted(out.iterdir())
 
@@ -341,6 +343,18 @@ def test_join_is_anndatas_outer_concat(annotated, joined, monkeypatch, tmp_path)
 def test_joined_file_has_the_same_bytes_again(annotated, joined, tmp_path):
     join_cohort(tmp_path / "cohort.h5ad", annotated[::-1])
     assert (tmp_path / "cohort.h5ad").read_bytes() == joined.read_bytes()
+
+
+def test_columns_of_the_samplesheets_own_follow_the_contract(small, small_table, tmp_path):
+    files = small.annotate(small_table, tmp_path / "out", {"age": "40", "time point": ""})
+    join_cohort(tmp_path / "cohort.h5ad", files)
+    for path in (files[0], tmp_path / "cohort.h5ad"):
+        obs = ad.read_h5ad(path).obs
+        assert list(obs.columns) == [*OBS_COLUMNS, "age", "time point"]
+        assert set(obs["age"]) == {"40"}
+        assert set(obs["time point"]) == {""}
+    cells, _ = read_cohort(tmp_path / "cohort.h5ad")
+    assert list(cells.columns[-2:]) == ["age", "time point"]
 
 
 def test_scanpy_works_on_the_joined_file(joined):

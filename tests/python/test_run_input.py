@@ -24,6 +24,28 @@ def test_rows_are_typed_and_empty_fields_absent(tmp_path):
     ]
 
 
+def test_other_columns_are_carried(tmp_path):
+    path = sheet(tmp_path, "sample,filtered,age,time point\na,x.h5,40,day 1\nb,y.h5,,day 2\n")
+    assert [row["extra"] for row in read_samplesheet(path, SHEET)] == [
+        {"age": "40", "time point": "day 1"},
+        {"age": "", "time point": "day 2"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("Batch", "unknown column 'Batch'(?s:.)*did you mean 'batch'"),
+        ("filterd", "did you mean 'filtered'"),
+        ("spikgpt_cell_type", "no column of the results"),
+        ("a/b", "letters, digits, spaces"),
+    ],
+)
+def test_a_column_that_may_be_a_slip_is_refused(tmp_path, header, told):
+    with pytest.raises(UserError, match=told):
+        read_samplesheet(sheet(tmp_path, f"sample,filtered,{header}\na,x.h5,1\n"), SHEET)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -25,6 +25,7 @@ from spikgpt.base.h5ad import (
     BLOCK,
     COMPRESSION,
     MEASURED,
+    constant,
     csr_blocks,
     gene_frame,
     new_h5ad,
@@ -134,6 +135,7 @@ def write_sample(
     cohort: pa.Table,
     facts: Mapping[str, Any],
     sample: str,
+    extra: Mapping[str, str],
 ) -> None:
     """Write the annotated h5ad of one sample in the contract's layout, compressed.
 
@@ -149,9 +151,13 @@ def write_sample(
         See `annotated_obs`.
     facts
         See `run_facts`.
+    extra
+        The samplesheet's own columns and this sample's values; they follow those of the contract.
     """
     with stored(h5ad) as cells:
         obs = annotated_obs(cells.obs, annotation, opinions, cohort, sample)
+        for column, value in extra.items():
+            obs[column] = constant(value, len(obs))
         if len(embedding) != len(obs):
             raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
         mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
@@ -268,11 +274,13 @@ def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     Those of samples' columns, ontology terms and second opinions are sorted.
     """
     joined = pd.DataFrame(index=pd.Index(np.concatenate([f.index.to_numpy() for f in frames]), name="cell"))
-    for column in OBS_COLUMNS:
+    # every sample has the samplesheet's own columns
+    extra = [column for column in frames[0] if column not in OBS_COLUMNS]
+    for column in [*OBS_COLUMNS, *extra]:
         parts = [frame[column] for frame in frames]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
             union = list(dict.fromkeys(c for part in parts for c in part.cat.categories))
-            if column in (*SAMPLE_COLUMNS, TERM, OPINION):
+            if column in (*SAMPLE_COLUMNS, TERM, OPINION, *extra):
                 union = sorted(union)
             elif column == "spikgpt_cluster_cell_type" and "" in union:
                 union = [*(c for c in union if c != ""), ""]

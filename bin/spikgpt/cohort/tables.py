@@ -34,13 +34,17 @@ STATISTICS = ("import", "called", "ambient", "doublets", "filter", "norm", "anno
 
 
 def read_cohort(h5ad: str | Path) -> tuple[pd.DataFrame, dict]:
-    """`obs` of the cohort with `sample` and `barcode` (the name as it came in) first, and the run's facts."""
+    """`obs` of the cohort with `sample` and `barcode` (the name as it came in) first, and the run's facts.
+
+    The samplesheet's own columns are the last ones.
+    """
     with h5py.File(h5ad) as file:
         obs = read_elem(file["obs"])
         facts = read_elem(file["uns/spikgpt"])
     barcodes = [cell.rsplit(CELL_SEPARATOR, 1)[0] for cell in obs.index]
     obs.insert(1, "barcode", barcodes)
-    return obs[["sample", "barcode", *OBS_COLUMNS[1:]]].reset_index(drop=True), facts
+    extra = [column for column in obs if column not in (*OBS_COLUMNS, "barcode")]
+    return obs[["sample", "barcode", *OBS_COLUMNS[1:], *extra]].reset_index(drop=True), facts
 
 
 def composition(cells: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from spikgpt.base.columns import OBS_COLUMNS
 from spikgpt.base.errors import UserError
 from spikgpt.base.guards import content_of, strange_name
 
@@ -24,6 +25,10 @@ LARGEST_SHEET = 16 * 1024**2
 """Bytes of a samplesheet: some hundred thousand samples."""
 STORES = ("s3", "gs", "az")
 """Where a matrix may lie besides on a disk. Anything else would be fetched unchecked from wherever a sheet says."""
+EXTRA = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.()%+-]{0,99}")
+"""Names that a column of the user's own may have."""
+TAKEN = ("barcode", "cell", *OBS_COLUMNS)
+"""Columns of the results."""
 MISSPELT = 0.8
 """How like a known column's name (difflib) an unknown one is, to be a slip of it."""
 URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -71,7 +76,8 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
 
     Returns
     -------
-    One dict per sample in the sheet's order; empty fields are absent, numbers are numbers.
+    One dict per sample in the sheet's order; empty fields are absent, numbers are numbers. `extra` has the columns that
+    the schema does not know, as text: they are carried into the results.
     Whether the files exist is not looked at here: they may lie where only Nextflow reaches them.
 
     Raises
@@ -150,15 +156,18 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
     ]
     has_matrix = bool({"filtered", "unfiltered"} & set(header))
     # a sheet without matrices is told so, not that the column with their paths is unknown
-    for column in misspelt or (unknown if has_matrix else []):
+    extra = [column for column in unknown if column not in misspelt and has_matrix]
+    for column in [*misspelt, *(column for column in extra if not EXTRA.fullmatch(column) or column in TAKEN)]:
         raise UserError(
             f"The samplesheet has an unknown column '{column}'",
             where=f"{name}, line {header_line}",
             found=", ".join(header),
-            expected=nearest(column, list(columns)),
+            expected=nearest(column, list(columns))
+            if column in misspelt
+            else "a name of letters, digits, spaces and _ . ( ) % + - that no column of the results has",
             fix="rename or remove the column",
         )
-    for column in columns:
+    for column in [*columns, *extra]:
         if header.count(column) > 1:
             raise UserError(
                 f"The samplesheet has the column '{column}' twice",
@@ -207,8 +216,9 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
         row = {
             column: _typed(value, columns[column]["type"])
             for column, value in zip(header, fields, strict=False)
-            if value
+            if value and column in columns
         }
+        others = {column: value for column, value in zip(header, fields, strict=False) if column in extra}
         for mistake in sorted(validator.iter_errors(row), key=lambda e: list(map(str, e.path))):
             if mistake.validator == "anyOf":
                 column, found, wanted = "filtered", "no matrix", "'filtered', 'unfiltered' or both"
@@ -234,12 +244,13 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                     expected=f"a path, or an address in a cloud's store ({', '.join(f'{s}://' for s in STORES)})",
                     fix="download the matrix, check it against its checksum, and give the path",
                 )
-        for column in ("batch", "condition", "donor"):
-            if strange := strange_name(row.get(column, "")):
+        carried = {column: row.get(column, "") for column in ("batch", "condition", "donor")} | others
+        for column, value in carried.items():
+            if strange := strange_name(value):
                 raise UserError(
                     f"The samplesheet's column '{column}' has a formula or control characters",
                     where=f"{name}, line {number}, column {column}",
-                    found=f"{row[column][:60]!r} {strange}",
+                    found=f"{value[:60]!r} {strange}",
                     expected="text without control characters that does not begin as a formula",
                     fix="write it another way",
                 )
@@ -262,7 +273,8 @@ def read_samplesheet(path: str | Path, schema: dict[str, Any]) -> list[Row]:
                 fix="rename one, or join the matrices of one sample before the run",
             )
         lines_by_sample[key] = number
-        samples.append({**row, "line": number})
+        own = {"extra": {column: others.get(column, "") for column in extra}} if extra else {}
+        samples.append({**row, **own, "line": number})
     return samples
 
 

@@ -1,10 +1,12 @@
+include { shellQuote } from '../functions'
+
 // The annotated h5ad of one sample: counts, embedding, labels and clusters in one file
 process WRITE_SAMPLE {
     tag "${meta.id}"
     label 'one_core'
 
     input:
-    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion)
+    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion), val(extra)
     path cohort_cells
     val record
     val digest
@@ -27,7 +29,8 @@ process WRITE_SAMPLE {
         --annotation-stats ${annotation_stats} \\
         --second-opinion ${second_opinion} \\
         --cohort ${cohort_cells} \\
-        --run run.json ${args}
+        --run run.json \\
+        --extra ${shellQuote(extra)} ${args}
     """
 
     stub:

@@ -4,7 +4,7 @@ include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
-include { digestOf       } from '../utils'
+include { digestOf ; readJson } from '../utils'
 
 // All samples together: clusters, markers, the annotated files and the tables
 workflow BUILD_COHORT {
@@ -43,8 +43,12 @@ workflow BUILD_COHORT {
     // only where the samplesheet tells batches apart
     BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, seed, digestOf('batch_mixing.py'))
 
+    // the samplesheet's own columns go into the files, and into no other task
+    ch_extra = ch_samples.flatMap { _meta, sheet ->
+        readJson(sheet).collect { row -> [row.sample, groovy.json.JsonOutput.toJson(row.extra ?: [:])] }
+    }
     WRITE_SAMPLE(
-        ch_annotated,
+        ch_annotated.map { entry -> [entry[0].id, entry] }.join(ch_extra).map { _id, entry, extra -> entry + [extra] },
         CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
         record,
         digestOf('write_sample.py'),
