@@ -91,8 +91,8 @@ def test_results_are_those_of_the_contract(small_run):
     wanted = [
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
-        "tables/evidence.tsv",
         "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
+        "tables/evidence.tsv", "tables/second_opinion.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
