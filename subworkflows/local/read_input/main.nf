@@ -40,7 +40,7 @@ workflow READ_INPUT {
 
     main:
     CHECK_INPUT(
-        [[id: 'cohort'], samplesheet],
+        [[id: 'cohort'], plainlyNamed(samplesheet)],
         file("${projectDir}/assets/schema_input.json", glob: false),
         digestOf('check_input.py'),
     )

@@ -158,13 +158,13 @@ def pathMistake(what, value, where) {
     }
 }
 
-// A parameter's file or folder, which must exist, as tasks can read it
+// A parameter's file or folder, which must exist
 def existingPath(name, value) {
     def message = pathMistake("--${name} names a file or folder that is missing", value, 'command line or -params-file')
     if (message) {
         error(message)
     }
-    return plainlyNamed(file(value, glob: false))
+    return file(value, glob: false)
 }
 
 // An input that tasks can read by its name: itself, or a copy in the work folder. Nextflow writes paths into shell
