@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
+include { checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -19,7 +19,8 @@ workflow {
         return
     }
     def options = checkedParameters(params)
-    def scgpt_model = existingPath('scgpt_model', options.scgpt_model)
+    checkFolders('work folder (-work-dir)': workflow.workDir, 'the pipeline': projectDir)
+    def scgpt_model = plainlyNamed(existingPath('scgpt_model', options.scgpt_model))
     checkOutdir(options.outdir, workflow.resume)
     publishParameters(options, workflow.manifest.version)
     def record = runRecord(options, workflow.manifest.version)
@@ -33,12 +34,12 @@ workflow {
 
     // [meta, h5ad]; empty without a reference
     ch_reference = options.reference
-        ? channel.of([[id: 'reference', reference: true], existingPath('reference', options.reference)])
+        ? channel.of([[id: 'reference', reference: true], plainlyNamed(existingPath('reference', options.reference))])
         : channel.empty()
     // [meta, folder]; empty with a reference. With neither, the bundled annotator of human blood.
     ch_annotator = options.reference
         ? channel.empty()
-        : channel.of([[id: 'annotator', annotator: true], existingPath('annotator', options.annotator ?: "${projectDir}/assets/annotators/pbmc")])
+        : channel.of([[id: 'annotator', annotator: true], plainlyNamed(existingPath('annotator', options.annotator ?: "${projectDir}/assets/annotators/pbmc"))])
 
     // counts: [meta, h5ad] of each sample; reference: [meta, h5ad, stats]; annotator: folder
     READ_INPUT(

@@ -2,7 +2,7 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
-include { digestOf ; filesIn ; pathMistake ; readJson } from '../utils'
+include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson } from '../utils'
 
 // One row of the samplesheet as [meta, path of the matrix as text, where it stands]. What a task needs is in meta as a value:
 // a row's task then runs again when that row changes, not when the sheet does.
@@ -40,7 +40,7 @@ workflow READ_INPUT {
 
     main:
     CHECK_INPUT(
-        [[id: 'cohort'], samplesheet],
+        [[id: 'cohort'], plainlyNamed(samplesheet)],
         file("${projectDir}/assets/schema_input.json", glob: false),
         digestOf('check_input.py'),
     )
@@ -54,7 +54,7 @@ workflow READ_INPUT {
             if (message) {
                 error(message)
             }
-            def path = file(matrix, glob: false)
+            def path = plainlyNamed(file(matrix, glob: false))
             [sample, path, filesIn(path)]
         }
     }

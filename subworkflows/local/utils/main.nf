@@ -143,10 +143,6 @@ def publishParameters(options, version) {
 
 // Why a path cannot be read, as a message, or null. A store in a cloud answers with exceptions of its own.
 def pathMistake(what, value, where) {
-    def text = value.toString()
-    if (text =~ '[${}\\p{Cntrl}]|(^|/)-[^/]*$') {
-        return mistake('A path has characters that no task can read it by', text, 'a path without $, { and } whose last part does not begin with a dash', 'rename the file or folder, or link to it under another name', where)
-    }
     try {
         def path = file(value, glob: false)
         if (!path.exists()) {
@@ -158,7 +154,7 @@ def pathMistake(what, value, where) {
     }
     catch (Exception cause) {
         def reason = cause.message?.readLines()?.find { line -> line } ?: cause.class.simpleName
-        return mistake(what, "${text}: ${reason}", 'a file or folder that this machine can reach', 'check the address, and that the profile and the credentials of its store are in use; a name with other letters than English ones needs a UTF-8 locale', where)
+        return mistake(what, "${value}: ${reason}", 'a file or folder that this machine can reach', 'check the address, and that the profile and the credentials of its store are in use; a name with other letters than English ones needs a UTF-8 locale', where)
     }
 }
 
@@ -169,6 +165,35 @@ def existingPath(name, value) {
         error(message)
     }
     return file(value, glob: false)
+}
+
+// An input that tasks can read by its name: itself, or a copy in the work folder. Nextflow writes paths into shell
+// commands without quotes around these signs, and engines of containers take some apart: run[1].h5ad would be read as
+// run1.h5ad where that exists. There is one copy for each state of the files, so that -resume finds it again.
+def plainlyNamed(path) {
+    if (!(path.toString() =~ '[$*?\\[\\]{},~\\p{Cntrl}]|:(?!//)|/[-#][^/]*$')) {
+        return path
+    }
+    def state = [path.toUriString(), filesIn(path) ?: "${path.size()}\t${path.lastModified()}"].join('\n').digest('SHA-256')
+    def copies = workflow.workDir.resolve('inputs')
+    def copied = copies.resolve(state).resolve(path.name.replaceAll('[^\\p{L}\\p{M}\\p{N}._]', '_'))
+    def complete = copies.resolve("${state}.complete")
+    if (!complete.exists()) {
+        log.info("The name of an input holds signs that tasks cannot read it by, it is copied into the work folder: ${path.toUriString()}")
+        copied.parent.deleteDir()
+        copied.parent.mkdirs()
+        path.copyTo(copied)
+        complete.setText(path.toUriString(), 'UTF-8')
+    }
+    return copied
+}
+
+// Tasks read what lies in these folders by their names, which cannot be mended by a copy
+def checkFolders(folders) {
+    def odd = folders.find { _name, path -> path.toString() =~ '[${}]' }
+    if (odd) {
+        error(mistake('The path of a folder has signs that no task can read it by', odd.value, 'a path without $, { and }', 'rename the folder, or give another one', odd.key))
+    }
 }
 
 // Files of two runs side by side would look like one run's
