@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     themselves.
     """
     for item in items:
-        shared = {"small_data", "small_run"} & set(getattr(item, "fixturenames", ()))
-        whole = item.path.name == "test_pipeline.py"
-        group = "small run" if shared else item.name if whole else item.path.name
+        used = set(getattr(item, "fixturenames", ()))
+        whole = item.name if item.path.name == "test_pipeline.py" else item.path.name
+        group = "small run" if used & {"small_data", "small_run"} else "stub run" if "stub_project" in used else whole
         item.add_marker(pytest.mark.xdist_group(group))
 
 
