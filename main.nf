@@ -22,7 +22,7 @@ workflow {
     checkFolders('work folder (-work-dir)': workflow.workDir, 'the pipeline': projectDir)
     def scgpt_model = plainlyNamed(existingPath('scgpt_model', options.scgpt_model))
     checkOutdir(options.outdir, workflow.resume)
-    publishParameters(options, workflow.manifest.version)
+    publishParameters(options, workflow.manifest.version, workflow.sessionId)
     def record = runRecord(options, workflow.manifest.version)
 
     def run = workflow  // inside the closure the name is null

@@ -134,11 +134,13 @@ def runRecord(options, version) {
     return groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: parameters])
 }
 
-// Every parameter of the run into pipeline_info/params.json, those that say where it runs too
-def publishParameters(options, version) {
+// Every parameter of the run into pipeline_info/params.json, those that say where it runs too, and the session that
+// -resume goes on with
+def publishParameters(options, version, session) {
     def path = file("${options.outdir}/pipeline_info/params.json", glob: false)
     path.parent.mkdirs()
-    path.setText(groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: options])) + '\n', 'UTF-8')
+    def content = [pipeline: 'spikgpt', version: version, session: session.toString(), parameters: options]
+    path.setText(groovy.json.JsonOutput.prettyPrint(groovy.json.JsonOutput.toJson(content)) + '\n', 'UTF-8')
 }
 
 // Why a path cannot be read, as a message, or null. A store in a cloud answers with exceptions of its own.
@@ -196,11 +198,14 @@ def checkFolders(folders) {
     }
 }
 
-// Files of two runs side by side would look like one run's
+// Files of two runs side by side would look like one run's. -resume alone would go on with the last run that was
+// started in this folder, which now is this one: the message names the session of the run that made the results.
 def checkOutdir(outdir, resumed) {
     def earlier = ['annotated', 'annotator', 'multiqc', 'tables'].findAll { name -> file("${outdir}/${name}", glob: false).exists() }
     if (earlier && !resumed) {
-        error(mistake('The folder for the results holds results of an earlier run', earlier.join(', '), 'an empty folder, or -resume to go on with the run that made them', 'give another --outdir, remove the folder, or add -resume', "--outdir ${outdir}"))
+        def told = file("${outdir}/pipeline_info/params.json", glob: false)
+        def resume = told.exists() ? "-resume ${readJson(told).session}" : '-resume'
+        error(mistake('The folder for the results holds results of an earlier run', earlier.join(', '), 'an empty folder, or -resume to go on with the run that made them', "give another --outdir, remove the folder, or add ${resume}", "--outdir ${outdir}"))
     }
 }
 
