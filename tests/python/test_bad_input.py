@@ -342,6 +342,8 @@ def run(name: str, args: list, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Run a script of bin/ as its own main program, in this process; its exit status."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [name, *map(str, args)])
+    # for the rest of this process, which is not the script's own
+    monkeypatch.setattr("spikgpt.cli.pin_process", lambda: None)
     try:
         runpy.run_path(str(BIN / name), run_name="__main__")
     except SystemExit as end:

@@ -83,11 +83,10 @@ def test_a_pickle_in_an_annotator_does_not_run(tmp_path, monkeypatch, capfd):
     assert not witness.exists()
 
 
-def test_a_pickle_in_an_embedding_does_not_run(tmp_path, monkeypatch):
+def test_a_pickle_in_an_embedding_does_not_run(tmp_path, monkeypatch, capfd):
     witness = tmp_path / "ran"
-    args = bad.annotate(np.array([Trap(witness)] * CELLS, dtype=object))(tmp_path)
-    with pytest.raises(ValueError, match="Python objects"):
-        run("annotate.py", args, tmp_path, monkeypatch)
+    attack = bad.annotate(np.array([Trap(witness)] * CELLS, dtype=object))
+    assert "Python objects" in refused("annotate.py", attack, tmp_path, monkeypatch, capfd)
     assert not witness.exists()
 
 
