@@ -19,6 +19,9 @@ from spikgpt.profiles.kinship import check_labels
 from spikgpt.profiles.library import Library
 from spikgpt.profiles.opinion import second_opinion
 
+MIN_BATCH = 50
+"""Sets whose batches have fewer cells on average are judged as one sample."""
+
 Truth = Mapping[str, tuple[str, ...]]
 
 
@@ -49,6 +52,8 @@ def judged_set(library: Library, cells: ad.AnnData) -> pd.DataFrame:
     """The second opinions on a set's cells, batch by batch, in the cells' order; the genes found in the attributes."""
     parts = []
     batches = cells.obs["batch"].astype(str).to_numpy()
+    if len(set(batches)) * MIN_BATCH > len(batches):
+        batches = np.full(len(batches), "one")
     gene_ids = cells.var["gene_id"].astype(str).tolist() if "gene_id" in cells.var else [""] * cells.n_vars
     for batch in sorted(set(batches)):
         rows = np.flatnonzero(batches == batch)
@@ -118,20 +123,30 @@ def on_clusters(library: Library, cells: ad.AnnData, opinions: pd.DataFrame, tru
 
 
 def on_unseen(library: Library, cells: ad.AnnData, truth: Truth, at_least: int) -> Iterator[dict[str, Any]]:
-    """Each class withheld from the library in turn: the share of its cells that get an opinion, all wrong."""
+    """Classes withheld from the library in turn: the share of their cells that get an opinion, all of them wrong.
+
+    Each class alone, and those that the library may name together both at once: alone, the one looks like the other.
+    """
     of = cells.obs["cell_type"].map(lambda label: truth.get(label, ("",))[0]).to_numpy(dtype=object)
-    for name in library.classes:
-        if (of == name).sum() < at_least or any(len(truth[x]) > 1 for x in set(cells.obs["cell_type"][of == name])):
+    of[cells.obs["cell_type"].map(lambda label: len(truth.get(label, ("",))) > 1)] = ""
+    for withheld in (*((name,) for name in library.classes), *library.merged.values()):
+        mine = np.isin(of, withheld)
+        if mine.sum() < at_least:
             continue
-        kept = np.flatnonzero(library.codes != library.classes.index(name))
+        kept = np.flatnonzero(~np.isin(library.codes, [library.classes.index(name) for name in withheld]))
         without = Library(
             library.genes, library.gene_ids, library.values[:, kept], library.profiles.iloc[kept], library.classes,
             library.codes[kept], library.merged, library.terms,
         )  # fmt: skip
-        said = judged_set(without, cells)[OPINION].to_numpy(dtype=object)[of == name]
+        said = judged_set(without, cells)[OPINION].to_numpy(dtype=object)[mine]
         given = pd.Series(said[said != ""], dtype=object).value_counts().sort_index()
-        most = given.idxmax() if len(given) else ""
-        yield {"class": name, "cells": len(said), "with_opinion": share((said != "").sum(), len(said)), "most": most}
+        yield {
+            "withheld": " and ".join(withheld),
+            "near_relative": len(withheld) == 1 and any(withheld[0] in pair for pair in library.merged.values()),
+            "cells": len(said),
+            "with_opinion": share((said != "").sum(), len(said)),
+            "most": given.idxmax() if len(given) else "",
+        }
 
 
 def on_labels(library: Library, cells: ad.AnnData, opinions: pd.DataFrame, terms: Mapping[str, str]) -> dict[str, Any]:
