@@ -66,12 +66,11 @@ class Constants:
     level: float = 0.5
     """Most that is put back of a type's own level m_k, in widths: types of few or mixed cells lie at 2 to 8, and were
     rejected wholesale for it (24 to 91 % of their cells, at a rate of 5 %)."""
-    heavier: float = 0.2
-    """Share of a too heavy upper tail that `spikgpt.annotator.rejection.tail_corrected` takes off: in full measure it
-    eats the unseen cells (caught fell from 55 to 32 %)."""
-    lighter: float = 0.7
-    """The same for a too light one."""
-    transfer: float = 0.2
+    tail: float = 0.2
+    """Share of what a sample's upper tails are heavier or lighter than held-out samples' that
+    `spikgpt.annotator.rejection.tail_corrected` takes off: in full measure it eats the unseen cells (caught fell from 55
+    to 32 %)."""
+    transfer: float = 0.1
     """Taken off every probit of a p-value, see `spikgpt.annotator.rejection.transferred`."""
 
 
@@ -196,8 +195,8 @@ def type_shift(apart: Floats, shared: Floats, number: Floats, reference: Floats,
     """What each type moved beyond the shared shift ``(types, signs)``, as far as random effects let believe.
 
     B * clip(a - delta), B = V / (V + 1/n), V = tau^2 + 1/r: V is the prior variance of a type with r held-out cells, n
-    its cells in the sample. Clipped at the square root of (clip * tau)^2 + 1/r, so that a whole type that is unseen is
-    not moved onto the reference. ``apart`` (types, signs): a - delta.
+    its cells in the sample. Clipped at the square root of (clip * tau)^2 + 1/r, so that a type that is wholly
+    unseen is not moved onto the reference. ``apart`` (types, signs): a - delta.
     """
     tau = TAU + TAU_GROWS * np.abs(shared)
     variance = tau**2 + 1.0 / reference[:, None]
