@@ -10,14 +10,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__file__).resolve().parent)]
 
-from spikgpt.cli import launch, parser  # noqa: E402  (first: pins BLAS threads)
+from spikgpt.cli import launch, parser  # noqa: E402
 
 RATES = (0.01, 0.05, 0.1, 0.2)
 RATE = 0.05
 """At which constants are chosen."""
 STEPS = {"min_steps": 60, "max_steps": 100}
 """Steps of the network: about a fifth of a user's training, as 50 references are trained."""
-GRID = {"type_clip": (0.3, 0.5, 1.0), "upper": (0.85, 0.9), "heavier": (0.0, 0.2, 0.4), "level": (0.5, 1.0)}
+GRID = {"type_clip": (0.3, 0.5, 1.0), "upper": (0.85, 0.9), "tail": (0.0, 0.2, 0.4), "level": (0.5, 1.0)}
 TRANSFERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
 """Constants that are chosen anew, see `spikgpt.annotator.correction.Constants`; every combination is tried."""
 IN_RATE = (0.02, 0.08)
@@ -161,7 +161,7 @@ def at_threshold(query: dict, reject) -> dict:
     """The figures that `score` needs."""
     import numpy as np
 
-    truth, known, unseen = query["truth"], query["known"], query["unseen"]
+    known, unseen = query["known"], query["unseen"]
     large = [k for k in query["codes"] if k >= 0 and query["sizes"][k] >= 30]
     worst = [reject[query["code_of"] == k].mean() for k in large]
     return {
@@ -187,7 +187,7 @@ def main() -> None:
     import numpy as np
     from compare import rounded, write_figures
     from library.metrics import expected_calibration_error
-    from library.pairs import PAIRS, Cells, all_sides, types_to_leave_out, variants
+    from library.pairs import PAIRS, Cells, all_sides, related, types_to_leave_out, variants
     from spikgpt.annotator.correction import Constants
     from spikgpt.scgpt.checkpoint import read_checkpoint
 
@@ -239,7 +239,10 @@ def main() -> None:
     known = [query for query in queries if query["about"]["kind"] != "foreign"]
     tried = choices(known)
     families = list(dict.fromkeys(query["family"] for query in known))
-    chosen = {family: max(tried, key=lambda one: score(one[1][one[1]["family"] != family]))[0] for family in families}
+    chosen = {  # without every family that shares cells with it
+        family: max(tried, key=lambda one: score(one[1][~one[1]["family"].isin(related(family))]))[0]
+        for family in families
+    }
     rows = []
     for query in queries:
         judgement = query["rule"].judge(query["signs"])

@@ -14,6 +14,7 @@ from spikgpt.annotator import cells
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.benchmark import COLUMNS, compare
 from spikgpt.annotator.card import model_card
+from spikgpt.annotator.correction import LIMITS
 from spikgpt.annotator.folder import digest, load_annotator, save_annotator
 from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
@@ -100,6 +101,10 @@ def test_known_types_are_labelled_and_a_new_one_is_unknown(annotator: Annotator)
     assert figures["cells"] == len(table)
     assert figures["unknown"] == unknown.sum() == sum(figures["unknown_by_reason"].values())
     assert figures["tissue_warning"] is None
+    assert figures["not_calibrated"] == []
+    assert figures["rejected_types"] == []
+    assert figures["shift_share"] == 1
+    assert set(figures["shift"]) == set(figures["spread"]) == set(LIMITS)
     assert set(figures["firing_rates"])
     json.dumps(figures, allow_nan=False)
 
@@ -109,6 +114,9 @@ def test_a_sample_of_another_tissue_is_warned_about(annotator: Annotator) -> Non
     figures = annotate(annotator, data, embedding)[1]
     assert figures["unknown"] > 60
     assert "another tissue" in figures["tissue_warning"]
+    assert figures["not_calibrated"]
+    assert figures["shift_share"] < 0.2
+    assert sum(row["rejected"] for row in figures["rejected_types"]) > 60
 
 
 def test_blocks_of_cells_and_threads_change_nothing(annotator: Annotator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +260,13 @@ def test_damaged_folders_are_refused(folder: Path) -> None:
     broken("digest")
     (folder / "config.json").write_text("[1]")
     broken("no JSON object")
+    (folder / "config.json").write_text(whole)
+    edited(folder, format_version=1)
+    with pytest.raises(UserError) as refused:
+        load_annotator(folder, SHA)
+    assert "train it again with --reference" in str(refused.value)
     for fields, message in (
-        ({"format_version": 2}, "format_version 2"),
+        ({"format_version": 1}, "format_version 1"),
         ({"classes": "B cell"}, "field classes"),
         ({"features": "all"}, "features all"),
         ({"architecture": {"embedding_size": 16}}, "does not fit config.json"),
@@ -300,7 +313,7 @@ def test_benchmark_and_card(reference: Reference, trained: Trained) -> None:
     )
     assert table["accuracy"].between(0.8, 1).all()
     card = model_card(annotator.config, table)
-    for text in ("CellTypist", SHA, "platelet", "not a guarantee", "| caught |"):
+    for text in ("CellTypist", SHA, "platelet", "not a guarantee", "| Unknown (95 % interval) |"):
         assert text in card
     assert model_card(annotator.config, table.assign(seconds=1e4)) == card  # the same training, the same card
 
@@ -323,15 +336,21 @@ def test_leave_one_out_table_names_what_a_missing_type_would_be_called(annotator
         assert row["mistaken_for"] in set(TYPES) - {row["cell_type"]}
         assert row["auroc"] > 0.9
         assert 0.5 < row["caught"] <= 1
+        assert row["interval"][0] < row["caught"] <= row["interval"][1]
 
 
-def test_single_batch_reference_gets_an_allowance(tmp_path: Path) -> None:
+def test_single_batch_reference_is_calibrated_fold_by_fold(tmp_path: Path) -> None:
     data, embedding = made_cells(dict.fromkeys(TYPES, 60), seed=3, name="ref", batches=("one",))
     single = learn(read_reference(*written(tmp_path, data, embedding, "reference")), "expression")[0]
-    assert single.config["calibration"]["folds_by"] == "stratified"
-    assert single.config["calibration"]["allowance"] == 2
-    table, _ = annotate(single, *query(new_cell=40))
-    assert (table["spikgpt_p_value"] <= 1).all()
-    assert table["spikgpt_p_value"].min() >= 2 / 181 - 1e-6
+    told = single.config["calibration"]
+    assert (told["folds_by"], told["samples"]) == ("stratified", told["folds"])
+    assert not single.rejection.by_batch
+    table, figures = annotate(single, *query(new_cell=40))
+    assert figures["not_calibrated"] == []
     unknown = (table["spikgpt_cell_type"] == "Unknown").to_numpy()
-    assert unknown[(query(new_cell=40)[0].obs["cell_type"] == "new cell").to_numpy()].mean() > 0.8
+    new = (query(new_cell=40)[0].obs["cell_type"] == "new cell").to_numpy()
+    assert unknown[new].mean() > 0.8
+    assert unknown[~new].mean() < 0.12
+    # a rate that 180 held-out cells cannot give is named
+    figures = annotate(single, *query(), rate=0.001)[1]
+    assert "too few held-out cells" in figures["not_calibrated"][0]

@@ -93,39 +93,6 @@ def test_p_values_are_super_uniform_on_exchangeable_cells() -> None:
     assert conformal.p_values(np.array([np.inf]), np.sort(np.arange(99.0)))[0] == pytest.approx(0.01)
 
 
-def test_joined_score_stays_calibrated_and_takes_off_a_shift_all_types_share() -> None:
-    draw = np.random.default_rng(1)
-
-    def cells(number: int, shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        predicted = draw.integers(0, 4, number)
-        return draw.normal(predicted[:, None] + shift, 1, (number, 2)), draw.uniform(size=number), predicted
-
-    distances, doubt, predicted = cells(1200, 0)
-    calibration = conformal.Calibration.learn(distances, doubt, predicted, draw.integers(0, 3, 1200), 4)
-    for shift in (0.0, 4.0):
-        new, new_doubt, new_predicted = cells(1000, shift)
-        pair, moved, wider = calibration.fit_and_doubt(new, new_doubt, new_predicted, np.ones(4, bool))
-        p = conformal.p_values(calibration.join(pair)[0], calibration.score)
-        assert 0.02 < (p <= 0.05).mean() < 0.09
-        np.testing.assert_allclose((moved * calibration.width)[:2], shift, atol=0.3)
-        np.testing.assert_allclose(wider, 1, atol=0.15)
-
-
-def test_a_sample_that_is_wider_in_all_types_is_not_unknown_for_it() -> None:
-    draw = np.random.default_rng(2)
-    predicted = draw.integers(0, 4, 2000)
-    doubt = draw.uniform(size=2000)
-    distances = draw.normal(predicted[:, None], 1, (2000, 2))
-    calibration = conformal.Calibration.learn(
-        distances[:1000], doubt[:1000], predicted[:1000], np.zeros(1000, np.int64), 4
-    )
-    wide = predicted[1000:, None] + 4 * (distances[1000:] - predicted[1000:, None])
-    pair, _, wider = calibration.fit_and_doubt(wide, doubt[1000:], predicted[1000:], np.ones(4, bool))
-    assert wider[0] > 2
-    assert (conformal.p_values(calibration.join(pair)[0], calibration.score) <= 0.05).mean() < 0.09
-    assert (conformal.p_values(calibration.join(pair * wider)[0], calibration.score) <= 0.05).mean() > 0.15
-
-
 def test_detection_misses_markers_and_sees_those_of_others() -> None:
     draw = np.random.default_rng(3)
     rates = np.full((2, 60), 0.5)
@@ -133,8 +100,8 @@ def test_detection_misses_markers_and_sees_those_of_others() -> None:
     codes = np.repeat([0, 1], 100)
     detection = MarkerDetection.fit(sp.csr_matrix(draw.poisson(rates[codes])), codes, 2)
     fresh = as_cells(draw.poisson(rates[codes]))
-    right = detection.distances(fresh, codes, None, np.ones(2, bool))
-    wrong = detection.distances(fresh, 1 - codes, None, np.ones(2, bool))
+    right = detection.distances(fresh, codes, None, 1.0)
+    wrong = detection.distances(fresh, 1 - codes, None, 1.0)
     assert np.median(right) < 1 < np.median(wrong)
     assert (wrong > right).mean() > 0.95
 
@@ -149,16 +116,28 @@ def test_embedding_offset_is_what_all_types_share() -> None:
     assert (batch.batch_offset(values[codes == 0], codes[codes == 0], means, cells) == 0).all()
 
 
-def test_types_of_another_tissue_do_not_tell_what_is_batch() -> None:
+def test_likeness_tells_another_batch_from_another_tissue() -> None:
     draw = np.random.default_rng(6)
     rates, foreign = draw.gamma(0.5, 4, (3, 200)), draw.gamma(0.5, 4, (3, 200))
     codes = np.repeat([0, 1, 2], 40)
     profiles = TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(200), codes, 3, None)
     other_batch = as_cells(draw.poisson(rates[codes] * draw.lognormal(0, 0.2, 200)))
-    assert profiles.alike(other_batch, codes).all()
-    assert not profiles.alike(as_cells(draw.poisson(foreign[codes])), codes).any()
-    assert not profiles.alike(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2]  # no cell, no likeness
-    assert len(batch.types_to_compare(codes, profiles.class_cells, np.array([True, False, True]))) == 2
+    assert profiles.likeness(other_batch, codes).min() > batch.LIKE
+    assert profiles.likeness(as_cells(draw.poisson(foreign[codes])), codes).max() < batch.UNLIKE
+    assert profiles.likeness(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2] == 0  # no cell
+    assert [batch.share_of_correction(like) for like in (0.5, batch.UNLIKE, batch.LIKE, 0.9)] == [0, 0, 1, 1]
+    assert batch.share_of_correction((batch.LIKE + batch.UNLIKE) / 2) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("types", [1, 2, 3])
+def test_an_offset_of_genes_is_taken_off_from_one_type_on(types: int) -> None:
+    draw = np.random.default_rng(7)
+    rates = draw.gamma(1, 4, (3, 150))
+    codes, new = np.repeat([0, 1, 2], 60), np.repeat(np.arange(types), 60)
+    profiles = TypeProfiles.fit(as_cells(draw.poisson(rates[codes])), np.arange(150), codes, 3, None)
+    other = as_cells(draw.poisson(rates[new] * draw.lognormal(0, 0.7, 150)))
+    whole, half, none = (np.median(profiles.distances(other, new, None, share)) for share in (1.0, 0.5, 0.0))
+    assert whole < half < none
 
 
 def test_correlation_is_blind_to_what_keeps_the_order_of_genes() -> None:
@@ -208,7 +187,7 @@ def test_a_fold_is_mixed_without_its_own_labels() -> None:
     held = []
     for fold, rows in enumerate(np.split(np.arange(300), 3)):
         views = {name: log_softmax(draw.normal(0, 1, (100, 3)) + 2 * np.eye(3)[codes[rows]]) for name in VIEWS}
-        held.append(HeldOut(None, fold, rows, views, 0.0))  # type: ignore[arg-type]
+        held.append(HeldOut(None, fold, rows, [len(rows)], views, 0.0))  # type: ignore[arg-type]
     mixed = mix_by_the_other_folds(held, codes)
     assert mixed.shape == (300, 3)
     np.testing.assert_array_equal(mixed[100:200], held[1].mixed)

@@ -1,19 +1,27 @@
 """The one rule of Unknown: training, the leave-one-type-out table and annotation give a cell the same p-value."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from annotator_cells import TYPES, made_cells
+from scipy.stats import norm
 from spikgpt.annotator import leave_out
 from spikgpt.annotator.annotation import Annotator
-from spikgpt.annotator.conformal import Calibration
+from spikgpt.annotator.batch import LIKE, UNLIKE, weighted_quantile
+from spikgpt.annotator.correction import LIMITS, Constants
 from spikgpt.annotator.held_out import Training
+from spikgpt.annotator.missing_types import all_rejected, interval, rejected_types
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.network import Recipe, SpikingTransformer
-from spikgpt.annotator.rejection import Rejection, Signs, rejected
+from spikgpt.annotator.rejection import Calibration, Rejection, Signs, rejected, tail_excess, transferred
 from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.views import distance_names
 
 RATE = 0.05
+DISTANCES = distance_names("both")
+SIGNS = [*DISTANCES, "doubt"]
+TYPE_LEVELS = np.array([-1.0, -0.3, 0.0, 0.4, 1.0])
+"""Where the cells of five made types lie in every sign, in widths."""
 
 
 @pytest.fixture(scope="module")
@@ -23,32 +31,31 @@ def training() -> Training:
     reference = Reference.of(
         data.layers["counts"], list(data.var_names), embedding, *texts, list(data.obs_names), "both"
     )
-    return Training(reference, "both", Recipe(min_steps=40, max_steps=40), {}, SpikingTransformer, 0)
+    return Training(reference, "both", Recipe(min_steps=40, max_steps=40), {}, SpikingTransformer, 0, True)
 
 
-def rule(kinds: tuple[str, ...], allowance: float) -> Rejection:
+def rule(kinds: tuple[str, ...], by_batch: bool) -> Rejection:
     """That of an annotator with these calibrations; what they hold is not asked for."""
-    empty = Calibration(*[np.zeros(0)] * 8)
-    return Rejection(dict.fromkeys(kinds, empty), allowance)
+    empty = Calibration(*[np.zeros(0)] * 5)
+    return Rejection(dict.fromkeys(kinds, empty), SIGNS, len(TYPES), by_batch)
 
 
-@pytest.mark.parametrize("allowance", [1.0, 2.0])
+@pytest.mark.parametrize("by_batch", [True, False])
 @pytest.mark.parametrize("kinds", [("pooled", "single"), ("single",)])
-def test_table_and_annotation_give_one_p_value(training, kinds, allowance):
+def test_table_and_annotation_give_one_p_value(training, kinds, by_batch):
     """The cells of a row of the table, annotated by the product with what the row's model learned."""
     reference = training.reference
     train, test = (np.flatnonzero(reference.batch_codes == batch) for batch in (0, 1))
     assert len(test) >= MIN_CELLS_TO_POOL
-    arguments = (training, train, test, 1, RATE, 0.4, rule(kinds, allowance))
+    arguments = (training, train, test, 1, RATE, 0.4, rule(kinds, by_batch))
     judged = leave_out.without_type(*arguments)
-    assert judged.rejection.allowance == allowance
+    assert judged.rejection.by_batch == by_batch
     assert set(judged.rejection.calibrations) == {kinds[0]}
     config = {
         "classes": reference.classes,
         "genes": reference.genes,
         "features": "both",
         "scgpt": {"embedding_size": reference.embedding.shape[1]},
-        "calibration": {"distances": distance_names("both")},
         "depth": {"low": 0.0},
         "ontology": {},
     }
@@ -67,43 +74,225 @@ def test_table_and_annotation_give_one_p_value(training, kinds, allowance):
     unknown = (table["spikgpt_cell_type"] == "Unknown").to_numpy()
     row = leave_out.table_row(*arguments)
     assert row["caught"] == round(unknown[unseen].mean(), 6)
+    assert row["interval"][0] <= row["caught"] <= row["interval"][1]
     assert row["cells"] == unseen.sum()
     assert row["mistaken_for"] == table["spikgpt_best_match"][unseen].value_counts().index[0]
 
 
-def signs(distances: np.ndarray, kind: str = "single") -> Signs:
-    cells = len(distances)
-    return Signs(distances[:, None], np.full(cells, 0.1), np.arange(cells) % 2, np.ones(2, bool), kind)
+def test_every_batch_of_a_fold_is_a_sample_of_its_own(training):
+    reference = training.reference
+    everything = np.arange(len(reference.codes))
+    assert [set(reference.batch_codes[rows]) for rows in training.samples(everything)] == [{0}, {1}]
+    # predicted alone too: the other batch of the fold changes nothing
+    fold_of = np.where(everything % 2 == 0, 0, 1)
+    held = training.held_out(fold_of, 1)
+    alone = held.views.log_probabilities(training.cells(held.rows[: held.samples[0]]))
+    for name, values in alone.items():
+        np.testing.assert_array_equal(held.log_probabilities[name][: held.samples[0]], values)
 
 
-def test_the_allowance_multiplies_p_values_up_to_one():
+# --- signs without cells: what the rule does with them -------------------------------------------------
+
+
+def sample(
+    draw: np.random.Generator, cells: dict[int, int], shift: float | np.ndarray = 0.0, likeness: float = 1.0
+) -> Signs:
+    """Signs of made cells: normal, a type at its own level, the 95th percentile one width above the median."""
+    predicted = np.repeat(list(cells), list(cells.values()))
+    shared = draw.normal(size=(len(predicted), 1))
+    values = (0.6 * shared + 0.8 * draw.normal(size=(len(predicted), len(SIGNS)))) / norm.isf(0.05)
+    return Signs(values + TYPE_LEVELS[predicted][:, None] + shift, predicted, likeness, "single")
+
+
+EVEN = dict.fromkeys(range(5), 100)
+
+
+def learned(draw: np.random.Generator, samples: int = 4, by_batch: bool = False) -> Rejection:
+    """A rule of five types with 100 held-out cells in each sample."""
+    held_out = [(sample(draw, EVEN), np.ones(500, bool)) for _ in range(samples)]
+    return Rejection.learn(held_out, DISTANCES, 5, by_batch)
+
+
+@pytest.mark.parametrize("by_batch", [True, False])
+def test_exchangeable_cells_are_rejected_at_the_rate(by_batch):
+    """But for the transfer. With p-values doubled it would be half of the rate, and the median p-value 1."""
     draw = np.random.default_rng(0)
-    held_out = [(signs(draw.normal(size=100)), np.ones(100, bool), fold) for fold in (0, 1)]
-    plain, doubled = (Rejection.learn(held_out, allowance, 2) for allowance in (1.0, 2.0))
-    new = signs(draw.normal(size=500))
-    p, twice = plain.judge(new).p_value, doubled.judge(new).p_value
-    np.testing.assert_allclose(twice, np.minimum(2 * p, 1), atol=2e-6)
-    assert twice.max() == 1
-    # a cell is rejected at exactly the rate
-    assert rejected(np.array([0.05, 0.050001]), 0.05).tolist() == [True, False]
+    judge = learned(draw, by_batch=by_batch).judge
+    p_value = np.concatenate([judge(sample(draw, EVEN)).p_value for _ in range(20)])
+    for rate in (0.01, 0.05, 0.1, 0.2):
+        expected = norm.sf(norm.isf(rate) + Constants().transfer)
+        assert expected > 0.75 * rate
+        assert rejected(p_value, rate).mean() == pytest.approx(expected, rel=0.25)
+    assert np.median(p_value) == pytest.approx(0.54, abs=0.05)
 
 
-def test_a_kind_that_a_fold_lacks_is_not_calibrated():
+@pytest.mark.parametrize(
+    ("cells", "large"), [({2: 300}, 1), ({1: 200, 3: 200}, 2), ({2: 450, 0: 50, 1: 50, 4: 50}, 4), (EVEN, 5)]
+)
+def test_a_batch_effect_is_taken_off_whatever_the_composition(cells, large):
+    """No cliff: one type, two types, one dominant type and five even ones are corrected alike."""
+    draw = np.random.default_rng(1)
+    judge = learned(draw).judge
+    shift = np.array([2.0, 1.5, 0.8, 2.0, 0.5])
+    judgement = judge(sample(draw, cells, shift))
+    assert judgement.gate == 1
+    width = learned(draw)._held_out("single").scale.width
+    np.testing.assert_allclose(judgement.shift, shift / width, atol=0.25)
+    assert rejected(judgement.p_value, RATE).mean() < 0.08
+    assert bool(judgement.not_calibrated) == (large < 3)
+    if large < 3:
+        assert "cannot be told from a batch effect" in judgement.not_calibrated[0]
+
+
+def test_the_correction_fades_where_a_batch_ends():
+    draw = np.random.default_rng(2)
+    judge = learned(draw).judge
+    shares, gates = [], []
+    for times in (0.5, 1.0, 1.25, 1.6):
+        width = learned(draw)._held_out("single").scale.width
+        judgement = judge(sample(draw, EVEN, times * width * [LIMITS[name] for name in SIGNS]))
+        gates.append(judgement.gate)
+        shares.append(rejected(judgement.p_value, RATE).mean())
+        assert any("widths" in reason for reason in judgement.not_calibrated) == (times > 1.1) or times == 1.0
+    assert gates[0] == 1
+    assert 0.2 < gates[2] < 0.8
+    assert gates[3] == 0
+    assert shares == sorted(shares)
+    assert shares[0] < 0.06
+    assert shares[3] > 0.95
+
+
+def test_a_sample_that_looks_unlike_the_reference_is_not_corrected():
+    draw = np.random.default_rng(3)
+    judge = learned(draw).judge
+    found = {like: judge(sample(draw, EVEN, 2.0, like)) for like in (LIKE, (LIKE + UNLIKE) / 2, UNLIKE)}
+    assert [judgement.gate for judgement in found.values()] == pytest.approx([1, 0.5, 0])
+    assert [bool(judgement.not_calibrated) for judgement in found.values()] == [False, True, True]
+    assert "look too little like" in found[UNLIKE].not_calibrated[0]
+    shares = [rejected(judgement.p_value, RATE).mean() for judgement in found.values()]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.06
+    assert shares[2] > 0.75
+
+
+@pytest.mark.parametrize("by_batch", [True, False])
+def test_an_unseen_type_among_others_stays_unknown(by_batch):
+    draw = np.random.default_rng(4)
+    judge = learned(draw, by_batch=by_batch).judge
+    signs = sample(draw, EVEN, 0.5)
+    unseen = signs.predicted == 3
+    signs.values[unseen] += 3.0
+    p_value = judge(signs).p_value
+    assert rejected(p_value[unseen], RATE).mean() > 0.9
+    assert rejected(p_value[~unseen], RATE).mean() < 0.08
+
+
+def test_a_small_type_far_from_its_profile_is_not_rejected_wholesale():
+    """Six held-out cells whose markers are seen less often than expected: so are the sample's, which are known."""
+    draw = np.random.default_rng(5)
+    held_out = []
+    for _ in range(3):
+        signs = sample(draw, {**dict.fromkeys(range(4), 120), 4: 2})
+        signs.values[signs.predicted == 4, 2] += 8.0
+        held_out.append((signs, signs.predicted != 4))
+    rule = Rejection.learn(held_out, DISTANCES, 5, False)
+    signs = sample(draw, {**dict.fromkeys(range(4), 120), 4: 25})
+    small = signs.predicted == 4
+    signs.values[small, 2] += 8.0
+    p_value = rule.judge(signs).p_value
+    assert rejected(p_value[small], RATE).mean() < 0.5
+    assert rejected(p_value[~small], RATE).mean() < 0.08
+    # nothing known of the type: then 8 widths are another type
+    without = [(signs.take(signs.predicted != 4), counted[signs.predicted != 4]) for signs, counted in held_out]
+    p_value = Rejection.learn(without, DISTANCES, 5, False).judge(signs).p_value
+    assert rejected(p_value[small], RATE).mean() > 0.7
+
+
+def test_own_spread_is_used_where_batches_were_held_out():
+    """A type that is wider than the others in every batch is rejected less for it, and the others more."""
+    draw = np.random.default_rng(6)
+    wide = np.array([1, 1, 1, 1, 2.5])
+
+    def spreading() -> Signs:
+        signs = sample(draw, EVEN)
+        middle = TYPE_LEVELS[signs.predicted][:, None]
+        signs.values = middle + (signs.values - middle) * wide[signs.predicted][:, None]
+        return signs
+
+    held_out = [(spreading(), np.ones(500, bool)) for _ in range(4)]
+    new = [spreading() for _ in range(10)]
+    share = {}
+    for by_batch in (False, True):
+        judge = Rejection.learn(held_out, DISTANCES, 5, by_batch).judge
+        of_types = [[rejected(judge(s).p_value, RATE)[s.predicted == k].mean() for k in range(5)] for s in new]
+        share[by_batch] = np.mean(of_types, axis=0)
+    assert share[True][4] < 0.8 * share[False][4]
+    assert share[True][:4].mean() > share[False][:4].mean()
+
+
+def test_a_heavier_tail_is_the_types_median_against_held_out_samples():
+    z = np.sort(np.random.default_rng(7).normal(size=4000))
+    predicted = np.arange(4000) % 4
+    expected = norm.isf(0.2)
+    assert tail_excess(z, predicted, expected) == pytest.approx(0, abs=0.05)
+    assert tail_excess(z + 1, predicted, expected) == pytest.approx(1, abs=0.05)
+    assert tail_excess(z + 9, predicted, expected) == 2  # no more than that
+    # one unseen type of four does not make the others' tails heavier
+    assert tail_excess(z + 3 * (predicted == 2), predicted, expected) == pytest.approx(0, abs=0.05)
+    assert tail_excess(z[:8] + 1, predicted[:8], expected) == 0  # no type is large enough to tell
+    np.testing.assert_allclose(z - transferred(z, Constants()), Constants().transfer)
+
+
+def test_a_kind_that_most_samples_lack_is_not_calibrated():
     draw = np.random.default_rng(0)
-    folds = [(signs(draw.normal(size=60), kind), np.ones(60, bool), 0) for kind in ("pooled", "single")]
-    folds.append((signs(draw.normal(size=60)), np.ones(60, bool), 1))
-    rejection = Rejection.learn(folds, 1.0, 2)
+
+    def pooled(signs: Signs) -> Signs:
+        return Signs(signs.values, signs.predicted, signs.likeness, "pooled")
+
+    held_out = [(sample(draw, EVEN), np.ones(500, bool)) for _ in range(5)]
+    some = [(pooled(signs), counted) for signs, counted in held_out]
+    assert list(Rejection.learn(held_out + some, DISTANCES, 5, True).calibrations) == ["pooled", "single"]
+    assert list(Rejection.learn(held_out + some[:4], DISTANCES, 5, True).calibrations) == ["pooled", "single"]
+    rejection = Rejection.learn(held_out + some[:3], DISTANCES, 5, True)
     assert list(rejection.calibrations) == ["single"]
     assert rejection.neighbours(None, None) is None  # so no sample is pooled either
-    assert list(Rejection.learn(folds[:2], 1.0, 2).calibrations) == ["pooled", "single"]
 
 
-def test_cells_that_do_not_calibrate_leave_no_trace():
+def test_cells_of_types_that_do_not_count_have_no_score():
     draw = np.random.default_rng(0)
-    distances = draw.normal(size=100)
-    counted = np.arange(100) % 4 > 0
-    whole = Rejection.learn([(signs(distances), counted, 0)], 1.0, 2)
-    distances[~counted] += 50
-    moved = Rejection.learn([(signs(distances), counted, 0)], 1.0, 2)
-    assert len(whole.calibrations["single"].score) == counted.sum()
-    np.testing.assert_array_equal(whole.calibrations["single"].score, moved.calibrations["single"].score)
+    signs = sample(draw, EVEN)
+    counted = signs.predicted < 4
+    whole = Rejection.learn([(signs, counted)], DISTANCES, 5, False)._held_out("single")
+    moved = Signs(signs.values + 50 * ~counted[:, None], signs.predicted, 1.0, "single")
+    other = Rejection.learn([(moved, counted)], DISTANCES, 5, False)._held_out("single")
+    assert len(whole.score) == counted.sum()
+    np.testing.assert_array_equal(whole.scale.centre, other.scale.centre)
+    np.testing.assert_allclose(whole.score, other.score, atol=0.05)
+
+
+def test_a_rate_that_the_held_out_cells_cannot_give_is_named():
+    draw = np.random.default_rng(8)
+    small = Rejection.learn([(sample(draw, dict.fromkeys(range(5), 12)), np.ones(60, bool))], DISTANCES, 5, False)
+    assert small.least_p_value("single") == pytest.approx(norm.sf(norm.isf(1 / 61) - Constants().transfer))
+    assert small.least_p_value("single") > 0.02
+    assert small.judge(sample(draw, EVEN, 9.0)).p_value.min() >= small.least_p_value("single") - 1e-6
+
+
+def test_a_type_rejected_wholesale_is_named():
+    match = pd.Series(["Mono"] * 78 + ["B"] * 40 + ["NK"] * 19 + ["T"] * 50)
+    unknown = np.r_[np.ones(78, bool), np.ones(33, bool), np.zeros(7, bool), np.ones(19, bool), np.zeros(50, bool)]
+    found = rejected_types(match, unknown)
+    assert [all_rejected(row) for row in found] == [
+        "33 of 40 cells nearest to B were rejected",
+        "all 78 cells nearest to Mono were rejected",
+    ]
+
+
+def test_interval_and_quantile():
+    low, high = interval(15, 20)
+    assert (round(low, 3), round(high, 3)) == (0.531, 0.888)  # Wilson's
+    assert interval(20, 20)[0] > 0.8
+    assert weighted_quantile(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 5.0])) == 2
+    assert weighted_quantile(np.array([3.0, 1.0, 2.0]), np.array([5.0, 1.0, 1.0])) == 3
+    # a cell is rejected at exactly the rate
+    assert rejected(np.array([0.05, 0.050001]), 0.05).tolist() == [True, False]

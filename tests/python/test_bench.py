@@ -25,6 +25,7 @@ from library.own import reference_of, train
 from library.paper_mode import PAPER, NormOfCopies, PaperMode
 from library.splits import Side, split
 from library.task import Task
+from resample import thinned
 from sections import annotator as section
 from sections import speed as speed_section
 from speed import drawn
@@ -210,6 +211,16 @@ def test_drawn_cells_are_thinned_and_all_different(small_task):
     assert set(cells.labels) == set(side.labels)
     assert cells.counts.sum(1).mean() == pytest.approx(0.8 * side.counts.sum(1).mean(), rel=0.05)
     assert (cells.counts.data == np.round(cells.counts.data)).all()
+
+
+def test_thinning_leaves_the_callers_matrix_alone(small_task):
+    counts = small_task.split.reference.counts.copy()
+    before = counts.copy()
+    less = thinned(counts, np.inf, np.random.default_rng(0), 0.3)
+    assert less.nnz < counts.nnz
+    assert less.sum() == pytest.approx(0.3 * counts.sum(), rel=0.05)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(counts, name), getattr(before, name))
 
 
 def run(split, method, kind, f1, seed=0, left_out=None, **more):

@@ -194,6 +194,11 @@ def test_evidence_of_the_small_cohort(cells, joined, tmp_path):  # noqa: F811
     unknown = by_type.loc["Unknown"]
     assert (unknown["nearest_type"], unknown["markers_found"], unknown["markers_missing"]) == ("B cell", "", "mark_1")
     assert unknown["reasons"] == f"outside_reference={unknown['unknown_cells']}"
+    wholesale = [row["rejected_types"] for _, row in table.iterrows()]
+    assert wholesale == [
+        f"{row['nearest_type']}={row['unknown_cells']}/{row['cells']}" if row["cell_type"] == "Unknown" else ""
+        for _, row in table.iterrows()
+    ]
     assert unknown["expected_unknown"] == pytest.approx(0.05 * unknown["cells"])
     assert unknown["median_confidence"] == pytest.approx(0.4)
     # names are text: a reader of tab-separated tables gets back every character of them

@@ -122,6 +122,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     for path in stats.glob("*.annotation.json"):
         facts = json.loads(path.read_text())
         path.write_text(json.dumps(facts | {
+            "not_calibrated": ["all its types <b>differ</b> by 2.0 widths"] if facts["sample"] == "s2" else [],
+            "rejected_types": [{"cell_type": "<i>NK", "cells": 78, "rejected": 78}] if facts["sample"] == "s2" else [],
             "firing_rates": {"blocks.0.attention_in": 0.05, "blocks.0.mlp_in": 0.0}, "dead_layers": ["blocks.0.mlp_in"],
             "energy": {
                 "spiking": {"macs": 37376, "acs": 20000, "microjoules": 0.19},
@@ -142,7 +144,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
                      "types": {t: {"cells": 40, "recall": 0.9, "most_often_mistaken_for": None} for t in TYPES}},
         "depth": {"leak": {"balanced_accuracy": 0.4, "chance": 0.33, "leak": 0.1}},
         "leave_one_out": [
-            {"cell_type": name, "cells": 40, "caught": 0.9 * (at % 2), "auroc": 0.9, "mistaken_for": NASTY[at - 1]}
+            {"cell_type": name, "cells": 40, "caught": 0.9 * (at % 2), "interval": [0.7 * (at % 2), 0.96], "auroc": 0.9,
+             "mistaken_for": NASTY[at - 1]}
             for at, name in enumerate(NASTY)
         ],
         "tensors_sha256": "ef" * 32,
@@ -204,6 +207,11 @@ def test_numbers_add_up(inputs):
     general = general_statistics(inputs).data
     assert general["s2"]["cells_kept"] == 80
     assert general["s2"]["pct_unknown"] == 25
+    assert [general[name].get("rate_holds") for name in ("s2", "s10", "empty")] == [
+        "not calibrated",
+        "calibrated",
+        None,
+    ]
     assert general["empty"] == {"cells_in": 5, "cells_kept": 0, "pct_doublets": 40}
 
 
@@ -271,6 +279,10 @@ def test_summary_and_warnings_come_with_the_facts(inputs):
         "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times as many Unknown cells"
         in told
     )
+    assert "<b>Not calibrated</b> for 1 of 4 samples: s2." in first
+    reason = "<b>s2</b>: <b>not calibrated for this sample</b>: all its types &lt;b&gt;differ&lt;/b&gt; by 2.0 widths."
+    assert reason in told
+    assert "<b>s2</b>: all 78 cells nearest to &lt;i&gt;NK were rejected." in told
     assert "Left out &lt;i&gt;12&lt;/i&gt; features." in remarks[0]
     assert "Few &lt;b&gt;cells&lt;/b&gt;." in told
     assert "logistic regression (macro_f1 0.850) does better than SpikGPT (0.800)" in told
@@ -285,8 +297,9 @@ def test_evidence_and_leave_one_out_say_what_speaks_for_a_label(inputs):
     assert unknown["nearest"] == "B cell (100 %)"
     missing = made["spikgpt_leave_one_out"]
     assert [html.unescape(name) for name in missing] == [name.replace("\t", " ") for name in NASTY]
-    verdicts = [html.unescape(row["verdict"]) for row in missing.values()]
-    assert verdicts[:3] == [f"mistaken for {NASTY[-1]}".replace("\t", " "), "caught", "mistaken for +1"]
+    assert [row["interval"] for row in missing.values()][:2] == ["0 to 96", "70 to 96"]
+    nearest = [html.unescape(row["nearest"]) for row in missing.values()]
+    assert nearest == [name.replace("\t", " ") for name in (NASTY[-1], *NASTY[:-1])]
 
 
 def test_the_second_opinion_is_beside_the_labels_and_names_what_is_new(inputs):

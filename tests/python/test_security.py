@@ -9,8 +9,10 @@ import pickle
 import re
 import shutil
 import socket
+import stat
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import bad_files as bad
@@ -85,8 +87,8 @@ def test_a_pickle_in_an_annotator_does_not_run(tmp_path, monkeypatch, capfd):
 
 def test_a_pickle_in_an_embedding_does_not_run(tmp_path, monkeypatch, capfd):
     witness = tmp_path / "ran"
-    attack = bad.annotate(np.array([Trap(witness)] * CELLS, dtype=object))
-    assert "Python objects" in refused("annotate.py", attack, tmp_path, monkeypatch, capfd)
+    make = bad.annotate(np.array([Trap(witness)] * CELLS, dtype=object))
+    assert "Python objects" in refused("annotate.py", make, tmp_path, monkeypatch, capfd)
     assert not witness.exists()
 
 
@@ -193,6 +195,43 @@ def test_an_archive_that_leaves_its_folder_is_not_unpacked(tmp_path, monkeypatch
     assert files(tmp_path) == ["work", "work/m.tar.gz"]
 
 
+def zipped(add) -> bad.Maker:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            add(archive)
+
+    return bad.import_counts(write, "m.zip")
+
+
+def a_link(archive: zipfile.ZipFile) -> None:
+    about = zipfile.ZipInfo("m/matrix.mtx")
+    about.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(about, "/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("add", "told"),
+    [
+        (lambda archive: archive.writestr("../matrix.mtx", ""), "a path outside the archive"),
+        (lambda archive: archive.writestr("a/../../matrix.mtx", ""), "a path outside the archive"),
+        (lambda archive: archive.writestr("/tmp/matrix.mtx", ""), "a path outside the archive"),
+        (lambda archive: archive.writestr("C:/matrix.mtx", ""), "a path outside the archive"),
+        (a_link, "a link or device"),
+    ],
+    ids=["up", "up within", "absolute", "drive", "link"],
+)
+def test_a_zip_that_leaves_its_folder_is_not_unpacked(tmp_path, monkeypatch, capfd, add, told):
+    work = tmp_path / "work"
+    work.mkdir()
+    assert told in refused("import_counts.py", zipped(add), work, monkeypatch, capfd)
+    assert files(tmp_path) == ["work", "work/m.zip"]
+
+
+def hdf5_of_zeros(path: Path) -> None:
+    """An HDF5 signature, and zeros that pack well."""
+    path.write_bytes(gzip.compress(b"\x89HDF\r\n\x1a\n" + bytes(4 << 20)))
+
+
 # --- bombs --------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +268,10 @@ def huge(file: h5py.File, key: str, shape: tuple, dtype: object) -> None:
 
 
 BOMBS = {
+    "zip": (zipped(lambda archive: archive.writestr("m/matrix.mtx", bytes(4 << 20))), "4,194,304 bytes and more",
+            "at most 3,145,728 bytes"),
+    "packed h5ad": (bad.import_counts(hdf5_of_zeros, "m.h5ad.gz"), "more than 3,145,728 bytes",
+                    "at most 3,145,728 bytes"),
     "tar": (bad.archive(claiming(300 * 1024**3)), "300 GiB and more", "at most 100 GiB"),
     "gzip of barcodes": (packed("barcodes.tsv.gz", b"ACGTACGT-1\n", 1 << 18), "more than 1,048,576 bytes",
                          "at most 1,048,576"),
@@ -263,7 +306,7 @@ def test_a_bomb_is_refused_with_the_limit(name, tmp_path, monkeypatch, capfd):
     # smaller limits, so that a test need not unpack gigabytes to reach them
     monkeypatch.setattr(guards, "LARGEST_TABLES", 1 << 20)
     monkeypatch.setattr(guards, "LARGEST_LINE", 1 << 20)
-    if name == "csv without end":
+    if name in ("csv without end", "zip", "packed h5ad"):
         monkeypatch.setattr(guards, "LARGEST_UNPACKED", 3 << 20)
     told = refused("import_counts.py", make, tmp_path, monkeypatch, capfd)
     assert found in told

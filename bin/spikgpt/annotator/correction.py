@@ -66,12 +66,10 @@ class Constants:
     level: float = 0.5
     """Most that is put back of a type's own level m_k, in widths: types of few or mixed cells lie at 2 to 8, and were
     rejected wholesale for it (24 to 91 % of their cells, at a rate of 5 %)."""
-    heavier: float = 0.2
-    """Share of a too heavy upper tail that `spikgpt.annotator.rejection.tail_corrected` takes off: in full measure it
-    eats the unseen cells (caught fell from 55 to 32 %)."""
-    lighter: float = 0.7
-    """The same for a too light one."""
-    transfer: float = 0.2
+    tail: float = 0.2
+    """This share of what a sample's upper tails are heavier or lighter than held-out samples' is taken off, see
+    `spikgpt.annotator.rejection.tail_excess`: in full it eats the unseen cells (caught fell from 55 to 32 %)."""
+    transfer: float = 0.1
     """Taken off every probit of a p-value, see `spikgpt.annotator.rejection.transferred`."""
 
 
@@ -177,8 +175,8 @@ MOST_SPREAD, LEAST_SPREAD = 3.0, 1 / 1.5
 def shared_shift(moved: Floats, number: Floats, reference: Floats) -> Floats:
     """delta ``(signs,)``: median over types of how far they moved, weighted by how surely that is known; 0 without any.
 
-    ``moved`` (types, signs); ``number``, ``reference`` (types,): cells in the sample and held-out cells. The variance of
-    a type's location is 1/n of the sample, 1/r of the held-out cells, and tau^2 between types.
+    ``moved`` (types, signs); ``number``, ``reference`` (types,): cells n in the sample and held-out cells r. The
+    variance of a type's location is 1/n + 1/r, and tau^2 between types.
     """
     if len(moved) == 0:
         return np.zeros(moved.shape[1])
@@ -196,8 +194,8 @@ def type_shift(apart: Floats, shared: Floats, number: Floats, reference: Floats,
     """What each type moved beyond the shared shift ``(types, signs)``, as far as random effects let believe.
 
     B * clip(a - delta), B = V / (V + 1/n), V = tau^2 + 1/r: V is the prior variance of a type with r held-out cells, n
-    its cells in the sample. Clipped at the square root of (clip * tau)^2 + 1/r, so that a whole type that is unseen is
-    not moved onto the reference. ``apart`` (types, signs): a - delta.
+    its cells in the sample. Clipped at the square root of (clip * tau)^2 + 1/r, so that a type that is wholly
+    unseen is not moved onto the reference. ``apart`` (types, signs): a - delta.
     """
     tau = TAU + TAU_GROWS * np.abs(shared)
     variance = tau**2 + 1.0 / reference[:, None]

@@ -4,8 +4,8 @@ Each type in turn is taken out of the training cells of one held-out model; its 
 are judged together with the others by the annotator's own rule (`spikgpt.annotator.rejection`).
 
 The table is an indication, not a promise: its calibration scores are those of the other held-out cells themselves,
-which are of the reference's own batches, and a row rests on few cells, hence its interval. To keep training short, at most
-`MAX_TRAINING_CELLS` cells are learned from, and the network takes at most `MAX_STEPS` steps.
+which are of the reference's own batches, and a row rests on few cells, hence its interval. To keep training short, at
+most `MAX_TRAINING_CELLS` cells are learned from, and the network takes at most `MAX_STEPS` steps.
 """
 
 from dataclasses import dataclass, replace
@@ -93,7 +93,7 @@ def without_type(
     weight: float,
     rule: Rejection,
 ) -> WithoutType:
-    """Learn from the rows ``train`` less those of a type, and judge the rows ``test``, each sample as if it were a user's.
+    """Learn from the rows ``train`` less those of a type, and judge the rows ``test``, sample by sample, as a user's.
 
     ``weight`` is that of the embedding view; ``rule`` that of the annotator with all types.
     """

@@ -1,4 +1,4 @@
-"""What is rejected where a type is missing: in words. Apart from `leave_out`, so that the report reads it without torch.
+"""What is rejected where a type is missing, in words. Apart from `leave_out`: the report reads it without torch.
 
 A share of the 15 to 50 cells that a row of the leave-one-type-out table has is given with its interval.
 """

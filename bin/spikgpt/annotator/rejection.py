@@ -7,9 +7,9 @@ A cell is rejected where its p-value is at most the unknown rate. Top to bottom,
 2. `spikgpt.annotator.correction`: both on the scale of held-out reference cells, less what is the sample's batch.
    Samples of held-out cells have been through the same.
 3. `spikgpt.annotator.conformal.joined`: one score; its rank among those of the held-out cells, a p-value.
-4. `tail_corrected`: the sample as a whole may be lighter or heavier in its tail than held-out cells.
+4. `tail_excess`: the sample as a whole may be lighter or heavier in its upper tail than held-out samples.
 5. `transferred`: what a new sample's cells fit worse than held-out ones even so.
-6. `reasons_against`: where all this cannot promise a rate, in words.
+6. `Rejection.reasons`: where all this cannot promise a rate, in words.
 
 No theorem bounds the share of known cells that is rejected: calibration scores come from the models of the folds
 (cross-conformal prediction), a score depends on the other cells of its sample, and steps 4 and 5 are estimates.
@@ -56,9 +56,9 @@ WORDS = {
 class Signs:
     """What speaks against the cells of a sample.
 
-    ``values`` (cells, signs): the distances to the type called, in the order of `spikgpt.annotator.views.distance_names`,
-    and the log-odds of doubt; ``predicted`` (cells,) the types called; ``likeness`` of the sample to the reference, see
-    `spikgpt.annotator.views.Views.likeness`; ``kind``, one of `KINDS`.
+    ``values`` (cells, signs): the distances to the type called, ordered as `spikgpt.annotator.views.distance_names`
+    has them, and the log-odds of doubt; ``predicted`` (cells,) the types called; ``likeness`` of the sample to the
+    reference, see `spikgpt.annotator.views.Views.likeness`; ``kind``, one of `KINDS`.
     """
 
     values: Floats
@@ -113,13 +113,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class HeldOutScores:
-    """Held-out cells that count, corrected: ``fit``, ``doubt``, ``score``, each sorted; ``gates`` (samples,)."""
+    """Held-out cells that count, corrected: ``fit``, ``doubt``, ``score``, each sorted; ``gates`` (samples,); ``tail``
+    see `upper_tail`, median over samples."""
 
     scale: Scale
     fit: Floats
     doubt: Floats
     score: Floats
     gates: list[float]
+    tail: float
 
 
 @dataclass
@@ -147,7 +149,7 @@ class Rejection:
     signs: list[str]
     classes: int
     by_batch: bool
-    constants: Constants = Constants()
+    constants: Constants = field(default_factory=Constants)
     _plain: dict[str, HeldOutScores] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -189,11 +191,12 @@ class Rejection:
             u, what = self._correction(held_out.scale, signs, what.gate)
         v = held_out.scale.corrected(u, signs.predicted, what, self.constants)
         score, by_fit = joined(*fit_and_doubt(v), held_out.fit, held_out.doubt)
-        probits = norm.isf(np.clip(p_values(score, held_out.score), LEAST_P, 1.0 - LEAST_P))
-        probits = transferred(tail_corrected(probits, signs.predicted, what.gate, self.constants), self.constants)
+        probits = probits_of(score, held_out.score)
+        excess = tail_excess(probits, signs.predicted, held_out.tail)
+        probits = transferred(probits - what.gate * self.constants.tail * excess, self.constants)
         # rounded, so that the last bit of a sum does not decide between machines
         p_value = np.asarray(norm.sf(probits)).round(6)
-        return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self._reasons(signs, what))
+        return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that a cell of an otherwise usual sample can get, for want of held-out cells."""
@@ -229,9 +232,13 @@ class Rejection:
             found.append(what.gate)
         fit, doubt = fit_and_doubt(v[counted])
         score, _ = joined(fit, doubt, np.sort(fit), np.sort(doubt))
-        return HeldOutScores(scale, np.sort(fit), np.sort(doubt), np.sort(score), found)
+        probits, predicted, sample = probits_of(score, np.sort(score)), of.predicted[counted], of.sample[counted]
+        tails = [upper_tail(probits[sample == number], predicted[sample == number]) for number in np.unique(sample)]
+        known = [tail for tail in tails if tail is not None]
+        tail = float(np.median(known)) if known else float(norm.isf(TAIL))
+        return HeldOutScores(scale, np.sort(fit), np.sort(doubt), np.sort(score), found, tail)
 
-    def _reasons(self, signs: Signs, what: Correction) -> list[str]:
+    def reasons(self, signs: Signs, what: Correction) -> list[str]:
         """Why the rate cannot be promised for a sample."""
         reasons = []
         if signs.likeness < LIKE:
@@ -260,30 +267,41 @@ def fit_and_doubt(v: Floats) -> tuple[Floats, Floats]:
     return v[:, :-1].mean(1), v[:, -1]
 
 
-def tail_corrected(probits: Floats, predicted: Codes, gate: float, constants: Constants) -> Floats:
-    """Probits ``(cells,)`` of p-values, less part of what the types' upper tails are heavier than expected.
+def probits_of(score: Floats, calibration: Floats) -> Floats:
+    """z = Phi^-1(1 - p) of the p-values ``(cells,)`` among ``calibration``, sorted; normal of exchangeable cells."""
+    return np.asarray(norm.isf(np.clip(p_values(score, calibration), LEAST_P, 1.0 - LEAST_P)))
 
-    z - gate * w * (e - Phi^-1(0.8)): e is the median over types of at least `MIN_TYPE_CELLS` cells, weighted by the
-    square root of their cells, of the 80th percentile of z; w is `Constants.heavier` above 0 and `Constants.lighter`
-    below. In full measure it would be an empirical null [Efron, JASA 99, 2004] and take the unseen cells for it.
+
+def upper_tail(probits: Floats, predicted: Codes) -> float | None:
+    """Where the upper tail of a sample's types begins; None without a type of `MIN_TYPE_CELLS` cells.
+
+    Median over those types, weighted by the square root of their cells, of the 80th percentile of their probits.
     """
     number = np.bincount(predicted)
     types = np.flatnonzero(number >= MIN_TYPE_CELLS)
     if len(types) == 0:
-        return probits
-    tails = np.array([np.quantile(probits[predicted == k], 1 - TAIL) for k in types])
-    excess = weighted_quantile(tails, np.sqrt(number[types])) - float(norm.isf(TAIL))
-    excess = float(np.clip(excess, -MOST_TAIL, MOST_TAIL))
-    return probits - gate * (constants.heavier if excess > 0 else constants.lighter) * excess
+        return None
+    return weighted_quantile(
+        np.array([np.quantile(probits[predicted == k], 1 - TAIL) for k in types]), np.sqrt(number[types])
+    )
+
+
+def tail_excess(probits: Floats, predicted: Codes, expected: float) -> float:
+    """How much heavier than held-out samples' (``expected``) a sample's upper tail is, in probits; 0 where unknown.
+
+    Taken off in full it would be an empirical null [Efron, JASA 99, 2004], and take the unseen cells for it: hence the
+    share `Constants.tail`.
+    """
+    tail = upper_tail(probits, predicted)
+    return 0.0 if tail is None else float(np.clip(tail - expected, -MOST_TAIL, MOST_TAIL))
 
 
 def transferred(probits: Floats, constants: Constants) -> Floats:
     """Probits less `Constants.transfer`: how much worse a new sample's cells fit than held-out ones.
 
-    One constant for every reference: at a rate of 5 % references with held-out batches needed 1.81 in place of 1.645,
-    those without 1.85, and the difference is the same at rates from 1 to 20 %. Leaving out the family of data sets that
-    it is applied to gave 0.12 to 0.22 (`bench/unknown.py` estimates it again). The measured shift of a sample does not
-    tell how much it needs (Spearman below 0.25).
+    One constant for every reference and every rate; `bench/unknown.py` estimates it again without each family of data
+    sets. References with held-out batches and without needed the same, and the measured shift of a sample does not tell
+    how much it needs (Spearman below 0.25).
     """
     return probits - constants.transfer
 

@@ -143,8 +143,8 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_leave_one_out",
         "What if a type were missing from the reference?",
-        "Each type was taken out of the reference in turn, and its held-out cells were annotated without it. Those that "
-        f"did not become {UNKNOWN} got the label of another type, perhaps with high confidence. This is measured "
+        "Each type was taken out of the reference in turn, and its held-out cells were annotated without it. Those "
+        f"that did not become {UNKNOWN} got the label of another type, perhaps with high confidence. This is measured "
         "within the reference, on few cells; on another laboratory's data fewer may become Unknown.",
         rows,
         {
