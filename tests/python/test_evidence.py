@@ -373,11 +373,20 @@ def test_a_cluster_that_shows_genes_its_label_excludes(tmp_path):
     shown = np.array([[0.5, 0.6, 0.05, 0.02], [0.02, 0.02, 0.05, 0.02], [0.5, 0.6, 0.05, 0.02],
                       [0.02, 0.02, 0.95, 0.02], [0.02, 0.02, 0.05, 0.9]])  # fmt: skip
     counts = sp.csr_matrix((draw.random((200, 4)) < shown[kind]).astype(np.int32))
-    ad.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=genes), layers={"counts": counts}).write_h5ad(
-        tmp_path / "cohort.h5ad"
+    made = ad.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=genes), layers={"counts": counts})
+    made.varm["measured"] = pd.DataFrame({"one": True, "panel": [False, False, True, True]}, index=made.var_names)
+    made.write_h5ad(tmp_path / "cohort.h5ad")
+    cells = pd.DataFrame(
+        {
+            "sample": "one",
+            "spikgpt_cluster": kind.astype(str),
+            "spikgpt_cluster_cell_type": np.array(labels)[kind],
+        }
     )
-    cells = pd.DataFrame({"spikgpt_cluster": kind.astype(str), "spikgpt_cluster_cell_type": np.array(labels)[kind]})
     found = evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", cells, {"T helper": "CL:0000624"})
+    # of a sample that did not measure CD8A and CD8B nothing can be said
+    panel = cells.assign(sample=np.where(kind == 0, "panel", "one"))
+    assert evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", panel, {"T helper": "CL:0000624"}) == {}
     assert list(found) == ["0"]
     (wrong,) = found["0"]
     assert (wrong.lineage, wrong.genes) == ("CD8 T", ("CD8A", "CD8B"))

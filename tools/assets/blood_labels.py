@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
-
 from spikgpt.annotator.lineages import LINEAGES, NUMBER_OF, lineage_columns, lineage_seen
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.embed import Embedder
@@ -77,9 +75,9 @@ def neighbours(embedding: np.ndarray, number: int) -> np.ndarray:
 def cd8_probability(blood: Blood, t_cells: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Probability of each T cell to be a CD8 T cell rather than a CD4 T cell, ``(T cells,)``.
 
-    With ``o`` the probability that a CD8 T cell shows CD8A or CD8B, and ``e`` that another cell does, the share ``s`` of
-    the neighbours that do gives the share ``w = (s - e) / (o - e)`` of CD8 T cells among them: the cell's odds before
-    its own genes are looked at. These multiply them by ``o / e`` or ``(1 - o) / (1 - e)`` (Bayes).
+    With ``o`` the probability that a CD8 T cell shows CD8A or CD8B, and ``e`` that another cell does, the share ``s``
+    of the neighbours that do gives the share ``w = (s - e) / (o - e)`` of CD8 T cells among them: the cell's odds
+    before its own genes are looked at. These multiply them by ``o / e`` or ``(1 - o) / (1 - e)`` (Bayes).
     """
     shown = blood.shows("CD8 T")
     around = shown[t_cells][neighbours(blood.blind[t_cells], NEIGHBOURS)].mean(1)
@@ -160,8 +158,3 @@ def transferred(known: list[tuple[Blood, np.ndarray]], asked: Blood) -> tuple[np
     coarse = np.where(is_t, "T", labels)
     maturity = np.array([str(label).rsplit(" ", 1)[-1] for label in labels], dtype=object)
     return fitted(coarse != DROPPED, coarse), fitted(is_t, maturity)
-
-
-def moved(before: np.ndarray, after: np.ndarray) -> pd.DataFrame:
-    """How many cells of each label before got which label."""
-    return pd.crosstab(pd.Series(before, name="label"), pd.Series(np.where(after == DROPPED, "left out", after)))

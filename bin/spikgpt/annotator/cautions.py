@@ -133,12 +133,13 @@ def lineage_warnings(reference: Reference) -> list[str]:
     columns = lineage_columns(reference.genes)
     number = len(reference.classes)
     shares = class_means(lineage_seen(reference.counts, columns).astype(np.float64), reference.codes, number)
+    shares[:, [not own for own in columns]] = np.nan
     lineages = {name: lineage_of(name, reference.ontology.get(name)) for name in reference.classes}
     cells = np.bincount(reference.codes, minlength=number).tolist()
     return [
         f"Of the {cells[reference.classes.index(wrong.group)]} cells labelled {wrong.group!r}, {wrong.sentence()}. The "
         "annotator learns to call such cells by this name; check the labels."
-        for wrong in wrong_lineages(lineages, cells, shares, columns)
+        for wrong in wrong_lineages(lineages, cells, shares)
     ]
 
 
@@ -166,7 +167,7 @@ def grave_cautions(held_out: dict[str, Any], unknown_rate: float) -> list[str]:
     ]
     if lost:
         out.append(
-            f"Of these types of the reference most held-out cells are called something else: {', '.join(lost)}. A query "
-            "in which they are few or none says nothing about them."
+            f"Of these types of the reference most held-out cells are called something else: {', '.join(lost)}. That a "
+            "query has few or none of them says nothing."
         )
     return out

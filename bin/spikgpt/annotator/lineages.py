@@ -119,9 +119,7 @@ class WrongLineage:
         )
 
 
-def wrong_lineages(
-    lineages: Mapping[str, str | None], cells: Sequence[int], shares: Floats, measured: list[list[int]]
-) -> list[WrongLineage]:
+def wrong_lineages(lineages: Mapping[str, str | None], cells: Sequence[int], shares: Floats) -> list[WrongLineage]:
     """Groups whose cells show genes that their label excludes.
 
     With ``s`` the share of a group's cells that show a lineage's genes, ``o`` that of the cells that are called this
@@ -135,9 +133,8 @@ def wrong_lineages(
     cells
         Cells of each group.
     shares
-        Share of each group's cells that show one of each lineage's genes ``(groups, lineages)``.
-    measured
-        See `lineage_columns`.
+        Share of each group's cells that show one of each lineage's genes ``(groups, lineages)``, NaN where none of them
+        was measured.
 
     Returns
     -------
@@ -146,16 +143,15 @@ def wrong_lineages(
     names, size = list(lineages), np.asarray(cells)
     found = []
     for number, lineage in enumerate(LINEAGES):
-        if not measured[number]:
-            continue
+        measured = [at for at in range(len(names)) if size[at] and np.isfinite(shares[at, number])]
         within = _T if lineage.name == "T" else (lineage.name,)
-        own = [at for at, name in enumerate(names) if lineages[name] in within and size[at]]
-        excluded = [at for at, name in enumerate(names) if lineages[name] in lineage.against and size[at]]
+        own = [at for at in measured if lineages[names[at]] in within]
+        excluded = [at for at in measured if lineages[names[at]] in lineage.against]
         inside = float(np.average(shares[own, number], weights=size[own])) if own else 1.0
         for at in excluded:
             # types without a lineage are asked where no other type tells what ambient RNA amounts to
             others = [other for other in excluded if other != at] or [
-                other for other, name in enumerate(names) if lineages[name] is None and size[other]
+                other for other in measured if lineages[names[other]] is None
             ]
             elsewhere = float(np.median(shares[others, number])) if others else 1.0
             if inside - elsewhere < TELLS:

@@ -35,8 +35,8 @@ STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """... and their shares are kept for these fractions of it too, for a query that is shallower."""
 RELATED = 0.4
 """A type that itself shows this share of another's markers is related to it, and a cell with the markers of both need
-not be a mixture. In two sets of PBMC CD8 T and NK cells, the T cells, and monocytes and dendritic cells reach it; B and T
-cells, T cells and monocytes do not."""
+not be a mixture. In two sets of PBMC CD8 T and NK cells, the T cells, and monocytes and dendritic cells reach it; B and
+T cells, T cells and monocytes do not."""
 _BLOCK_CELLS = 4096
 
 
@@ -162,13 +162,15 @@ class ReferenceMarkers:
             for k, picked in chosen.items()
         }
         # a type shows a marker where its share is nearer to that inside of the marker's type than to that outside
-        top, related = levels[0], []
-        for k, picked in chosen.items():
-            own = [column_of[gene] for gene in picked]
-            middle = (top[k, own] + np.array([marker.outside[0] for marker in types[classes[k]]])) / 2
-            shown = {int(of): float((top[of, own] >= middle).mean()) for of in large if of != k}
-            related += [tuple(sorted((classes[k], classes[of]))) for of, share in shown.items() if share >= RELATED]
-        return cls(depths, types, [list(pair) for pair in sorted(set(related))])
+        related = set()
+        for of_markers, picked in chosen.items():
+            markers = types[classes[of_markers]]
+            own = np.array([column_of[gene] for gene in picked])
+            middle = np.array([(marker.inside[0] + marker.outside[0]) / 2 for marker in markers])
+            for other in set(large.tolist()) - {of_markers}:
+                if float((levels[0][other, own] >= middle).mean()) >= RELATED:
+                    related.add(tuple(sorted((classes[of_markers], classes[other]))))
+        return cls(depths, types, [list(pair) for pair in sorted(related)])
 
     def as_dict(self) -> dict[str, Any]:
         """For config.json."""

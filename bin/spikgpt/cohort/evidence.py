@@ -210,14 +210,22 @@ def clusters_of_wrong_lineage(
     names = cluster_names(cells)
     lineages = {name: lineage_of(labels[name], terms.get(labels[name])) for name in names}
     codes = pd.Index(names).get_indexer(cluster)
-    sums, sizes = np.zeros((len(names), len(LINEAGES))), np.bincount(codes[codes >= 0], minlength=len(names))
+    sums, sizes = np.zeros((len(names), len(LINEAGES))), np.zeros((len(names), len(LINEAGES)))
     with h5py.File(h5ad) as file:
-        measured = lineage_columns(read_elem(file["var"]).index.astype(str).tolist())
+        columns = lineage_columns(read_elem(file["var"]).index.astype(str).tolist())
+        has = read_elem(file[f"varm/{MEASURED}"])
+        # samples x lineages: whether the sample measured one of the genes; only such cells count
+        told = np.array([has.to_numpy()[own].any(axis=0) for own in columns]).T
+        of_sample = has.columns.get_indexer(cells["sample"].astype(str))
         for start, block in csr_blocks(file["layers/counts"], _BLOCK_ELEMENTS):
-            part = codes[start : start + block.shape[0]]
-            sums += class_members(part, len(names)) @ lineage_seen(block, measured).astype(np.float64)
+            part = slice(start, start + block.shape[0])
+            members, counted = class_members(codes[part], len(names)), told[of_sample[part]]
+            sums += members @ (lineage_seen(block, columns) & counted).astype(np.float64)
+            sizes += members @ counted.astype(np.float64)
+    shares = np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0)
+    number = np.bincount(codes[codes >= 0], minlength=len(names)).tolist()
     found: dict[str, list[WrongLineage]] = {}
-    for wrong in wrong_lineages(lineages, sizes.tolist(), sums / np.maximum(sizes, 1)[:, None], measured):
+    for wrong in wrong_lineages(lineages, number, shares):
         found.setdefault(wrong.group, []).append(wrong)
     return found
 
