@@ -24,7 +24,13 @@ def main() -> None:
     import pandas as pd
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
-    from spikgpt.cohort.evidence import cluster_names, evidence_table, judge_markers, nearest_types
+    from spikgpt.cohort.evidence import (
+        cluster_names,
+        clusters_of_wrong_lineage,
+        evidence_table,
+        judge_markers,
+        nearest_types,
+    )
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.second_opinion import (
         Conflicts,
@@ -56,6 +62,8 @@ def main() -> None:
     pairs = [(name, of) for name, (of, _) in nearest_types(cells).items()] + pairs_to_judge(populations, reference)
     judged = judge_markers(options.h5ad, cells, reference, pairs)
 
+    wrong = clusters_of_wrong_lineage(options.h5ad, cells, config["ontology"])
+
     library = Library.read(options.profiles)
     probabilities = read_probabilities(options.opinions, cells, library.classes)
     conflicts = Conflicts(library, cells["spikgpt_best_match"].cat.categories.astype(str), config["ontology"])
@@ -67,10 +75,12 @@ def main() -> None:
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
-        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts)),
+        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong)),
         (
             "unknown_populations.tsv",
-            unknown_populations(cells, populations, read_tsv(options.markers), judged, rate, looks),
+            unknown_populations(
+                cells, populations, read_tsv(options.markers), judged, rate, looks, reference, config["class_cells"]
+            ),
         ),
         ("second_opinion.tsv", opinion_table(cells, conflicts)),
         ("genes_measured.tsv", genes_measured(options.h5ad)),

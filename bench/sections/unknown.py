@@ -26,8 +26,8 @@ also left out of the reference in turn. Queries are asked once more cut down to 
 cells, to gene panels, to 40 % of the depth, with gene-wise efficiencies of another protocol, and to 7,000 genes and one
 type of 75 % at once. The product trains and judges; only the network's training is shorter ({steps} steps), as
 {trained} references are trained. *False Unknown* is the share of cells of the reference's types that are rejected;
-*worst type* that of the worst type with at least 30 query cells; *small types* that of types with fewer than 19 reference cells,
-mean; *caught* the share of unseen cells rejected; all by the product's own rule.
+*worst type* that of the worst type with at least 30 query cells; *small types* that of types with fewer than 19
+reference cells, mean; *caught* the share of unseen cells rejected; all by the product's own rule.
 
 Labels of all of these sets were in view when the rule was made. The constants were therefore chosen again without each
 family of pairs, and without all others that share cells with it, over a grid of {grid} combinations, and the pairs of

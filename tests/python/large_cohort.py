@@ -68,7 +68,7 @@ def write_large(folder: Path, *, samples: int, cells: int) -> dict[str, object]:
     )
     places.to_parquet(tables / "cohort_cells.parquet", index=False)
     # no marker was looked for: that is the largest part of the table and the same for any number of cells
-    write_tsv(tables / "evidence.tsv", evidence_table(table, {}, 0.05, SILENT, UNCOMPARED))
+    write_tsv(tables / "evidence.tsv", evidence_table(table, {}, 0.05, SILENT, UNCOMPARED, {}))
     removed = pd.DataFrame([(s, f"gone_{at}", ("min_genes", "pct_counts_mt", "predicted_doublet")[at % 3])
                             for s in names for at in range(30)], columns=["sample", "barcode", "reason"])  # fmt: skip
     removed["nearest_type"] = [f"type {at % 40}" for at in range(len(removed))]

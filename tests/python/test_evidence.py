@@ -179,11 +179,13 @@ PLANTED = ReferenceMarkers(
     [20.0, 10.0], {name: [Marker(f"mark_{at}", [0.99, 0.98], [0.05, 0.03])] for at, name in enumerate(TYPES)}
 )
 
+IN_REFERENCE = dict.fromkeys(TYPES, 100)
+
 
 def test_evidence_of_the_small_cohort(cells, joined, tmp_path):  # noqa: F811
     nearest = nearest_types(cells)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest.items()])
-    table = evidence_table(cells, judged, 0.05, SILENT, UNCOMPARED)
+    table = evidence_table(cells, judged, 0.05, SILENT, UNCOMPARED, {})
     assert list(table.columns) == list(EVIDENCE_COLUMNS)
     assert table["cells"].sum() == len(cells)
     by_type = table.set_index("cell_type")
@@ -211,7 +213,7 @@ def test_evidence_of_the_small_cohort(cells, joined, tmp_path):  # noqa: F811
 def test_runner_up_is_another_type_than_the_one_judged(cells):
     mixed = cells.copy()
     mixed["spikgpt_best_match"] = np.where(np.arange(len(cells)) % 10 == 0, "=2+2", mixed["spikgpt_best_match"])
-    table = evidence_table(mixed, {}, 0.05, SILENT, UNCOMPARED)
+    table = evidence_table(mixed, {}, 0.05, SILENT, UNCOMPARED, {})
     for row in table.itertuples():
         assert row.runner_up != row.nearest_type
     assert "=2+2" in set(table["runner_up"])
@@ -225,8 +227,13 @@ def test_names_survive_in_both_tables(cells, joined, tmp_path, name):  # noqa: F
         renamed[column] = renamed[column].astype(str).replace("B cell", name)
     found = find_populations(renamed, 0.05)
     judged = {(cluster, name): MarkerEvidence(5.0, ["G1"], ["G2"]) for cluster in found}
-    write_tsv(tmp_path / "e.tsv", evidence_table(renamed, judged, 0.05, SILENT, UNCOMPARED))
-    write_tsv(tmp_path / "u.tsv", unknown_populations(renamed, found, find_markers(joined), judged, 0.05, SILENT))
+    write_tsv(tmp_path / "e.tsv", evidence_table(renamed, judged, 0.05, SILENT, UNCOMPARED, {}))
+    write_tsv(
+        tmp_path / "u.tsv",
+        unknown_populations(
+            renamed, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, {**IN_REFERENCE, name: 100}
+        ),
+    )
     assert name in set(read_tsv(tmp_path / "e.tsv")["cell_type"])
     row = read_tsv(tmp_path / "u.tsv").iloc[0]
     assert (row["nearest_type"], row["nearest_markers_missing"]) == (name, "G2")
@@ -237,7 +244,7 @@ def test_a_planted_population_is_found(cells, joined):  # noqa: F811
     assert len(found) == 1
     judged = judge_markers(joined, cells, PLANTED, pairs_to_judge(found, PLANTED))
     assert len(judged) == len(TYPES)
-    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05, SILENT)
+    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, IN_REFERENCE)
     assert list(table.columns) == list(POPULATION_COLUMNS)
     row = table.iloc[0]
     assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
@@ -262,7 +269,7 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
     unknown = shallow["spikgpt_cell_type"] == "Unknown"
     shallow["spikgpt_unknown_reason"] = np.where(unknown, "low_quality", "")
     assert find_populations(shallow, 0.05) == {}
-    empty = unknown_populations(shallow, {}, pd.DataFrame(columns=["cluster"]), {}, 0.05, SILENT)
+    empty = unknown_populations(shallow, {}, pd.DataFrame(columns=["cluster"]), {}, 0.05, SILENT, PLANTED, IN_REFERENCE)
     write_tsv(tmp_path / "u.tsv", empty)
     assert (tmp_path / "u.tsv").read_text() == "\t".join(POPULATION_COLUMNS) + "\n"
 
@@ -270,11 +277,11 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
 def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa: F811
     genes = find_markers(joined)
     found = find_populations(cells, 0.05)
-    plain = unknown_populations(cells, found, genes, {}, 0.05, SILENT).iloc[0]["qc_flags"]
+    plain = unknown_populations(cells, found, genes, {}, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0]["qc_flags"]
     assert plain == "hardly a marker of its own: ambient RNA or damaged cells"  # it has mark_3 alone
     name = next(iter(found))
     three = genes[genes["cluster"] == name].head(3).assign(log2fc=2.0, p_adj=0.001)
-    assert unknown_populations(cells, found, three, {}, 0.05, SILENT).iloc[0]["qc_flags"] == ""
+    assert unknown_populations(cells, found, three, {}, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0]["qc_flags"] == ""
     odd = cells.copy()
     unknown = (odd["spikgpt_cell_type"] == "Unknown").to_numpy()
     odd["doublet_score"] = odd["doublet_score"] / 10 + 0.5 * (unknown & (np.arange(len(odd)) % 5 < 3))
@@ -286,12 +293,12 @@ def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa
     both = {(name, of): MarkerEvidence(9.0, markers[:5], markers[5:]) for of in ("B cell", ODD)}
     both[name, "T cell"] = MarkerEvidence(9.0, markers[:2], markers[2:])
     few = genes[(genes["cluster"] != name) | (genes["gene"] == "mark_3")]
-    flags = unknown_populations(odd, {name: 1e-9}, few, both, 0.05, SILENT).iloc[0]["qc_flags"]
+    flags = unknown_populations(odd, {name: 1e-9}, few, both, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0]["qc_flags"]
     for part in (
         "doublets: ",
         "% of its cells are among the 10 % with the highest doublet scores",
-        "low depth: median 10 counts against 100",
-        "high mitochondrial share: median 30 % against 5 %",
+        "low depth: 10 % of the counts of other cells of its samples",
+        "high mitochondrial share: median 30 % against 5 % in its samples",
         "nearly all cells from one sample",
         "hardly a marker of its own: ambient RNA or damaged cells",
         f"doublets: most markers of {ODD} and of B cell at once",
@@ -301,6 +308,92 @@ def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa
     odd["doublet_score"] = np.nan
     assert (
         "highest doublet scores"
-        not in unknown_populations(odd, {name: 1e-9}, genes, {}, 0.05, SILENT).iloc[0]["qc_flags"]
+        not in unknown_populations(odd, {name: 1e-9}, genes, {}, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0][
+            "qc_flags"
+        ]
     )
+    # types that show each other's markers anyway are no mixture
+    related = ReferenceMarkers([20.0, 10.0], {}, [sorted(("B cell", ODD))])
+    few_flags = unknown_populations(odd, {name: 1e-9}, few, both, 0.05, SILENT, related, IN_REFERENCE).iloc[0]
+    assert "at once" not in few_flags["qc_flags"]
     assert populations.rejected(odd).sum() == (odd["spikgpt_cell_type"] == "Unknown").sum()
+
+
+def test_depth_and_mitochondria_are_compared_within_samples(cells):
+    # one sample is a tenth as deep as the other and has more mitochondrial counts; the cluster is of it alone
+    shallow = (cells["sample"] == "s2").to_numpy()
+    odd = cells.assign(total_counts=np.where(shallow, 100, 1000), pct_counts_mt=np.where(shallow, 30.0, 5.0))
+    inside = shallow & (np.arange(len(cells)) % 3 == 0)
+    nothing = pd.Series(np.nan, index=cells.index)
+    assert populations.quality_flags(odd, inside, nothing) == ["nearly all cells from one sample"]
+    odd.loc[inside, "total_counts"] = 40
+    flags = populations.quality_flags(odd, inside, nothing)
+    assert "low depth: 40 % of the counts of other cells of its samples" in flags
+
+
+def marker_rows(genes: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"cluster": "5", "gene": genes, "log2fc": 2.0, "p_adj": 1e-4})
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "in_reference", "said"),
+    [
+        (7, 3, 400, "pDC"),  # most markers, three of them above all other cells
+        (7, 2, 400, ""),  # cells called by that type show them as much: a new type beside it
+        (6, 3, 400, ""),
+        (6, 3, 15, "pDC"),  # rare in the reference, and the nearest: half of them suffice
+        (4, 3, 15, ""),
+    ],
+)
+def test_a_population_that_shows_a_types_markers_is_probably_that_type(found, own, in_reference, said):
+    genes = [f"G{number}" for number in range(10)]
+    judged = {"pDC": MarkerEvidence(9.0, genes[:found], genes[found:]), "B cell": MarkerEvidence(9.0, [], ["X", "Y"])}
+    of_reference = {"pDC": in_reference, "B cell": 500}
+    assert populations.known_type(marker_rows(genes[:own]), judged, "pDC", of_reference) == said
+    # of two that fit the nearest one is named
+    both = {"DC": MarkerEvidence(9.0, genes), **judged}
+    assert populations.known_type(marker_rows(genes[:own]), both, "pDC", {**of_reference, "DC": 90}) == (
+        said or ("DC" if own >= 3 else "")
+    )
+
+
+def test_related_types_are_those_that_show_each_others_markers():
+    draw = np.random.default_rng(0)
+    codes = np.repeat([0, 1, 2], 60)
+    shown = np.full((3, 40), 0.03)
+    shown[0, :16], shown[1, 8:24], shown[2, 24:] = 0.9, 0.9, 0.9  # the first two share eight genes
+    shown[1, 2:8] = 0.6  # and the second shows most of the first's own
+    counts = sp.csr_matrix((draw.random((180, 40)) < shown[codes]).astype(float))
+    totals = np.full(180, 100.0)
+    found = ReferenceMarkers.choose(counts, [f"G{n}" for n in range(40)], codes, ["CD4", "CD8", "B"], totals)
+    assert found.related == [["CD4", "CD8"]]
+    assert ReferenceMarkers.from_dict(found.as_dict()) == found
+
+
+def test_a_cluster_that_shows_genes_its_label_excludes(tmp_path):
+    draw = np.random.default_rng(0)
+    labels = ["CD4 T cell", "T helper", "CD8 T cell", "B cell", "monocyte"]
+    kind = np.repeat(np.arange(5), 40)
+    genes = ["CD8A", "CD8B", "CD79A", "CD14"]
+    shown = np.array([[0.5, 0.6, 0.05, 0.02], [0.02, 0.02, 0.05, 0.02], [0.5, 0.6, 0.05, 0.02],
+                      [0.02, 0.02, 0.95, 0.02], [0.02, 0.02, 0.05, 0.9]])  # fmt: skip
+    counts = sp.csr_matrix((draw.random((200, 4)) < shown[kind]).astype(np.int32))
+    made = ad.AnnData(counts.astype(np.float32), var=pd.DataFrame(index=genes), layers={"counts": counts})
+    made.varm["measured"] = pd.DataFrame({"one": True, "panel": [False, False, True, True]}, index=made.var_names)
+    made.write_h5ad(tmp_path / "cohort.h5ad")
+    cells = pd.DataFrame(
+        {
+            "sample": "one",
+            "spikgpt_cluster": kind.astype(str),
+            "spikgpt_cluster_cell_type": np.array(labels)[kind],
+        }
+    )
+    found = evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", cells, {"T helper": "CL:0000624"})
+    # of a sample that did not measure CD8A and CD8B nothing can be said
+    panel = cells.assign(sample=np.where(kind == 0, "panel", "one"))
+    assert evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", panel, {"T helper": "CL:0000624"}) == {}
+    assert list(found) == ["0"]
+    (wrong,) = found["0"]
+    assert (wrong.lineage, wrong.genes) == ("CD8 T", ("CD8A", "CD8B"))
+    assert wrong.estimate > 0.8
+    assert wrong.sentence().startswith(f"{100 * wrong.share:.0f} % show CD8A/CD8B (")

@@ -94,12 +94,12 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     groups = {name: (cells["spikgpt_cluster"] == name).to_numpy() for name in cells["spikgpt_cluster"].unique()}
     looks = group_opinions(probabilities, groups, LIBRARY)
     seen = {name: replace(looks[name], profile="pancreatic A cell", source="Enge", correlation=0.9) for name in found}
-    populations = unknown_populations(cells, found, markers, judged, 0.05, seen)
+    populations = unknown_populations(cells, found, markers, judged, 0.05, seen, PLANTED, dict.fromkeys(TYPES, 40))
     for name, table in {
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
-        "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts),
+        "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),
         "second_opinion.tsv": opinion_table(cells, conflicts),
         "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": gone,
@@ -139,7 +139,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     annotator.mkdir()
     config = {
         "classes": list(TYPES), "class_cells": dict.fromkeys(TYPES, 40), "features": "both", "spikgpt_version": "0.1.0",
-        "training": {"cells": 120, "genes": 35, "batches": {"a": 120}}, "warnings": ["Few <b>cells</b>."],
+        "training": {"cells": 120, "genes": 35, "batches": {"a": 120}}, "grave": ["Hardly <b>told</b> apart."],
+        "warnings": ["Few <b>cells</b>."],
         "held_out": {"accuracy": 0.9, "macro_f1": 0.8, "expected_calibration_error": 0.02,
                      "types": {t: {"cells": 40, "recall": 0.9, "most_often_mistaken_for": None} for t in TYPES}},
         "depth": {"leak": {"balanced_accuracy": 0.4, "chance": 0.33, "leak": 0.1}},

@@ -54,7 +54,8 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
         f"{leak['chance']:.2f}); {leak['leak']:.0%} of the way from chance to perfect, warned of from "
         f"{DEPTH_LEAKS:.0%}."
     )
-    cautions = "\n".join(f"- {plain(text)}" for text in config["warnings"]) or "- Nothing else found."
+    told = [f"**{plain(text)}**" for text in config["grave"]] + [plain(text) for text in config["warnings"]]
+    cautions = "\n".join(f"- {text}" for text in told) or "- Nothing else found."
     embedding = (
         f"scGPT checkpoint `{scgpt['name']}`, sha256 `{scgpt['sha256']}`. Cells embedded with another checkpoint "
         "are refused."

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
@@ -10,8 +11,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
 from spikgpt.annotator.folds import cells_needed
+from spikgpt.annotator.lineages import lineage_columns, lineage_of, lineage_seen, wrong_lineages
 from spikgpt.annotator.training_set import Reference
 from spikgpt.base.arrays import Codes, Floats
+from spikgpt.base.groups import class_means
 
 DEPTH_FOLDS = 5
 DEPTH_MIN_CELLS = 10
@@ -22,6 +25,11 @@ DEPTH_LEAKS = 0.4
 Types do differ in RNA content. Measured with `depth_leak` on real sets whose labels are sound: 0.11 (cell lines),
 0.12 (PBMC of three technologies), 0.13 (pancreas), 0.17 to 0.27 (four sets of PBMC).
 """
+
+POOR_F1 = 0.5
+"""A reference whose own held-out cells are told apart with a lower macro-F1 gives labels that cannot be trusted ..."""
+POOR_RECALL = 0.3
+"""... nor can those of a type of which less than this share is recognised."""
 
 
 def depth_leak(depth: Floats, codes: Codes, seed: int) -> dict[str, float] | None:
@@ -102,6 +110,7 @@ def reference_warnings(
             "Types hardly recur across the batches of the reference, so calibration cells were held out at "
             "random instead of by batch; a new sample may have more Unknown than the rate."
         )
+    out += lineage_warnings(reference)
     for same in spellings(reference.classes):
         out.append(
             f"{' and '.join(repr(label) for label in same)} look like one cell type spelt in different ways; they are "
@@ -116,4 +125,49 @@ def reference_warnings(
         )
     if reference.without_known_gene:
         out.append(f"{reference.without_known_gene} cells were left out: they have no gene that scGPT knows.")
+    return out
+
+
+def lineage_warnings(reference: Reference) -> list[str]:
+    """Types whose cells show genes that their own name excludes; see `spikgpt.annotator.lineages.wrong_lineages`."""
+    columns = lineage_columns(reference.genes)
+    number = len(reference.classes)
+    shares = class_means(lineage_seen(reference.counts, columns).astype(np.float64), reference.codes, number)
+    shares[:, [not own for own in columns]] = np.nan
+    lineages = {name: lineage_of(name, reference.ontology.get(name)) for name in reference.classes}
+    cells = np.bincount(reference.codes, minlength=number).tolist()
+    return [
+        f"Of the {cells[reference.classes.index(wrong.group)]} cells labelled {wrong.group!r}, {wrong.sentence()}. The "
+        "annotator learns to call such cells by this name; check the labels."
+        for wrong in wrong_lineages(lineages, cells, shares)
+    ]
+
+
+def grave_cautions(held_out: dict[str, Any], unknown_rate: float) -> list[str]:
+    """What forbids to trust the labels of an annotator, by its own held-out cells.
+
+    Types with fewer cells than calibration needs are left to their own warning: a recall of a handful says little.
+
+    Parameters
+    ----------
+    held_out
+        See `spikgpt.annotator.record.held_out_figures`.
+    """
+    out = []
+    if held_out["macro_f1"] < POOR_F1:
+        out.append(
+            f"The annotator hardly tells the types of its own reference apart: macro-F1 {held_out['macro_f1']:.2f} on "
+            "held-out cells. Its labels cannot be trusted. Check the labels of the reference, or merge types that "
+            "expression does not tell apart."
+        )
+    lost = [
+        f"{name} (recall {row['recall']:.2f}, most often called {row['most_often_mistaken_for']})"
+        for name, row in held_out["types"].items()
+        if row["cells"] >= cells_needed(unknown_rate) and row["recall"] < POOR_RECALL
+    ]
+    if lost:
+        out.append(
+            f"Of these types of the reference most held-out cells are called something else: {', '.join(lost)}. That a "
+            "query has few or none of them says nothing."
+        )
     return out

@@ -41,6 +41,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "training": dict,
     "held_out": dict,
     "leave_one_out": list,
+    "grave": list,
     "warnings": list,
     "ontology": dict,
     "markers": dict,
@@ -55,7 +56,7 @@ INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "samples": int, "distances": list},
     "depth": {"low": float, "median": float},
     "training": {"cells": int, "genes": int, "batches": dict},
-    "markers": {"depths": list, "types": dict},
+    "markers": {"depths": list, "types": dict, "related": list},
 }
 """The same for the fields of those that are objects and that annotation reads."""
 

@@ -39,6 +39,7 @@ def config(
     leak: dict[str, float] | None,
     leave_one_out: list[dict[str, Any]],
     held_out: dict[str, Any],
+    grave: list[str],
     warnings: list[str],
 ) -> dict[str, Any]:
     """The fields of `spikgpt.annotator.folder.FIELDS`, but for the digests, which saving fills in."""
@@ -81,6 +82,7 @@ def config(
         },
         "leave_one_out": leave_one_out,
         "held_out": held_out,
+        "grave": grave,
         "warnings": warnings,
         "ontology": reference.ontology,
         "markers": markers.as_dict(),

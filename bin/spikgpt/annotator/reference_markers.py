@@ -8,7 +8,7 @@ them of the gene, that had been sequenced to ``d < n`` counts would show the gen
 without drawing anything. A cell shallower than ``d`` is taken as it is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ DEPTH_QUANTILE = 0.25
 """Markers are chosen at this quantile of the reference's depth, so that three cells in four are thinned to it ..."""
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """... and their shares are kept for these fractions of it too, for a query that is shallower."""
+RELATED = 0.4
+"""A type that itself shows this share of another's markers is related to it, and a cell with the markers of both need
+not be a mixture. In two sets of PBMC CD8 T and NK cells, the T cells, and monocytes and dendritic cells reach it; B and
+T cells, T cells and monocytes do not."""
 _BLOCK_CELLS = 4096
 
 
@@ -93,10 +97,14 @@ class Marker:
 
 @dataclass
 class ReferenceMarkers:
-    """Markers of every type that has some, best first; ``depths`` fall."""
+    """Markers of every type that has some, best first; ``depths`` fall.
+
+    ``related``: pairs of types of which at least one shows the other's markers itself (`RELATED`).
+    """
 
     depths: list[float]
     types: dict[str, list[Marker]]
+    related: list[list[str]] = field(default_factory=list)
 
     @classmethod
     def choose(
@@ -153,12 +161,22 @@ class ReferenceMarkers:
             ]
             for k, picked in chosen.items()
         }
-        return cls(depths, types)
+        # a type shows a marker where its share is nearer to that inside of the marker's type than to that outside
+        related = set()
+        for of_markers, picked in chosen.items():
+            markers = types[classes[of_markers]]
+            own = np.array([column_of[gene] for gene in picked])
+            middle = np.array([(marker.inside[0] + marker.outside[0]) / 2 for marker in markers])
+            for other in set(large.tolist()) - {of_markers}:
+                if float((levels[0][other, own] >= middle).mean()) >= RELATED:
+                    related.add(tuple(sorted((classes[of_markers], classes[other]))))
+        return cls(depths, types, [list(pair) for pair in sorted(related)])
 
     def as_dict(self) -> dict[str, Any]:
         """For config.json."""
         return {
             "depths": self.depths,
+            "related": self.related,
             "types": {
                 name: [{"gene": m.gene, "inside": m.inside, "outside": m.outside} for m in markers]
                 for name, markers in self.types.items()
@@ -171,4 +189,5 @@ class ReferenceMarkers:
         return cls(
             [float(depth) for depth in stored["depths"]],
             {name: [Marker(**marker) for marker in markers] for name, markers in stored["types"].items()},
+            [list(pair) for pair in stored["related"]],
         )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from spikgpt.annotator.annotation import Annotator
-from spikgpt.annotator.cautions import depth_leak, reference_warnings
+from spikgpt.annotator.cautions import depth_leak, grave_cautions, reference_warnings
 from spikgpt.annotator.folds import folds, large_enough
 from spikgpt.annotator.held_out import (
     HeldOut,
@@ -97,10 +97,12 @@ def train_annotator(
             progress(line)
     leak = depth_leak(reference.depth, reference.codes, seed)
     warnings = reference_warnings(reference, folds_by, unknown_rate, leak)
-    for line in warnings:
+    mixed = mix_by_the_other_folds(held, reference.codes)
+    figures = held_out_figures(reference.classes, reference.codes[rows], mixed, log_p)
+    grave = grave_cautions(figures, unknown_rate)
+    for line in (*grave, *warnings):
         progress(f"warning: {line}")
 
-    mixed = mix_by_the_other_folds(held, reference.codes)
     written = config(
         reference,
         views,
@@ -116,7 +118,8 @@ def train_annotator(
         folds_by=folds_by,
         leak=leak,
         leave_one_out=missing,
-        held_out=held_out_figures(reference.classes, reference.codes[rows], mixed, log_p),
+        held_out=figures,
+        grave=grave,
         warnings=warnings,
     )
     return Annotator(views, mixture, rejection, written), largest, fold_of

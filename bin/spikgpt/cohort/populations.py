@@ -27,6 +27,11 @@ BOTH_TYPES = 0.7
 BOTH_MARKERS = 5
 OWN_MARKERS = 3
 """A cluster with fewer markers of its own (twice the expression elsewhere, p_adj below 0.01) may be ambient RNA."""
+KNOWN_MARKERS = 0.7
+"""A population that shows this share of a type's markers, `OWN_MARKERS` of them as markers of its own, is probably that
+type: B cells left out of a reference of blood show 6 of the 10 markers of dendritic cells, and those are class II."""
+RARE_CELLS = 50
+"""Of a nearest type with fewer cells in the reference, whose markers are partly luck, half of them suffice."""
 
 POPULATION_COLUMNS = (
     "cluster",
@@ -41,6 +46,8 @@ POPULATION_COLUMNS = (
     "nearest_percent",
     "nearest_markers_found",
     "nearest_markers_missing",
+    "probably",
+    "reference_cells",
     "markers",
     "looks_like",
     "looks_like_score",
@@ -97,6 +104,8 @@ def unknown_populations(
     judged: Judged,
     unknown_rate: float,
     likeness: Mapping[str, Likeness],
+    reference: ReferenceMarkers,
+    reference_cells: Mapping[str, int],
 ) -> pd.DataFrame:
     """The table of the clusters that `find_populations` found.
 
@@ -112,12 +121,18 @@ def unknown_populations(
         Expected share of Unknown cells.
     likeness
         What the rejected cells of each population look like, see `spikgpt.cohort.second_opinion`.
+    reference
+        Markers of the reference's types, and which types are related.
+    reference_cells
+        Cells of each type in the reference.
 
     Returns
     -------
     `POPULATION_COLUMNS`, by falling number of Unknown cells; no rows when there is none. samples is their number,
     cells_per_sample `name=cells` by falling count; nearest_type is the commonest best match of the rejected cells;
-    qc_flags names what else could explain the cluster.
+    probably is the type of the reference that the population seems to be after all (`known_type`), with its
+    reference_cells, both empty where it seems to be outside of the reference. qc_flags names
+    what else could explain the cluster.
     """
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rejects = rejected(cells)
@@ -131,8 +146,10 @@ def unknown_populations(
         per_sample = per_sample.sort_index().sort_values(ascending=False, kind="stable")
         own = markers[markers["cluster"].astype(str) == name]
         near = judged.get((name, nearest[0]))
-        flags = quality_flags(cells, inside, doublet_like)
-        flags += marker_flags(own, {of: found for (at, of), found in judged.items() if at == name})
+        mine = {of: found for (at, of), found in judged.items() if at == name}
+        both = two_unrelated_types(mine, reference)
+        flags = quality_flags(cells, inside, doublet_like) + marker_flags(own, both)
+        probably = "" if both else known_type(own, mine, nearest[0], reference_cells)
         rows.append(
             (
                 name,
@@ -146,6 +163,8 @@ def unknown_populations(
                 *nearest,
                 ", ".join(near.found) if near else "",
                 ", ".join(near.missing) if near else "",
+                probably,
+                str(reference_cells[probably]) if probably else "",
                 ", ".join(own["gene"].astype(str)[:POPULATION_MARKERS]),
                 likeness[name].opinion,
                 likeness[name].score,
@@ -179,21 +198,56 @@ def quality_flags(cells: pd.DataFrame, inside: np.ndarray, doublet_like: pd.Seri
             f"doublets: {100 * doublets:.0f} % of its cells are among the {100 * DOUBLET_TOP:.0f} % with the highest "
             "doublet scores"
         )
-    if len(others):
-        depth, usual = float(mine["total_counts"].median()), float(others["total_counts"].median())
-        if depth < 0.5 * usual:
-            flags.append(f"low depth: median {depth:.0f} counts against {usual:.0f}")
-        mito, usual_mito = float(mine["pct_counts_mt"].median()), float(others["pct_counts_mt"].median())
-        if mito > max(2 * usual_mito, 10):
-            flags.append(f"high mitochondrial share: median {mito:.0f} % against {usual_mito:.0f} %")
+    # each cell against the other cells of its own sample: samples differ in depth, and a cluster may be of one of them
+    outside = others.groupby(others["sample"].astype(str))[["total_counts", "pct_counts_mt"]].median()
+    usual = outside.reindex(mine["sample"].astype(str))
+    depth = float(np.median(mine["total_counts"].to_numpy() / usual["total_counts"].to_numpy()))
+    if depth < 0.5:
+        flags.append(f"low depth: {100 * depth:.0f} % of the counts of other cells of its samples")
+    mito = float(mine["pct_counts_mt"].median())
+    usual_mito = float(usual["pct_counts_mt"].median())
+    if mito > max(2 * usual_mito, 10):
+        flags.append(f"high mitochondrial share: median {mito:.0f} % against {usual_mito:.0f} % in its samples")
     per_sample = mine["sample"].astype(str).value_counts()
     if cells["sample"].nunique() > 1 and per_sample.iloc[0] > 0.95 * len(mine):
         flags.append("nearly all cells from one sample")
     return flags
 
 
-def marker_flags(own: pd.DataFrame, judged: Mapping[str, MarkerEvidence]) -> list[str]:
-    """What a cluster's genes say against a new type: none of its own, or those of two known types at once.
+def two_unrelated_types(judged: Mapping[str, MarkerEvidence], reference: ReferenceMarkers) -> tuple[str, ...]:
+    """Two types that a cluster shows most markers of at once, first the clearer one; empty where there are none.
+
+    Types of which one shows the markers of the other anyway are no sign of doublets.
+
+    Parameters
+    ----------
+    judged
+        Type to `spikgpt.cohort.evidence.MarkerEvidence` in this cluster.
+    """
+    both = [
+        (len(found.found) / found.tested, of)
+        for of, found in judged.items()
+        if found.tested >= BOTH_MARKERS and len(found.found) >= BOTH_TYPES * found.tested
+    ]
+    names = [of for _, of in sorted(both, key=lambda entry: (-entry[0], entry[1]))]
+    related = {tuple(pair) for pair in reference.related}
+    pairs = [(one, two) for at, one in enumerate(names) for two in names[at + 1 :]]
+    return next((pair for pair in pairs if tuple(sorted(pair)) not in related), ())
+
+
+def strong_markers(own: pd.DataFrame) -> set[str]:
+    """Genes that a cluster shows clearly more than all other cells, of its rows of markers.tsv."""
+    strong = (own["log2fc"].astype(float) >= 1) & (own["p_adj"].astype(float) < 0.01)
+    return set(own.loc[strong, "gene"].astype(str))
+
+
+def known_type(
+    own: pd.DataFrame, judged: Mapping[str, MarkerEvidence], nearest: str, reference_cells: Mapping[str, int]
+) -> str:
+    """The type of the reference that a population probably is, or the empty text.
+
+    It shows most of that type's markers, and some of them more than all other cells do, those called by that type among
+    them: a new type beside a known one shows what both share, and has other markers of its own.
 
     Parameters
     ----------
@@ -201,17 +255,32 @@ def marker_flags(own: pd.DataFrame, judged: Mapping[str, MarkerEvidence]) -> lis
         The cluster's rows of markers.tsv.
     judged
         Type to `spikgpt.cohort.evidence.MarkerEvidence` in this cluster.
+    nearest
+        The commonest best match of its rejected cells.
+    """
+    strong = strong_markers(own)
+    fits = []
+    for of, found in judged.items():
+        share = len(found.found) / max(found.tested, 1)
+        rare = of == nearest and reference_cells[of] < RARE_CELLS
+        if share >= (KNOWN_MARKERS if not rare else 0.5) and len(strong.intersection(found.found)) >= OWN_MARKERS:
+            fits.append((of != nearest, -share, of))
+    return min(fits)[2] if fits else ""
+
+
+def marker_flags(own: pd.DataFrame, both: tuple[str, ...]) -> list[str]:
+    """What a cluster's genes say against a new type: none of its own, or those of two known types at once.
+
+    Parameters
+    ----------
+    own
+        The cluster's rows of markers.tsv.
+    both
+        Of `two_unrelated_types`.
     """
     flags = []
-    strong = (own["log2fc"].astype(float) >= 1) & (own["p_adj"].astype(float) < 0.01)
-    if strong.sum() < OWN_MARKERS:
+    if len(strong_markers(own)) < OWN_MARKERS:
         flags.append("hardly a marker of its own: ambient RNA or damaged cells")
-    both = [
-        (len(found.found) / found.tested, of)
-        for of, found in judged.items()
-        if found.tested >= BOTH_MARKERS and len(found.found) >= BOTH_TYPES * found.tested
-    ]
-    if len(both) > 1:
-        first, second = (of for _, of in sorted(both, key=lambda entry: (-entry[0], entry[1]))[:2])
-        flags.append(f"doublets: most markers of {first} and of {second} at once")
+    if both:
+        flags.append(f"doublets: most markers of {both[0]} and of {both[1]} at once")
     return flags

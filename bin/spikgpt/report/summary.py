@@ -192,14 +192,29 @@ def _new_populations(inputs: Inputs) -> str:
     populations = inputs.tables.get("unknown_populations.tsv", pd.DataFrame())
     if not len(populations):
         return f"No cluster has far more {UNKNOWN} cells than that rate: nothing suggests that a type is missing."
-    largest = populations.iloc[0]
+    known = populations[populations["probably"] != ""]
+    after_all = [
+        f"cluster {text(row.cluster)} ({int(row.unknown_cells):,} {UNKNOWN} cells) is probably {short(row.probably)}, "
+        f"of which the reference has {int(row.reference_cells):,} cells"
+        for row in known.itertuples(index=False)
+    ]
+    new = populations[populations["probably"] == ""]
+    if not len(new):
+        return f"No population outside of the reference; {_listed(after_all)}."
+    largest = new.iloc[0]
     looks = f"looks like {text(largest['looks_like'])}, " if largest["looks_like"] else ""
     return (
-        f"<b>{len(populations)} population{'' if len(populations) == 1 else 's'} outside of the reference</b>: the "
+        f"<b>{len(new)} population{'' if len(new) == 1 else 's'} outside of the reference</b>: the "
         f"largest is cluster {text(largest['cluster'])} with {int(largest['unknown_cells']):,} {UNKNOWN} cells, "
         f"{looks}nearest type of the reference {short(largest['nearest_type'])}, markers "
         f"{text(', '.join(str(largest['markers']).split(', ')[:5]))}."
+        + (f" Not counted: {_listed(after_all)}." if after_all else "")
     )
+
+
+def _listed(named: list[str]) -> str:
+    more = len(named) - NAMED_CLUSTERS
+    return "; ".join(named[:NAMED_CLUSTERS]) + (f"; {more} more" if more > 0 else "")
 
 
 def _second_opinion(inputs: Inputs) -> Iterable[str]:
@@ -230,8 +245,7 @@ def _contradicted_clusters(inputs: Inputs) -> str:
         f"cluster {text(row.cluster)}, {short(row.cell_type)}, looks like {text(row.second_opinion)}"
         for row in wrong.itertuples(index=False)
     ]
-    more = len(named) - NAMED_CLUSTERS
-    return f" ({'; '.join(named[:NAMED_CLUSTERS])}{f'; {more} more' if more > 0 else ''})" if named else ""
+    return f" ({_listed(named)})" if named else ""
 
 
 Level = Literal["danger", "warning", "info"]
@@ -285,6 +299,11 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
     _on_copies(findings, inputs)
     _on_genes(findings, inputs)
     _on_reference(findings, inputs)
+    for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
+        if row.wrong_lineage:
+            detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"
+            message = f"shows genes that its label excludes: {text(row.wrong_lineage)}"
+            findings.add("warning", message, f"Cluster {row.cluster}", detail)
     benchmark = benchmark_comparison(inputs)
     if benchmark and benchmark.lost:
         findings.add("warning", benchmark.sentence, "Benchmark")
@@ -388,6 +407,8 @@ def _on_reference(findings: _Findings, inputs: Inputs) -> None:
     checked = inputs.stats["second_opinion"].get("reference", {})
     for message in checked.get("labels", {}).get("messages", []):
         findings.add("warning", text(message), "Reference")
+    for message in (inputs.annotator or {}).get("grave", []):
+        findings.add("danger", text(message), "Reference")
     for message in (inputs.annotator or {}).get("warnings", []):
         if message not in imported:
             findings.add("warning", text(message), "Reference")

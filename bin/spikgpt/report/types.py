@@ -200,6 +200,7 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             # a sentence of its own, so that nobody takes an untested cluster for one without markers
             "score": f"{len(found)} of {tested}" if tested else "not judged",
             "missing": text(row.markers_missing) or "none",
+            "lineage": text(row.wrong_lineage) or "none",
             "found": text(row.markers_found) or "none",
             "unclear": text(", ".join(filter(None, [row.markers_unclear, row.markers_not_measured]))) or "none",
             "runner": f"{text(row.runner_up)} ({float(row.runner_up_percent):.0f} %)" if row.runner_up else "none",
@@ -231,6 +232,9 @@ def cluster_evidence(inputs: Inputs) -> Section | None:
             ),
             "score": TableColumn("Markers", "How many of that type's markers the cluster shows, of those tested"),
             "missing": TableColumn("Missing", "Detected at a rate nearer to the other types' than to the type's"),
+            "lineage": TableColumn(
+                "Wrong lineage", "Genes of a lineage that the label excludes, where so many cells show them"
+            ),
             "opinion": TableColumn(
                 "Second opinion",
                 "Broad class that the bundled tissue profiles name without the reference, and its probability",

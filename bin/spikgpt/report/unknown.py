@@ -45,8 +45,8 @@ def populations_table(inputs: Inputs) -> Section | None:
     id, name, description = (
         "spikgpt_populations",
         "Populations outside of the reference",
-        f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Their markers suggest what they "
-        "are; the quality column gives other explanations.",
+        f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Some are probably a type of the "
+        "reference after all. Their markers suggest what they are; the quality column gives other explanations.",
     )
     if not len(populations):
         nothing = "No such cluster."
@@ -58,6 +58,9 @@ def populations_table(inputs: Inputs) -> Section | None:
             "expected": float(row.expected_unknown),
             "samples": int(row.samples),
             "nearest": f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)",
+            "probably": f"{text(row.probably)}, of which the reference has {int(row.reference_cells):,} cells"
+            if row.probably
+            else "outside of the reference",
             "looks": likeness_text(row),
             "markers": text(row.markers),
             "missing": text(row.nearest_markers_missing) or "none",
@@ -73,6 +76,11 @@ def populations_table(inputs: Inputs) -> Section | None:
             "Samples", "Samples with cells in it; a population of a single sample needs more evidence"
         ),
         "nearest": TableColumn("Nearest type", "Commonest best match of its rejected cells"),
+        "probably": TableColumn(
+            "Probably",
+            "The type of the reference whose markers it shows after all, some as markers of its own: its cells were "
+            "rejected because the reference has few of them, or others",
+        ),
         "looks": TableColumn(
             "Looks like",
             "Broad class that the bundled tissue profiles name for its rejected cells, with its probability; and the "
