@@ -19,7 +19,7 @@ SETTINGS = (*VARIABLES, "NUMBA_NUM_THREADS")
 
 def environment(threads: int | None) -> dict[str, str]:
     """As `env -i` gives it, and a number of threads where one is given."""
-    bare = {"PATH": os.defpath, "HOME": os.environ["HOME"]}
+    bare = {"PATH": os.defpath, "HOME": os.sep}
     return bare | (dict.fromkeys(SETTINGS, str(threads)) if threads else {})
 
 
