@@ -32,7 +32,7 @@ def render(figures: dict[str, Any]) -> str:
                     row["set"],
                     f"{row['cells']:,}",
                     f"{row['genes']:,}",
-                    percent(row["likeliest_right"]),
+                    percent(row["likeliest_right"] if row["set"] not in HELD_BACK[1:] else None),
                     percent(row["with_opinion"]),
                     percent(row["opinions_right"]),
                     f"{row['clusters_with_opinion']} of {row['clusters']}",
