@@ -297,7 +297,8 @@ def second_opinion_table(inputs: Inputs) -> Section | None:
         "What mean profiles of human tissues say of the cells without the reference. They know 31 broad classes and no "
         "fine types, and give no opinion where they are not sure. An opinion contradicts a label when the Cell "
         "Ontology puts neither above the other; T and NK cells are never held against each other. A label that many "
-        "opinions contradict needs a look; a label without a Cell Ontology term is not compared. No label is changed.",
+        "opinions contradict needs a look; a few conflicts are usually the opinion's mistake. A label without a Cell "
+        "Ontology term is not compared. No label is changed.",
         rows,
         {
             "cells": TableColumn("Cells", "Cells with this label", decimals=0),
