@@ -14,17 +14,19 @@ sys.path.insert(0, str(BIN))
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whose tests one process runs where several share them: those of a file, for they share what it makes.
+SHARED_RUNS = {"small_data": "small run", "small_run": "small run", "stub_project": "stub project"}
+"""Fixtures of test_pipeline.py that tests use one after the other."""
 
-    The tests of a whole run write to one folder, .demo/test; the others of their file, each a run of its own, go by
-    themselves.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests one process runs, where several share them: those of a file, as they share what it makes.
+
+    Each other test of test_pipeline.py is a run of its own: it goes by itself.
     """
     for item in items:
-        used = set(getattr(item, "fixturenames", ()))
-        whole = item.name if item.path.name == "test_pipeline.py" else item.path.name
-        group = "small run" if used & {"small_data", "small_run"} else "stub run" if "stub_project" in used else whole
-        item.add_marker(pytest.mark.xdist_group(group))
+        runs = [SHARED_RUNS[name] for name in getattr(item, "fixturenames", ()) if name in SHARED_RUNS]
+        alone = item.name if item.path.name == "test_pipeline.py" else item.path.name
+        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else alone))
 
 
 @pytest.fixture(scope="session")
