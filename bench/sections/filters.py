@@ -99,7 +99,13 @@ def _missed(found: dict) -> str:
             f"{', '.join(below) or 'none'}."
         )
     less = "; ".join(behind["damage"]) or "none of these sets"
+    fewer = [
+        f"{name}: {levels['as_left']['spikgpt']['kept']} against {levels['as_left']['sample_mads']['kept']}"
+        for name, levels in sets.items()
+        if levels["as_left"]["spikgpt"]["kept"] < levels["as_left"]["sample_mads"]["kept"]
+    ]
     lines += [
+        f"  Sets of which fewer true cells are kept than with one bound: {'; '.join(fewer) or 'none'}.",
         f"- Not less damage removed than with one bound. Missed in: {less}.",
         f"  Of single kinds: {'; '.join(singles) or 'none'}.",
         "",

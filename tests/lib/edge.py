@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bin"))
 from spikgpt.base.h5ad import stored, write_h5ad
 from spikgpt.base.metrics import cell_metrics
 from spikgpt.quality_control.doublets import detect_doublets
+from spikgpt.quality_control.groups import find_groups
 
 
 def main() -> None:
@@ -30,8 +31,9 @@ def main() -> None:
         write_h5ad(sample.copy(), folder / f"{name}.counts.h5ad")
         with stored(folder / f"{name}.counts.h5ad") as opened:
             metrics = cell_metrics(opened.blocks(), opened.barcodes, opened.symbols)
+            groups = find_groups(opened, 0)
             doublets, _ = detect_doublets(opened, 0)
-        metrics.to_parquet(folder / f"{name}.qc.parquet", index=False)
+        metrics.join(groups).to_parquet(folder / f"{name}.qc.parquet", index=False)
         doublets.to_parquet(folder / f"{name}.doublets.parquet", index=False)
         kept = sample.copy()
         kept.obs = metrics.join(doublets.drop(columns="barcode")).set_index("barcode")
