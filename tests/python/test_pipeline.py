@@ -523,7 +523,7 @@ def test_a_file_that_is_overwritten_in_a_folder_is_seen(stub_project):
     changed = {process_and_tag(task) for task in stub_project.resume()}
     assert ("IMPORT_COUNTS", "c") in changed
     # the other samples and the reference stay as they are
-    assert {tag for _process, tag in changed} == {"c", "cohort"}
+    assert {tag for process, tag in changed if process not in COHORT} == {"c", "cohort"}
 
     # the checkpoint is read by every step but the samplesheet's
     overwrite(stub_project.model)
@@ -536,7 +536,7 @@ def test_another_sample_runs_only_what_it_must(stub_project):
     rows = sheet.read_text()
     sheet.write_text(rows + "d,a.h5ad,\n")
     more = {process_and_tag(task) for task in stub_project.resume()}
-    assert {tag for _process, tag in more} == {"d", "cohort"}
+    assert {tag for process, tag in more if process not in COHORT} == {"d", "cohort"}
 
     # one sample less: its files would stay among the results
     sheet.write_text(rows)
