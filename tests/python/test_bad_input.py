@@ -281,7 +281,7 @@ MODELS = [
           "the whole folder"),
     model("other format version", bad.annotator(bad.config(lambda c: c.update(format_version=99), True)),
           "a format that this version", "config.json", "format_version 99", "format_version 2",
-          "train an annotator anew"),
+          "train it again with --reference"),
     model("edited JSON", bad.annotator(bad.config(lambda c: c.update(unknown_rate=0.4))), "damaged or was edited",
           "config.json", "digest does not fit", WHOLE, "copy the folder again"),
     model("class renamed, digest too", bad.annotator(bad.config(lambda c: c["classes"].append("new"), True)),
