@@ -1,8 +1,8 @@
 """train_annotator.py and annotate.py as the pipeline calls them."""
 
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,10 +42,16 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
     assert config["depth"]["leak"]["leak"] < 0.4
     # the log says what would become of each type, were it missing
     for name in TYPES:
-        assert re.search(rf"train_annotator: without {name}: \d+ % \(\d+ to \d+ %\) of \d+ cells Unknown", run.stderr)
+        said = rf"train_annotator: without {name}: \d+ % \(\d+ to \d+ %\) of \d+ cells Unknown"
+        assert re.search(said, run.stderr)
     assert "warning: Told by the import." in run.stderr
     card = (tmp_path / "annotator" / "README.md").read_text()
-    for part in ("Told by the import.", "| B cell | CL:0000236 | GENE", "| Unknown (95 % interval) |", "Depth alone names the type"):
+    for part in (
+        "Told by the import.",
+        "| B cell | CL:0000236 | GENE",
+        "| Unknown (95 % interval) |",
+        "Depth alone names the type",
+    ):
         assert part in card, part
     sample, parts = written(tmp_path, *made_cells(dict.fromkeys(TYPES, 40), seed=4, name="q"), "s1")
     options = ["--sample", "s1", "--h5ad", sample, "--annotator", "annotator", "--scgpt-model", MINI]
