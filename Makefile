@@ -12,7 +12,7 @@ help:
 	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
-	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 20 minutes'
+	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
 	@echo 'make bench-qc  the filters beside other rules: cells kept of each type, damage removed (DATA=folder)'
