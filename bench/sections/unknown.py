@@ -183,8 +183,9 @@ above 20 %.
 {table(kinds, summary(frame))}
 ### Constants chosen without a family
 Chosen by the share of splits within 2 to 8 %, less those above 15 %, less half of those with a worst type above 20 %,
-and the unseen caught, each family counted once. Types of few reference cells are not in it: a `level` of 1 scores higher
-and rejects more of them, which is why half of it ships. That score by the value of one constant, the others as shipped: {flat}.
+and the unseen caught, each family counted once. Types of few reference cells are not in it: a `level` of 1 scores
+higher and rejects more of them, which is why half of it ships. That score by the value of one constant,
+the others as shipped: {flat}.
 
 {table(["constants", *(f"`{name}`" for name in figures["grid"])], constants(figures))}
 ### Every pair

@@ -168,7 +168,8 @@ def confidence_lines(inputs: Inputs) -> Section | None:
         "Confidence",
         "Probability of each cell's best match, calibrated on held-out cells of the reference: of cells at 0.9, nine "
         "in ten were right there. On other data sets the mean error of that probability was 0.01 to 0.11 (0.19 where "
-        "the labels of the two disagree), and for a sample that is not calibrated it is unknown. A peak at 1 is good; a broad curve means types that resemble each other, or low quality.",
+        "the labels of the two disagree), and for a sample that is not calibrated it is unknown. A peak at 1 is good; "
+        "a broad curve means types that resemble each other, or low quality.",
         curves,
         xlab="Confidence of the best match",
         ylab="% of cells",
