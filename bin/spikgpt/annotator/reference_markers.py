@@ -33,10 +33,12 @@ DEPTH_QUANTILE = 0.25
 """Markers are chosen at this quantile of the reference's depth, so that three cells in four are thinned to it ..."""
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 """... and their shares are kept for these fractions of it too, for a query that is shallower."""
-RELATED = 0.4
-"""A type that itself shows this share of another's markers is related to it, and a cell with the markers of both need
-not be a mixture. In two sets of PBMC CD8 T and NK cells, the T cells, and monocytes and dendritic cells reach it; B and
-T cells, T cells and monocytes do not."""
+RELATED_MARKERS = 0.7
+"""A cell that shows this share of the markers that a type's median cell shows looks like one of that type. ..."""
+RELATED = 0.15
+"""... Where so many cells of one type look like another, the two are related, and a cell with the markers of both need
+not be a mixture. In PBMC CD8 T cells look like NK cells (0.18) and CD4 like CD8 T cells (0.17); B cells look like CD4 T
+cells less often (0.09), and T cells and monocytes like each other, or like B cells, at most 0.13."""
 _BLOCK_CELLS = 4096
 
 
@@ -99,7 +101,7 @@ class Marker:
 class ReferenceMarkers:
     """Markers of every type that has some, best first; ``depths`` fall.
 
-    ``related``: pairs of types of which at least one shows the other's markers itself (`RELATED`).
+    ``related``: pairs of types of which one has cells that look like the other (`RELATED`).
     """
 
     depths: list[float]
@@ -161,15 +163,13 @@ class ReferenceMarkers:
             ]
             for k, picked in chosen.items()
         }
-        # a type shows a marker where its share is nearer to that inside of the marker's type than to that outside
         related = set()
-        for of_markers, picked in chosen.items():
-            markers = types[classes[of_markers]]
-            own = np.array([column_of[gene] for gene in picked])
-            middle = np.array([(marker.inside[0] + marker.outside[0]) / 2 for marker in markers])
-            for other in set(large.tolist()) - {of_markers}:
-                if float((levels[0][other, own] >= middle).mean()) >= RELATED:
-                    related.add(tuple(sorted((classes[of_markers], classes[other]))))
+        for of, picked in chosen.items():
+            shown = np.asarray((few[:, [column_of[gene] for gene in picked]] > 0).sum(axis=1)).ravel()
+            alike = shown >= RELATED_MARKERS * np.median(shown[codes == of])
+            for other in set(large.tolist()) - {of}:
+                if alike[codes == other].mean() >= RELATED:
+                    related.add(tuple(sorted((classes[of], classes[other]))))
         return cls(depths, types, [list(pair) for pair in sorted(related)])
 
     def as_dict(self) -> dict[str, Any]:
