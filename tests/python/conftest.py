@@ -18,6 +18,7 @@ SHARED_RUNS = {"small_data": "small run", "small_run": "small run", "stub_projec
 """Fixtures of test_pipeline.py that tests use one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests one process runs, where several share them: those of a file, as they share what it makes.
 
