@@ -38,7 +38,8 @@ RELATED_MARKERS = 0.7
 RELATED = 0.15
 """... Where so many cells of one type look like another, the two are related, and a cell with the markers of both need
 not be a mixture. In PBMC CD8 T cells look like NK cells (0.18) and CD4 like CD8 T cells (0.17); B cells look like CD4 T
-cells less often (0.09), and T cells and monocytes like each other, or like B cells, at most 0.13."""
+cells less often (0.09; more where naive T cells are a type of their own), and T cells and monocytes like each other, or
+like B cells, at most 0.13."""
 _BLOCK_CELLS = 4096
 
 
