@@ -14,22 +14,6 @@ sys.path.insert(0, str(BIN))
 os.environ["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
 
 
-SHARED_RUNS = {"small_data": "small run", "small_run": "small run", "stub_project": "stub project"}
-"""Fixtures of test_pipeline.py that tests use one after the other."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests one process runs, where several share them: those of a file, as they share what it makes.
-
-    Each other test of test_pipeline.py is a run of its own: it goes by itself.
-    """
-    for item in items:
-        runs = [SHARED_RUNS[name] for name in getattr(item, "fixturenames", ()) if name in SHARED_RUNS]
-        alone = item.name if item.path.name == "test_pipeline.py" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(runs[0] if runs else alone))
-
-
 @pytest.fixture(scope="session")
 def demo_data() -> Path:
     """Folder with the demo's real cells: reference.h5ad, human1_lib3.h5ad, human1_lib3/, truth.tsv."""
