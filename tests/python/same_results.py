@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 TIMES = "benchmark.tsv"
@@ -32,6 +33,8 @@ def equal(a: object, b: object) -> bool:
         return a.dtype == b.dtype and a.shape == b.shape and (a != b).nnz == 0
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, pd.DataFrame):
+        return isinstance(b, pd.DataFrame) and a.dtypes.equals(b.dtypes) and a.equals(b)
     return a.dtype == b.dtype and a.equals(b)
 
 

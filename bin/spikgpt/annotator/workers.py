@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -29,7 +29,15 @@ def results(jobs: Sequence[Job], processes: int) -> list[Any]:
     context.set_forkserver_preload(sorted({function.__module__ for function, *_ in jobs}))
     try:
         with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=_begin) as pool:
-            futures = [pool.submit(function, *arguments) for function, *arguments in jobs]
+            futures: list[Future[Any]] = []
+            running: set[Future[Any]] = set()
+            for function, *arguments in jobs:
+                # Only to a process that is free to read it: where one is killed while a job is still being written,
+                # some Pythons (cpython gh-94777; 3.11.2, which is Debian's) wait for ever
+                if len(running) == processes:
+                    _, running = wait(running, return_when=FIRST_COMPLETED)
+                futures.append(pool.submit(function, *arguments))
+                running.add(futures[-1])
             return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise MemoryError("a worker process was killed") from error
