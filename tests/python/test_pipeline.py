@@ -170,11 +170,8 @@ def test_known_cells_get_their_label(small_run, demo_data):
     cells["truth"] = cells["barcode"].map(truth)
     known = cells[cells["truth"].isin(set(cells["spikgpt_best_match"])) & (cells["spikgpt_cell_type"] != "Unknown")]
     assert (known["spikgpt_cell_type"] == known["truth"]).mean() > 0.95
-    alpha = cells[cells["truth"] == "alpha"]
-    assert (alpha["spikgpt_cell_type"] == "Unknown").mean() > 0.75
 
 
-@pytest.mark.xfail(strict=True, reason="31 of 39, ten of 18 in one sample: the graded rule of Unknown lost this goal")
 def test_four_in_five_of_the_withheld_type_are_rejected(small_run, demo_data):
     cells = read_table(small_run / "tables" / "cells.tsv.gz")
     truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
