@@ -186,7 +186,7 @@ def test_the_withheld_type_is_a_population_with_its_known_markers(small_run, dem
     home = alpha["spikgpt_cluster"].value_counts().idxmax()
     found = pd.read_csv(small_run / "tables" / "unknown_populations.tsv", sep="\t", keep_default_na=False, dtype=str)
     row = found.set_index("cluster").loc[home]
-    assert int(row["unknown_cells"]) > 0.75 * len(alpha)
+    assert int(row["unknown_cells"]) > 0.8 * len(alpha)
     assert row["samples"] == "2"
     # glucagon and transthyretin make an alpha cell; no reference cell told the pipeline so
     assert {"GCG", "TTR"} <= set(row["markers"].split(", ")[:3])
