@@ -194,7 +194,7 @@ def shared_shift(moved: Floats, number: Floats, reference: Floats) -> Floats:
 
 
 def moved_apart(apart: Floats, number: Floats) -> float:
-    """How far the types' distances moved beyond the shared shift, in widths: root mean square over cells; 0 without any.
+    """How far the types' distances moved beyond the shared shift, in widths: root mean square over cells, or 0.
 
     ``apart`` (types, signs): a - delta, the last sign being doubt; ``number`` (types,) cells.
     """

@@ -37,9 +37,10 @@ MIN_TYPES = 3
 alone, of B cells alone or of CD4 T cells alone, with the type missing from the reference, were rejected 1 to 7 % at a
 rate of 5 %, and their shift is no larger than that of known types alone."""
 APART = 1.0
-"""Widths that types may move apart (a width is from the median of held-out cells to what 5 % of them exceed). Of the 98
-queries of `bench/unknown.py` with known types nine moved further, six of them with a large type left out: 5 to 20 % false
-Unknown, the two above 15 % among them."""
+"""Widths that types may move apart (a width is from the median of held-out cells to what 5 % of them exceed).
+
+Of the 98 queries of `bench/unknown.py` with known types nine moved further, six of them with a large type left out:
+5 to 20 % false Unknown, the two above 15 % among them."""
 TAIL = 0.2
 """Upper share of a type's p-values that tells whether its tail is lighter or heavier than expected."""
 MOST_TAIL = 2.0
@@ -258,9 +259,9 @@ class Rejection:
                 )
         if what.apart > APART:
             reasons.append(
-                f"its types differ from the reference by unlike amounts in distance ({what.apart:.1f} widths apart, root "
-                f"mean square over cells; up to {APART:g} is usual): a type in another state cannot be told from one "
-                "that the reference lacks"
+                f"its types differ from the reference by unlike amounts ({what.apart:.1f} widths, root mean square over "
+                f"cells; up to {APART:g} is usual): a type in another state cannot be told from one that the reference "
+                "lacks"
             )
         large = int((np.bincount(signs.predicted, minlength=self.classes) >= MIN_TYPE_CELLS).sum())
         if large < MIN_TYPES:
