@@ -259,9 +259,8 @@ class Rejection:
                 )
         if what.apart > APART:
             reasons.append(
-                f"its types differ from the reference by unlike amounts ({what.apart:.1f} widths, root mean square of "
-                f"its cells; {APART:g} is the limit): a type in another state cannot be told from one that the reference "
-                "lacks"
+                f"its types differ from the reference by unlike amounts ({what.apart:.1f} widths, root mean square; "
+                f"{APART:g} is the limit): a type in another state cannot be told from one that the reference lacks"
             )
         large = int((np.bincount(signs.predicted, minlength=self.classes) >= MIN_TYPE_CELLS).sum())
         if large < MIN_TYPES:
