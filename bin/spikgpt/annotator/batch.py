@@ -20,6 +20,11 @@ OFFSET_MIN_CELLS = 20
 """A type takes part in the batch offset with at least this many cells in reference and query."""
 MIN_TYPE_CELLS = 15
 """A predicted type takes part in the estimate of a batch shift with at least this many cells."""
+MIN_TYPES = 3
+"""With fewer predicted types of `MIN_TYPE_CELLS` cells a missing type passes for a batch effect: samples of beta cells
+alone, of B cells alone or of CD4 T cells alone, with the type missing from the reference, were rejected 1 to 7 % at a
+rate of 5 %, and their shift is no larger than that of known types alone. A sample of 137 pancreas cells, likeness 0.71,
+131 of them called a dendritic cell of blood, was half corrected and kept 70 % of these labels."""
 LIKE, UNLIKE = 0.75, 0.65
 """Likeness from which on a sample is corrected in full, and below which it is not corrected at all.
 
@@ -86,9 +91,20 @@ def likeness(sample: Floats, reference: Floats) -> Floats:
     return np.asarray((sample * reference).sum(1) / np.maximum(scale, 1e-12))
 
 
-def share_of_correction(likeness: float) -> float:
-    """How much of a correction a sample gets by its likeness: 0 up to `UNLIKE`, 1 from `LIKE` on, linear between."""
+def share_of_correction(likeness: float, predicted: Codes) -> float:
+    """How much of a correction a sample gets by its likeness: 0 up to `UNLIKE`, 1 from `LIKE` on, linear between.
+
+    Where the cells ``predicted`` (cells,) have fewer than `MIN_TYPES` types of `MIN_TYPE_CELLS` cells, 0 below `LIKE`:
+    a batch is what several types share, and one type alone that is unlike the reference's is another type.
+    """
+    if likeness < LIKE and large_types(predicted) < MIN_TYPES:
+        return 0.0
     return float(np.clip((likeness - UNLIKE) / (LIKE - UNLIKE), 0.0, 1.0))
+
+
+def large_types(predicted: Codes) -> int:
+    """How many of the types that the cells ``predicted`` (cells,) are called have `MIN_TYPE_CELLS` cells."""
+    return int((np.bincount(predicted) >= MIN_TYPE_CELLS).sum())
 
 
 def types_to_compare(predicted: Codes, class_cells: Floats) -> Codes:

@@ -21,7 +21,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import norm
 
-from spikgpt.annotator.batch import LIKE, MIN_TYPE_CELLS, share_of_correction, weighted_quantile
+from spikgpt.annotator.batch import (
+    LIKE,
+    MIN_TYPE_CELLS,
+    MIN_TYPES,
+    large_types,
+    share_of_correction,
+    weighted_quantile,
+)
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.conformal import joined, log_odds, p_values
 from spikgpt.annotator.correction import LIMITS, Constants, Correction, Scale, own_spread
@@ -32,10 +39,6 @@ from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 
 KINDS = ("pooled", "single")
 """Calibrations: cells pooled with neighbours, and cell by cell for samples too small to pool."""
-MIN_TYPES = 3
-"""With fewer predicted types of `MIN_TYPE_CELLS` cells a missing type passes for a batch effect: samples of beta cells
-alone, of B cells alone or of CD4 T cells alone, with the type missing from the reference, were rejected 1 to 7 % at a
-rate of 5 %, and their shift is no larger than that of known types alone."""
 APART = 1.0
 """Widths that types may move apart (a width is from the median of held-out cells to what 5 % of them exceed).
 
@@ -77,7 +80,7 @@ class Signs:
         predicted = log_p.argmax(1)
         doubt = smoothed(1.0 - np.exp(log_p.max(1)), predicted, neighbours)
         likeness = views.likeness(cells, predicted)
-        distances = views.distances(cells, predicted, neighbours, share_of_correction(likeness))
+        distances = views.distances(cells, predicted, neighbours, share_of_correction(likeness, predicted))
         values = np.column_stack([distances, log_odds(doubt)])
         return cls(values, predicted, likeness, "single" if neighbours is None else "pooled")
 
@@ -262,7 +265,7 @@ class Rejection:
                 f"its types differ from the reference by unlike amounts ({what.apart:.1f} widths, root mean square; "
                 f"{APART:g} is the limit): a type in another state cannot be told from one that the reference lacks"
             )
-        large = int((np.bincount(signs.predicted, minlength=self.classes) >= MIN_TYPE_CELLS).sum())
+        large = large_types(signs.predicted)
         if large < MIN_TYPES:
             reasons.append(
                 f"{'no type has' if large == 0 else f'only {large} of its types ha' + ('s' if large == 1 else 've')} "
