@@ -154,7 +154,7 @@ class Scale:
         reference = np.maximum(self.type_cells[types], 1.0)
         shared = shared_shift(moved, number, reference)
         if gate is None:
-            gate = open_gate(shared, limits, share_of_correction(likeness, predicted))
+            gate = open_gate(shared, limits, likeness)
         of_types = np.tile(np.clip(shared, -MOST_SHIFT, MOST_SHIFT), (len(self.type_cells), 1))
         of_types[types] += type_shift(moved - shared, shared, number, reference, constants.type_clip)
         wider = spread(u, predicted, self.upper, constants.upper) ** gate
@@ -204,10 +204,10 @@ def moved_apart(apart: Floats, number: Floats) -> float:
     return float(np.sqrt(number @ of_types**2 / number.sum()))
 
 
-def open_gate(shared: Floats, limits: Floats, alike: float) -> float:
-    """How much of the shift is a batch: 1 up to every limit, 0 from half as much beyond; times the share ``alike``."""
+def open_gate(shared: Floats, limits: Floats, likeness: float) -> float:
+    """How much of the shift is a batch: 1 up to every limit, 0 from half as much beyond; times the likeness's share."""
     beyond = float((shared / limits).max()) - 1.0
-    return alike * float(1.0 - np.clip(beyond / FADES, 0.0, 1.0))
+    return share_of_correction(likeness) * float(1.0 - np.clip(beyond / FADES, 0.0, 1.0))
 
 
 def type_shift(apart: Floats, shared: Floats, number: Floats, reference: Floats, clip: float) -> Floats:
