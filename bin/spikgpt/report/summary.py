@@ -8,6 +8,7 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
+from spikgpt.report import integration
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
@@ -131,6 +132,7 @@ def in_short(inputs: Inputs) -> Section:
             *_cells_and_types(inputs),
             *_not_calibrated(inputs),
             _new_populations(inputs),
+            *integration.sentences(inputs),
             *_second_opinion(inputs),
         ]
     else:
@@ -298,6 +300,9 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             _on_skipped(findings, inputs, sample)
     _on_copies(findings, inputs)
     _on_genes(findings, inputs)
+    parted = integration.warning(inputs)
+    if parted:
+        findings.add("warning", parted, "Cohort")
     _on_reference(findings, inputs)
     for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
         if row.wrong_lineage:

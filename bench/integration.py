@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Clusters of several samples with and without Harmony, as the pipeline makes them, beside their authors' labels.
+
+    bench/integration.py --data FOLDER --work DIR --json docs/benchmarks/integration.json
+
+Every step runs by its script in bin/. Samples are whole files, or the parts of a file that a column of `obs` tells
+apart, each a batch of its own. Labels are the bundled annotator's where the cells are of blood, otherwise the authors'.
+What is in DIR from an earlier call is not made again, so that only the cohort's steps run anew.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "bench")]
+
+import anndata as ad  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from library.measure import machine, measured  # noqa: E402
+from spikgpt.base.ontology import TERM  # noqa: E402
+from spikgpt.base.tsv import read_tsv  # noqa: E402
+
+SETS: dict[str, tuple[tuple[str, str], ...]] = {
+    "PBMC, seven samples": (
+        ("pbmc3k", ""), ("pbmc4k_soupx", ""), ("pbmc_3tech_savercat", "batch"), ("kang_ifnb2k", "batch"),
+    ),
+    "PBMC, two conditions (Kang)": (("kang_ifnb2k", "batch"),),
+    "PBMC, three donors and kits (SAVERCAT)": (("pbmc_3tech_savercat", "batch"),),
+    "Cell lines, two protocols (sc_mixology)": (("sc_mixology_cell_lines", "batch"),),
+}  # fmt: skip
+"""Name to its files and the column that tells samples apart; without one the file is one sample."""
+BLOOD = "PBMC"
+ONE_SAMPLE = 0.9
+"""A cluster with at least this share of one sample counts as that sample's."""
+MODEL, ANNOTATOR = ROOT / "assets" / "scgpt-mini", ROOT / "assets" / "annotators" / "pbmc"
+
+
+def script(work: Path, name: str, *args: object) -> dict[str, Any]:
+    """Run a script of bin/ in a folder; what it cost."""
+    print(name, *args[:2], file=sys.stderr)
+    return measured([sys.executable, ROOT / "bin" / name, *args], cwd=work)
+
+
+def parts(data: Path, file: str, column: str) -> dict[str, ad.AnnData]:
+    """Samples of a file: raw counts with the authors' labels."""
+    cells = ad.read_h5ad(data / f"{file}.h5ad")
+    if "demuxlet_cls" in cells.obs:
+        cells = cells[cells.obs["demuxlet_cls"] == "SNG"].copy()
+    if not column:
+        return {file: cells}
+    names = cells.obs[column].astype(str)
+    return {
+        f"{file}.{name}".replace(" ", "_").replace("'", "p"): cells[names == name].copy() for name in sorted(set(names))
+    }
+
+
+def prepare(work: Path, sample: str, cells: ad.AnnData, blood: bool) -> None:
+    """From counts to embedding and labels, as the pipeline does it, unless they are there."""
+    if (work / f"{sample}.annotation.parquet").exists():
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    label = "coarse" if "coarse" in cells.obs else "cell_type"
+    cells.obs[[label]].set_axis(["authors"], axis=1).astype(str).to_parquet(work / f"{sample}.authors.parquet")
+    ad.AnnData(cells.X, obs=cells.obs[[]], var=cells.var[[]]).write_h5ad(work / "in.h5ad")
+    named = ("--sample", sample)
+    script(work, "import_counts.py", *named, "--matrix", "in.h5ad", "--scgpt-model", MODEL)
+    counts = (*named, "--h5ad", f"{sample}.counts.h5ad")
+    script(work, "qc_metrics.py", *counts)
+    script(work, "detect_doublets.py", *counts)
+    (work / "thresholds.json").write_text("{}")
+    script(work, "filter_cells.py", *counts, "--qc", f"{sample}.qc.parquet", "--doublets", f"{sample}.doublets.parquet",
+           "--thresholds", "thresholds.json")  # fmt: skip
+    script(work, "normalise.py", *named, "--h5ad", f"{sample}.filtered.h5ad")
+    h5ad = (*named, "--h5ad", f"{sample}.norm.h5ad")
+    names = ad.read_h5ad(work / f"{sample}.norm.h5ad", backed="r").obs_names
+    script(work, "embed_scgpt.py", *h5ad, "--scgpt-model", MODEL, "--start", 0, "--end", len(names))
+    if blood:
+        (vectors,) = work.glob(f"{sample}.0*.embedding.npy")
+        script(
+            work, "annotate.py", *h5ad, "--embedding", vectors.name, "--annotator", ANNOTATOR, "--scgpt-model", MODEL
+        )
+    else:
+        authors = pd.read_parquet(work / f"{sample}.authors.parquet")["authors"].loc[names].to_numpy()
+        pd.DataFrame(
+            {"barcode": names, "spikgpt_cell_type": authors, "spikgpt_best_match": authors, TERM: "unknown"}
+        ).to_parquet(work / f"{sample}.annotation.parquet", index=False)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", required=True, type=Path, help="folder of the h5ad files")
+    made.add_argument("--work", required=True, type=Path, help="folder for the files between")
+    made.add_argument("--json", required=True, type=Path, help="file for the figures")
+    given = made.parse_args()
+    for name, files in SETS.items():
+        for file, column in files:
+            for sample, cells in parts(given.data, file, column).items():
+                prepare(given.work, sample, cells, name.startswith(BLOOD))
+
+
+if __name__ == "__main__":
+    main()
