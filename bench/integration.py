@@ -9,8 +9,6 @@ What is in DIR from an earlier call is not made again, so that only the cohort's
 """
 
 import argparse
-import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "bench")]
 
 import anndata as ad  # noqa: E402
-import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from library.measure import machine, measured  # noqa: E402
+from library.measure import measured  # noqa: E402
 from spikgpt.base.ontology import TERM  # noqa: E402
-from spikgpt.base.tsv import read_tsv  # noqa: E402
 
 SETS: dict[str, tuple[tuple[str, str], ...]] = {
     "PBMC, seven samples": (

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding, integrated by Harmony where so decided."""
+"""Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding, after Harmony where so decided."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser

@@ -8,6 +8,7 @@ from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.integration import INTEGRATION_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
@@ -28,6 +29,7 @@ WRITTEN = {
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
     "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,
+    "`integration.tsv`": INTEGRATION_COLUMNS,
     "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
 }
 """Columns by the word that the paragraph before their table begins with."""

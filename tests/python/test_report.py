@@ -107,10 +107,10 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
         "batch_mixing.tsv": pd.DataFrame(
             [
-                ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),
-                ("scGPT", TYPES[0], 80, 2, 0.5, 0.4, np.nan),
-                ("Harmony", "all", 200, 2, 0.8, 0.7, 0.9),
-                ("Harmony", TYPES[0], 80, 2, 0.9, 0.8, np.nan),
+                ("scGPT", "all", 200, 2, 3, 0.4, 1.0, 0.3, 0.9),
+                ("scGPT", TYPES[0], 80, 2, 3, 0.5, 0.9, 0.4, np.nan),
+                ("Harmony", "all", 200, 2, 3, 0.8, 1.0, 0.7, 0.9),
+                ("Harmony", TYPES[0], 80, 2, 3, 0.9, 0.9, 0.8, np.nan),
             ],
             columns=list(MIXING_COLUMNS),
         ),

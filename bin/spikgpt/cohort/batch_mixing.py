@@ -19,7 +19,7 @@ LISI_NEIGHBOURS = 3 * PERPLEXITY
 KBET_NEIGHBOURS = 50
 KBET_ALPHA = 0.05
 FEWEST_IN_BATCH = 10
-"""A cell type with fewer cells than this in a second batch, or than `FEWEST_CELLS` in all, has no row of its own."""
+"""The batches of a cell type with fewer cells than this in a second batch are not scored."""
 
 MIXING_COLUMNS = (
     "embedding", "cell_type", "cells", "batches", "labels", "ilisi", "ilisi_if_mixed", "kbet_acceptance", "clisi",
@@ -48,7 +48,7 @@ def kbet_acceptance(neighbours: np.ndarray, batches: np.ndarray) -> float:
 
 
 def lisi(z: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Local inverse Simpson index of groups (Korsunsky et al. 2019) of each cell, by harmonypy; scaled as in scib-metrics.
+    """Local inverse Simpson index of groups (Korsunsky et al. 2019), by harmonypy, scaled as in scib-metrics.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def scaled_lisi(z: np.ndarray, groups: np.ndarray) -> float:
 
 
 def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: str) -> pd.DataFrame:
-    """Scores of all cells and of each cell type that several batches have.
+    """Scores of all cells and of each cell type with at least `FEWEST_CELLS` cells.
 
     A type's batches are scored among its own cells, so that batches of other composition do not count as unmixed; how
     far its label keeps apart from the others is scored among all cells.
@@ -83,8 +83,9 @@ def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: 
 
     Returns
     -------
-    `MIXING_COLUMNS`; ilisi, kbet_acceptance and clisi from 0 to 1, clisi NaN with a single label. ilisi_if_mixed is
-    what ilisi would be if the batches were mixed at random: less than 1 where they differ in size.
+    `MIXING_COLUMNS`; ilisi, kbet_acceptance and clisi from 0 to 1, clisi NaN with a single label, the others NaN for a
+    type of one batch. ilisi_if_mixed is what ilisi would be if the batches were mixed at random: less than 1 where they
+    differ in size. No rows where not even two batches have `FEWEST_IN_BATCH` cells.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -93,15 +94,22 @@ def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: 
     for label in [ALL, *sorted(set(labels))]:
         inside = np.ones(len(z), dtype=bool) if label == ALL else labels == label
         names, codes, sizes = np.unique(batches[inside], return_inverse=True, return_counts=True)
-        if len(names) < 2 or inside.sum() < FEWEST_CELLS or np.sort(sizes)[-2] < FEWEST_IN_BATCH:
+        if inside.sum() < FEWEST_CELLS:
             continue
-        part = z[inside]
-        nearest = NearestNeighbors(n_neighbors=min(KBET_NEIGHBOURS, len(part) // 2), algorithm="brute").fit(part)
+        between = (np.nan,) * 3
+        if len(names) > 1 and np.sort(sizes)[-2] >= FEWEST_IN_BATCH:
+            part = z[inside]
+            nearest = NearestNeighbors(n_neighbors=min(KBET_NEIGHBOURS, len(part) // 2), algorithm="brute").fit(part)
+            between = (
+                scaled_lisi(part, codes),
+                (1 / float(np.square(sizes / sizes.sum()).sum()) - 1) / (len(names) - 1),
+                kbet_acceptance(nearest.kneighbors(part, return_distance=False), codes),
+            )
+        elif label == ALL:
+            break
         rows.append(
             (
-                name, label, int(inside.sum()), len(names), len(set(labels)), scaled_lisi(part, codes),
-                (1 / np.square(sizes / sizes.sum()).sum() - 1) / (len(names) - 1),
-                kbet_acceptance(nearest.kneighbors(part, return_distance=False), codes),
+                name, label, int(inside.sum()), len(names), len(set(labels)), *between,
                 float(np.nanmedian(apart[inside])) if np.isfinite(apart[inside]).any() else np.nan,
             )
         )  # fmt: skip

@@ -38,7 +38,6 @@ from spikgpt.base.ontology import TERM
 from spikgpt.base.variable_genes import Moments, highly_variable
 from spikgpt.cohort.clusters import CELL_TYPES_KEY, CLUSTERS_KEY, INTEGRATED, MAP, MAP_BEFORE
 
-
 EMBEDDINGS = ("X_scGPT", "X_umap", "X_integrated", "X_umap_unintegrated")
 """`obsm` of the annotated files; the last two where batches were integrated."""
 

@@ -141,7 +141,7 @@ def mixing_within_types(scores: pd.DataFrame) -> float | None:
     -------
     None where no label but `Unknown` has enough cells in two batches.
     """
-    types = scores[~scores["cell_type"].isin([ALL, UNKNOWN])]
+    types = scores[~scores["cell_type"].isin([ALL, UNKNOWN]) & scores["ilisi"].notna()]
     if not len(types):
         return None
     return float(np.average(types["ilisi"] / types["ilisi_if_mixed"], weights=types["cells"]))

@@ -129,7 +129,8 @@ def methods_html(inputs: Inputs) -> str:
         )
     if len(inputs.tables.get("batch_mixing.tsv", ())):
         parts.append(
-            f"Mixing of batches was measured by LISI {cite('harmony')} and kBET {cite('kbet')}, before and after Harmony."
+            f"Mixing of batches was measured by LISI {cite('harmony')} and kBET {cite('kbet')}, before and after "
+            "Harmony."
         )
     parts.append(
         f"The seed was {text(parameters.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}."

@@ -76,27 +76,19 @@ def _by_sheet(
 ) -> list[tuple[str, list[str], Sequence[str], dict[str, str]]]:
     """Colourings of the map by batch, condition and donor, where the samplesheet tells several apart.
 
-    One that parts the cells as the samples do, or as an earlier one does, would be the same picture again.
+    A batch that was not given is the sample's name: that tab would be the samples' again.
     """
     made: list[tuple[str, list[str], Sequence[str], dict[str, str]]] = []
-    seen = [list(all_cells["sample"])]
     for column in ("batch", "condition", "donor"):
         values = all_cells[column].astype(str)
         names = sorted(set(values))
-        parted = list(values)
-        if len(names) < 2 or any(_same_parts(parted, other) for other in seen):
+        if len(names) < 2 or (values == all_cells["sample"].astype(str)).all():
             continue
-        seen.append(parted)
         given = {name: name or NOT_GIVEN for name in names}
         shown = [given[value] for value in cells[column].astype(str)]
         colours = dict(zip(given.values(), series_colours(len(names)), strict=True))
         made.append((f"By {column}", shown, list(given.values()), colours))
     return made
-
-
-def _same_parts(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two lists of names part the cells in the same way."""
-    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
 
 
 def cell_map(inputs: Inputs) -> Section | None:
@@ -153,8 +145,8 @@ def cell_map(inputs: Inputs) -> Section | None:
         "spikgpt_map",
         "Map of the cells",
         f"UMAP of the scGPT embedding{' after Harmony' if integrated else ''}, {len(chosen):,} of "
-        f"{len(inputs.umap):,} cells, evenly spaced. Cells that lie together are similar; distances between groups mean "
-        f"little. Types should form groups, and samples should mix within them."
+        f"{len(inputs.umap):,} cells, evenly spaced. Cells that lie together are similar; distances between groups "
+        "mean little. Types should form groups, and samples should mix within them."
         f"{' The last tab is the map as it would be without Harmony.' if integrated else ''}",
         data,
         [title for title, *_ in colourings],
@@ -175,7 +167,8 @@ def mixing_table(inputs: Inputs) -> Section | None:
     after = mixing[mixing["embedding"] == "Harmony"].set_index("cell_type")
     for label, row in before.iterrows():
         values: dict[str, int | float] = {"cells": int(row["cells"]), "batches": int(row["batches"])}
-        values["mixed"] = float(row["ilisi_if_mixed"])
+        if row["ilisi_if_mixed"]:
+            values["mixed"] = float(row["ilisi_if_mixed"])
         for score in ("ilisi", "kbet_acceptance", "clisi"):
             for when, frame in (("before", before), ("after", after)):
                 value = str(frame.at[label, score])
