@@ -9,7 +9,10 @@ What is in DIR from an earlier call is not made again, so that only the cohort's
 """
 
 import argparse
+import hashlib
+import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bin"), str(ROOT / "bench")]
 
 import anndata as ad  # noqa: E402
+import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from library.measure import measured  # noqa: E402
+from library.measure import machine, measured  # noqa: E402
 from spikgpt.base.ontology import TERM  # noqa: E402
+from spikgpt.base.tsv import read_tsv  # noqa: E402
 
 SETS: dict[str, tuple[tuple[str, str], ...]] = {
     "PBMC, seven samples": (
@@ -31,6 +36,7 @@ SETS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """Name to its files and the column that tells samples apart; without one the file is one sample."""
 BLOOD = "PBMC"
+NO_LABEL = ("unassigned", "?", "nan")
 ONE_SAMPLE = 0.9
 """A cluster with at least this share of one sample counts as that sample's."""
 MODEL, ANNOTATOR = ROOT / "assets" / "scgpt-mini", ROOT / "assets" / "annotators" / "pbmc"
@@ -87,16 +93,62 @@ def prepare(work: Path, sample: str, cells: ad.AnnData, blood: bool) -> None:
         ).to_parquet(work / f"{sample}.annotation.parquet", index=False)
 
 
+def cohort(work: Path, samples: list[str], asked: str) -> dict[str, Any]:
+    """The cohort's steps on these samples; their figures beside the authors' labels."""
+    into = work / f"{'+'.join(samples)[:60]}.{asked}"
+    into.mkdir(exist_ok=True)
+    files: dict[str, list[Path]] = {}
+    for ending in (".norm.h5ad", ".embedding.npy", ".annotation.parquet"):
+        files[ending] = sorted(p for name in samples for p in work.glob(f"{name}.*") if p.name.endswith(ending))
+    given = ("--h5ad", *files[".norm.h5ad"], "--embedding", *files[".embedding.npy"],
+             "--annotation", *files[".annotation.parquet"])  # fmt: skip
+    mixing = script(into, "batch_mixing.py", *given, "--integrate", asked)
+    clusters = script(into, "cluster_cohort.py", *given, "--integration", "integration.tsv")
+    cells = pd.read_parquet(into / "cohort_cells.parquet")
+    cells["authors"] = np.concatenate(
+        [
+            pd.read_parquet(work / f"{name}.authors.parquet")["authors"].loc[part["barcode"]].to_numpy()
+            for name, part in cells.groupby("sample", sort=False)
+        ]
+    )
+    called = pd.concat([pd.read_parquet(path, columns=["spikgpt_cell_type"]) for path in files[".annotation.parquet"]])
+    by_sample = pd.crosstab(cells["spikgpt_cluster"], cells["sample"])
+    known = cells[~cells["authors"].isin(NO_LABEL)]
+    by_label = pd.crosstab(known["spikgpt_cluster"], known["authors"])
+    scores = read_tsv(into / "batch_mixing.tsv").set_index(["embedding", "cell_type"])
+    decided = read_tsv(into / "integration.tsv").iloc[0]
+    shown = "Harmony" if decided["used"] == "harmony" else "scGPT"
+    return {
+        "used": decided["used"],
+        "reason": decided["reason"],
+        "mixing": float(decided["mixing_after" if decided["used"] == "harmony" else "mixing_before"]),
+        **{name: float(scores.at[(shown, "all"), name]) for name in ("ilisi", "kbet_acceptance", "clisi")},
+        "clusters": len(by_sample),
+        "of_one_sample": int((by_sample.max(axis=1) >= ONE_SAMPLE * by_sample.sum(axis=1)).sum()),
+        "purity": float(by_label.max(axis=1).sum() / by_label.to_numpy().sum()),
+        "labels_sha256": hashlib.sha256("\n".join(called["spikgpt_cell_type"].astype(str)).encode()).hexdigest(),
+        "cells": len(cells),
+        "cpu_s": {"batch_mixing": mixing["cpu_s"], "cluster_cohort": clusters["cpu_s"]},
+    }
+
+
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", required=True, type=Path, help="folder of the h5ad files")
     made.add_argument("--work", required=True, type=Path, help="folder for the files between")
     made.add_argument("--json", required=True, type=Path, help="file for the figures")
     given = made.parse_args()
+    found = []
     for name, files in SETS.items():
+        samples: list[str] = []
         for file, column in files:
             for sample, cells in parts(given.data, file, column).items():
                 prepare(given.work, sample, cells, name.startswith(BLOOD))
+                samples.append(sample)
+        runs = {asked: cohort(given.work.resolve(), sorted(samples), asked) for asked in ("none", "auto")}
+        found.append({"set": name, "samples": sorted(samples), "runs": runs})
+    figures = {"machine": machine(), "harmonypy": version("harmonypy"), "one_sample": ONE_SAMPLE, "sets": found}
+    given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
