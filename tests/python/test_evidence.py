@@ -231,7 +231,7 @@ def test_names_survive_in_both_tables(cells, joined, tmp_path, name):  # noqa: F
     write_tsv(
         tmp_path / "u.tsv",
         unknown_populations(
-            renamed, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, {**IN_REFERENCE, name: 100}
+            renamed, found, find_markers(joined)[0], judged, 0.05, SILENT, PLANTED, {**IN_REFERENCE, name: 100}
         ),
     )
     assert name in set(read_tsv(tmp_path / "e.tsv")["cell_type"])
@@ -244,7 +244,7 @@ def test_a_planted_population_is_found(cells, joined):  # noqa: F811
     assert len(found) == 1
     judged = judge_markers(joined, cells, PLANTED, pairs_to_judge(found, PLANTED))
     assert len(judged) == len(TYPES)
-    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, IN_REFERENCE)
+    table = unknown_populations(cells, found, find_markers(joined)[0], judged, 0.05, SILENT, PLANTED, IN_REFERENCE)
     assert list(table.columns) == list(POPULATION_COLUMNS)
     row = table.iloc[0]
     assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
@@ -275,7 +275,7 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
 
 
 def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa: F811
-    genes = find_markers(joined)
+    genes = find_markers(joined)[0]
     found = find_populations(cells, 0.05)
     plain = unknown_populations(cells, found, genes, {}, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0]["qc_flags"]
     assert plain == "hardly a marker of its own: ambient RNA or damaged cells"  # it has mark_3 alone

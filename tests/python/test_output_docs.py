@@ -9,6 +9,7 @@ from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.integration import INTEGRATION_COLUMNS
+from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
@@ -20,6 +21,7 @@ WRITTEN = {
     "`cells.tsv.gz`": ("sample", "barcode", *OBS_COLUMNS[1:4]),
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
     "`markers.tsv`": MARKER_COLUMNS,
+    "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,

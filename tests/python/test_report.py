@@ -86,7 +86,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     cells, _ = read_cohort(joined)
     gone = pd.concat([pd.read_csv(path, sep="\t") for path in removed])
     gone = removed_cells(removed, gone.assign(nearest_type=ODD)[["sample", "barcode", "nearest_type"]])
-    markers = find_markers(joined)
+    markers, expression = find_markers(joined)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
     found = find_populations(cells, 0.05)
     conflicts = Conflicts(LIBRARY, TYPES, {})
@@ -99,6 +99,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
+        "marker_expression.tsv": expression,
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),
         "second_opinion.tsv": opinion_table(cells, conflicts),
         "unknown_populations.tsv": populations,

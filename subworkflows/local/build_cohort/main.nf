@@ -92,6 +92,7 @@ workflow BUILD_COHORT {
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
+        .mix(FIND_MARKERS.out.expression.map { _meta, expression -> expression })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(BATCH_MIXING.out.integration.map { _meta, integration -> integration })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
