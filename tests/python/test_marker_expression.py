@@ -49,8 +49,8 @@ def test_every_number_is_that_of_the_cohort(joined):  # noqa: F811
     for row in shown.itertuples(index=False):
         of = cells.obs["spikgpt_cluster" if row.of == "cluster" else "spikgpt_cell_type"] == row.group
         assert row.cells == of.sum()
-        of &= [bool(measured.loc[row.gene, sample]) for sample in cells.obs["sample"]]
-        values = cells[of.to_numpy(), row.gene].X.toarray().ravel()
+        has = np.array([bool(measured.loc[row.gene, sample]) for sample in cells.obs["sample"]])
+        values = cells[of.to_numpy() & has, row.gene].X.toarray().ravel()
         assert row.mean == pytest.approx(values.mean(), rel=1e-5)
         assert row.pct == pytest.approx(100 * (values > 0).mean(), rel=1e-5)
 

@@ -59,11 +59,7 @@ workflow BUILD_COHORT {
         readJson(sheet).collect { row -> [row.sample, groovy.json.JsonOutput.toJson(row.extra ?: [:])] }
     }
     WRITE_SAMPLE(
-        ch_annotated
-            .map { entry -> [entry[0].id, entry] }
-            .join(ch_cells)
-            .join(ch_extra)
-            .map { _id, entry, cells, extra -> entry + [cells, extra] },
+        ch_annotated.map { entry -> [entry[0].id, entry] }.join(ch_cells).join(ch_extra).map { _id, entry, cells, extra -> entry + [cells, extra] },
         record,
         digestOf('write_sample.py'),
     )
