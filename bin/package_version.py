@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print the installed version of a Python package, without importing it.
 
-Every task asks for one to four versions. Most of what that took was `importlib.metadata` (0.06 s of CPU, 0.015 s without),
+Every task asks for one to four versions. Most of that was `importlib.metadata` (0.06 s of CPU each, 0.015 s without),
 so the folders that it would read are read here, and it is asked only where the package is not found in them.
 """
 
