@@ -9,7 +9,6 @@ What is in DIR from an earlier call is not made again, so that only the cohort's
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from importlib.metadata import version
@@ -111,7 +110,6 @@ def cohort(work: Path, samples: list[str], asked: str) -> dict[str, Any]:
             for name, part in cells.groupby("sample", sort=False)
         ]
     )
-    called = pd.concat([pd.read_parquet(path, columns=["spikgpt_cell_type"]) for path in files[".annotation.parquet"]])
     by_sample = pd.crosstab(cells["spikgpt_cluster"], cells["sample"])
     known = cells[~cells["authors"].isin(NO_LABEL)]
     by_label = pd.crosstab(known["spikgpt_cluster"], known["authors"])
@@ -126,7 +124,6 @@ def cohort(work: Path, samples: list[str], asked: str) -> dict[str, Any]:
         "clusters": len(by_sample),
         "of_one_sample": int((by_sample.max(axis=1) >= ONE_SAMPLE * by_sample.sum(axis=1)).sum()),
         "purity": float(by_label.max(axis=1).sum() / by_label.to_numpy().sum()),
-        "labels_sha256": hashlib.sha256("\n".join(called["spikgpt_cell_type"].astype(str)).encode()).hexdigest(),
         "cells": len(cells),
         "cpu_s": {"batch_mixing": mixing["cpu_s"], "cluster_cohort": clusters["cpu_s"]},
     }

@@ -227,7 +227,7 @@ def test_what_was_removed_and_left_out_is_shown(inputs):
     assert mixing["All cells"]["clisi_after"] == 0.9
     assert mixing[TYPES[0]] == {
         "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
-        "kbet_acceptance_after": 0.8,
+        "kbet_acceptance_after": 0.8, "mixed": 0.9,
     }  # fmt: skip
 
 
