@@ -5,11 +5,11 @@ from typing import Any
 from sections.markdown import number, percent, table
 
 RULE = """\
-`--integrate auto` decides by scores that need no author's label, on their own scales: batches mix poorly within the types
-where the effective number of batches near a cell is less than half way from one batch to random mixing, and labels are
-kept where at most one neighbour in twenty more is of another label. Both numbers are the scales' own; none was fitted to
-these sets. Purity: cells whose authors' label is the commonest of their cluster; of fewer clusters it is harder to reach.
-`make bench-integration DATA=folder` measures all of it again."""
+`--integrate auto` decides by scores that need no author's label, on their own scales: batches mix poorly within the
+types where the effective number of batches near a cell is less than half way from one batch to random mixing, and
+labels are kept where at most one neighbour in twenty more is of another label. Both numbers are the scales' own; none
+was fitted to these sets. Purity: cells whose authors' label is the commonest of their cluster; with fewer clusters it
+is harder to reach. `make bench-integration DATA=folder` measures all of it again."""
 
 
 def render(figures: dict[str, Any]) -> str:
@@ -46,14 +46,13 @@ def render(figures: dict[str, Any]) -> str:
     ]
     parts = [
         "## Integration\n",
-        f"Clusters with and without Harmony (harmonypy {figures['harmonypy']}), each sample a batch; labels are no part "
-        "of it.\n",
+        f"Clusters with and without Harmony (harmonypy {figures['harmonypy']}), each sample a batch.\n",
         table(header, rows),
         RULE + "\n",
         "Reasons given: "
         + "; ".join(f"{entry['set']}: {entry['runs']['auto']['reason']}" for entry in figures["sets"])
         + ".\n",
-        f"CPU seconds are of the steps BATCH_MIXING and CLUSTER_COHORT, on {figures['machine']['cpu']}; with Harmony the "
-        "second makes a map without it too.\n",
+        f"CPU seconds are of the steps BATCH_MIXING and CLUSTER_COHORT, on {figures['machine']['cpu']}; with Harmony "
+        "the second makes a map without it too.\n",
     ]
     return "\n".join(parts)
