@@ -201,6 +201,11 @@ def test_the_first_screen_says_what_was_used_and_why(own):
     assert "<b>Integrated</b>: clusters, map and markers rest on the embedding after Harmony" in short
     assert "mixing within types 0.02 before Harmony, 0.80 after; cLISI 0.99 before, 0.98 after" in short
     assert not warned
+    # the small cohort's batches are of one condition each
+    assert "Every batch has one condition" in short
+    own.cells["condition"] = np.where(np.arange(len(own.cells)) % 2, "ctrl", "stim")
+    short, warned = told(own, used)
+    assert "Every batch has one condition" not in short
     short, warned = told(own, Integration("auto", "harmony", "r", 3, 0.02, MIXED - 0.1, 0.99, 0.98))
     assert "batches part within the types even after Harmony (mixing 0.40, under 0.5)" in warned
     short, warned = told(own, Integration("none", "none", "--integrate none was given", 3, 0.02, 0.8, 0.99, 0.98))

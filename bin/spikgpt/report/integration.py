@@ -65,10 +65,21 @@ def sentences(inputs: Inputs) -> Iterable[str]:
     if found.used == "harmony":
         yield (
             f"<b>Integrated</b>: clusters, map and markers rest on the embedding after Harmony, as {text(found.reason)}"
-            f"{figures(found)}. Labels did not change."
+            f"{figures(found)}. Labels did not change.{_confounded(inputs.cells)}"
         )
     else:
         yield f"<b>Not integrated</b>: {text(found.reason)}{figures(found)}."
+
+
+def _confounded(cells: pd.DataFrame) -> str:
+    """That Harmony may have taken out conditions, where each batch has one of several."""
+    pairs = cells[["batch", "condition"]].drop_duplicates()
+    if pairs["condition"].nunique() < 2 or len(pairs) > pairs["batch"].nunique():
+        return ""
+    return (
+        " Every batch has one condition: what a condition does to the cells may be taken out of clusters and map as well; "
+        "the last tab of the map is the one without Harmony."
+    )
 
 
 def warning(inputs: Inputs) -> str | None:
