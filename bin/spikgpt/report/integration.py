@@ -77,7 +77,7 @@ def _confounded(cells: pd.DataFrame) -> str:
     if pairs["condition"].nunique() < 2 or len(pairs) > pairs["batch"].nunique():
         return ""
     return (
-        " Every batch has one condition: what a condition does to the cells may be taken out of clusters and map as well; "
+        " Every batch has one condition: what that does to the cells may be taken out of clusters and map as well; "
         "the last tab of the map is the one without Harmony."
     )
 
