@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from spikgpt.annotator.lineages import WrongLineage
 from spikgpt.base.names import read_embeddings
 from spikgpt.base.tsv import read_tsv, write_tsv
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS, batch_mixing, read_and_score
 from spikgpt.cohort.clusters import cells_of_samples, cluster_cohort, cluster_embedding, write_cohort_cells
+from spikgpt.cohort.contradictions import contradiction_table
 from spikgpt.cohort.files import join_cohort
 from spikgpt.cohort.integration import MIXED, Integration, decide, read_integration, uses_harmony
 from spikgpt.report.integration import clusters_of_one_batch
@@ -212,6 +214,17 @@ def test_the_first_screen_says_what_was_used_and_why(own):
     assert "<b>Not integrated</b>: --integrate none was given" in short
     assert "batches part within the types (mixing 0.02" in warned
     assert "<code>--integrate harmony</code>" in warned
+
+
+def test_a_label_that_its_cells_contradict_is_a_warning(own):
+    wrong = WrongLineage("CD4 <b>T", "CD8 T", ("CD8A", "CD8B"), 0.3, 0.8, 0.05, 0.33)
+    cells = own.cells.assign(spikgpt_cell_type="CD4 <b>T", spikgpt_cluster_cell_type="CD4 <b>T")
+    table = contradiction_table(cells, {"cluster": {}, "type": {"CD4 <b>T": [wrong]}})
+    own.tables["contradictions.tsv"] = table.astype(str)
+    warnings, _ = warnings_and_remarks(own)
+    (told_of,) = [warning for warning in warnings if "the label excludes" in warning]
+    assert "<b>Label CD4 &lt;b&gt;T</b> (200 cells): its cells show genes that the label excludes: 30 % show" in told_of
+    assert "about 33 % may be CD8 T cells" in told_of
 
 
 def tabs(section) -> list[str]:

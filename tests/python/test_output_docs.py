@@ -7,6 +7,7 @@ from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.contradictions import CONTRADICTION_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.integration import INTEGRATION_COLUMNS
 from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
@@ -23,6 +24,7 @@ WRITTEN = {
     "`markers.tsv`": MARKER_COLUMNS,
     "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`contradictions.tsv`": CONTRADICTION_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,

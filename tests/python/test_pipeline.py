@@ -96,6 +96,7 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/evidence.tsv", "tables/second_opinion.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv", "tables/integration.tsv", "tables/marker_expression.tsv",
+        "tables/contradictions.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
         "pipeline_info/params.json", "pipeline_info/trace.tsv", "pipeline_info/timeline.html",
@@ -523,6 +524,9 @@ def test_a_parameter_runs_again_what_uses_it(stub_project):
     assert (used["queue"], used["disk"]) == ("other", "50 GB")
 
     assert stub_project.resumed("--cluster_resolution", 2) == COHORT
+    # every file tells the parameter; without batches there is nothing to decide on, and clusters stay
+    assert stub_project.resumed("--integrate", "none") == COHORT - {"CLUSTER_COHORT"}
+    assert stub_project.resumed("--integrate", "harmony") == {"BATCH_MIXING", *COHORT}
     assert stub_project.resumed("--unknown_rate", 0.1) == {"TRAIN_ANNOTATOR", *ANNOTATION}
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
+from spikgpt.cohort.contradictions import sentence
 from spikgpt.report import integration
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.inputs import Inputs
@@ -309,6 +310,10 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"
             message = f"shows genes that its label excludes: {text(row.wrong_lineage)}"
             findings.add("warning", message, f"Cluster {row.cluster}", detail)
+    for row in inputs.tables.get("contradictions.tsv", pd.DataFrame()).to_dict("records"):
+        if row["of"] == "type":
+            message = f"its cells show genes that the label excludes: {text(sentence(row))}"
+            findings.add("warning", message, f"Label {row['cell_type']}", f"{int(row['cells']):,} cells")
     benchmark = benchmark_comparison(inputs)
     if benchmark and benchmark.lost:
         findings.add("warning", benchmark.sentence, "Benchmark")

@@ -87,6 +87,7 @@ workflow BUILD_COHORT {
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
+        .mix(MAKE_TABLES.out.contradictions.map { _meta, contradictions -> contradictions })
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(FIND_MARKERS.out.expression.map { _meta, expression -> expression })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
