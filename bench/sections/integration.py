@@ -8,8 +8,10 @@ RULE = """\
 `--integrate auto` decides by scores that need no author's label, on their own scales: batches mix poorly within the
 types where the effective number of batches near a cell is less than half way from one batch to random mixing, and
 labels are kept where at most one neighbour in twenty more is of another label. Both numbers are the scales' own; none
-was fitted to these sets. Purity: cells whose authors' label is the commonest of their cluster; with fewer clusters it
-is harder to reach. `make bench-integration DATA=folder` measures all of it again."""
+was fitted to these sets. Purity: share of cells whose authors' label is the commonest of their cluster; it falls with
+fewer clusters even where nothing is mixed up. ARI: adjusted Rand index of clusters and authors' labels, which does not.
+Labels are in the widest words that a sample of the set has (T/NK, Mono). `make bench-integration DATA=folder` measures
+all of it again."""
 
 
 def render(figures: dict[str, Any]) -> str:
@@ -24,7 +26,9 @@ def render(figures: dict[str, Any]) -> str:
         "cLISI",
         "clusters",
         f"≥ {percent(figures['one_sample'], 0)} one sample",
+        "labels",
         "purity",
+        "ARI",
         "CPU s",
     )
     rows = [
@@ -38,7 +42,9 @@ def render(figures: dict[str, Any]) -> str:
             number(run["clisi"]),
             str(run["clusters"]),
             str(run["of_one_sample"]),
+            str(run["labels"]),
             number(run["purity"]),
+            number(run["adjusted_rand"]),
             number(sum(run["cpu_s"].values()), 0),
         )
         for entry in figures["sets"]
