@@ -33,8 +33,8 @@ def without_triton() -> None:
     """Have torch do without Triton, for a process that computes on a CPU alone; to be called before torch is imported.
 
     At a neuron's first step spikingjelly registers kernels for GPUs, for which torch loads Triton and its compiler:
-    1.3 s of CPU on every sample that is annotated. Where Triton cannot be imported torch leaves that out; the bytes are
-    the same.
+    1.3 s of CPU on every sample that is annotated (python -X importtime bin/annotate.py ...). Where Triton cannot be
+    imported torch leaves that out; the bytes are the same.
     """
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
