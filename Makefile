@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images clean
+    bench-unknown bench-embed bench-embed-size bench-profiles bench-qc bench-integration lock genes annotator images clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -15,6 +15,7 @@ help:
 	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
+	@echo 'make bench-integration  clusters with and without Harmony (DATA=folder)'
 	@echo 'make bench-qc  the filters beside other rules: cells kept of each type, damage removed (DATA=folder)'
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
 	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
@@ -100,6 +101,10 @@ bench-embed-size: setup
 	    --work .demo/bench --out docs/benchmarks/embed.json
 
 # the filters of quality control on labelled cells in DATA and simulated damage; half an hour
+bench-integration: setup
+	@test -n "$(DATA)" || { echo 'make bench-integration needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
+	@.venv/bin/python bench/integration.py --data "$(DATA)" --work results/bench/integration --json docs/benchmarks/integration.json
+
 bench-qc: setup
 	@test -n "$(DATA)" || { echo 'make bench-qc needs DATA=folder with the h5ad files (see bench/library/filter_sets.py)'; exit 1; }
 	@tools/demo/get_data

@@ -114,6 +114,7 @@ workflow {
         ANNOTATE_CELLS.out.annotator,
         ch_stats,
         record,
+        options.integrate,
         options.cluster_resolution,
         options.seed,
     )

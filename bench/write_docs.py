@@ -9,7 +9,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__fil
 from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
-SECTIONS = ("annotator", "unknown", "blood", "profiles", "speed", "embed", "qc", "filters", "resources")
+SECTIONS = (
+    "annotator", "unknown", "blood", "profiles", "speed", "embed", "qc", "filters", "integration", "resources",
+)  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
 HEAD = """# Benchmarks
@@ -21,6 +23,7 @@ Every number and picture on this page is made by `bench/write_docs.py` from the 
     make bench-unknown DATA=folder        the share of Unknown at several rates, on many pairs; into docs/benchmarks
     make bench-speed                      seconds of training and annotating alone
     make bench-profiles DATA=folder       the second opinion; into results/bench
+    make bench-integration DATA=folder    clusters with and without Harmony; into docs/benchmarks
     make annotator DATA=folder            the bundled annotator of human blood; into docs/benchmarks
     make bench-docs                       takes what was measured into docs/
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Marker genes of every cluster of the cohort."""
+"""Marker genes of every cluster of the cohort, and what every cluster and type shows of them."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -13,8 +13,10 @@ def main() -> None:
     from spikgpt.base.tsv import write_tsv
     from spikgpt.cohort.markers import find_markers
 
-    with whole_file("markers.tsv") as partial:
-        write_tsv(partial, find_markers(options.h5ad))
+    markers, expression = find_markers(options.h5ad)
+    for name, table in (("markers.tsv", markers), ("marker_expression.tsv", expression)):
+        with whole_file(name) as partial:
+            write_tsv(partial, table)
 
 
 if __name__ == "__main__":

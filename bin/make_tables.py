@@ -24,9 +24,9 @@ def main() -> None:
     import pandas as pd
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
+    from spikgpt.cohort.contradictions import contradiction_table, of_clusters_and_types
     from spikgpt.cohort.evidence import (
         cluster_names,
-        clusters_of_wrong_lineage,
         evidence_table,
         judge_markers,
         nearest_types,
@@ -62,7 +62,7 @@ def main() -> None:
     pairs = [(name, of) for name, (of, _) in nearest_types(cells).items()] + pairs_to_judge(populations, reference)
     judged = judge_markers(options.h5ad, cells, reference, pairs)
 
-    wrong = clusters_of_wrong_lineage(options.h5ad, cells, config["ontology"])
+    wrong = of_clusters_and_types(options.h5ad, cells, config["ontology"])
 
     library = Library.read(options.profiles)
     probabilities = read_probabilities(options.opinions, cells, library.classes)
@@ -75,13 +75,14 @@ def main() -> None:
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
-        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong)),
+        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong["cluster"])),
         (
             "unknown_populations.tsv",
             unknown_populations(
                 cells, populations, read_tsv(options.markers), judged, rate, looks, reference, config["class_cells"]
             ),
         ),
+        ("contradictions.tsv", contradiction_table(cells, wrong)),
         ("second_opinion.tsv", opinion_table(cells, conflicts)),
         ("genes_measured.tsv", genes_measured(options.h5ad)),
         ("removed_cells.tsv.gz", removed),

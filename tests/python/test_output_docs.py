@@ -7,7 +7,10 @@ from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.contradictions import CONTRADICTION_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.integration import INTEGRATION_COLUMNS
+from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
@@ -19,7 +22,9 @@ WRITTEN = {
     "`cells.tsv.gz`": ("sample", "barcode", *OBS_COLUMNS[1:4]),
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
     "`markers.tsv`": MARKER_COLUMNS,
+    "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`contradictions.tsv`": CONTRADICTION_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
@@ -28,6 +33,7 @@ WRITTEN = {
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
     "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,
+    "`integration.tsv`": INTEGRATION_COLUMNS,
     "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
 }
 """Columns by the word that the paragraph before their table begins with."""

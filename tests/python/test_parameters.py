@@ -100,7 +100,8 @@ def test_every_parameter_is_of_one_kind():
     assert science == {
         "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator", "features",
             "unknown_rate", "scgpt_model", "scgpt_backend",
-        "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "cluster_resolution", "seed",
+        "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "integrate", "cluster_resolution",
+        "seed",
     }  # fmt: skip
     assert {ref["$ref"].split("/")[-1] for ref in SCHEMA["allOf"]} == set(groups)
 

@@ -86,7 +86,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     cells, _ = read_cohort(joined)
     gone = pd.concat([pd.read_csv(path, sep="\t") for path in removed])
     gone = removed_cells(removed, gone.assign(nearest_type=ODD)[["sample", "barcode", "nearest_type"]])
-    markers = find_markers(joined)
+    markers, expression = find_markers(joined)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
     found = find_populations(cells, 0.05)
     conflicts = Conflicts(LIBRARY, TYPES, {})
@@ -99,6 +99,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
+        "marker_expression.tsv": expression,
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),
         "second_opinion.tsv": opinion_table(cells, conflicts),
         "unknown_populations.tsv": populations,
@@ -107,10 +108,10 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
         "batch_mixing.tsv": pd.DataFrame(
             [
-                ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),
-                ("scGPT", TYPES[0], 80, 2, 0.5, 0.4, np.nan),
-                ("Harmony", "all", 200, 2, 0.8, 0.7, 0.9),
-                ("Harmony", TYPES[0], 80, 2, 0.9, 0.8, np.nan),
+                ("scGPT", "all", 200, 2, 3, 0.4, 1.0, 0.3, 0.9),
+                ("scGPT", TYPES[0], 80, 2, 3, 0.5, 0.9, 0.4, np.nan),
+                ("Harmony", "all", 200, 2, 3, 0.8, 1.0, 0.7, 0.9),
+                ("Harmony", TYPES[0], 80, 2, 3, 0.9, 0.9, 0.8, np.nan),
             ],
             columns=list(MIXING_COLUMNS),
         ),
@@ -226,7 +227,7 @@ def test_what_was_removed_and_left_out_is_shown(inputs):
     assert mixing["All cells"]["clisi_after"] == 0.9
     assert mixing[TYPES[0]] == {
         "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
-        "kbet_acceptance_after": 0.8,
+        "kbet_acceptance_after": 0.8, "mixed": 0.9,
     }  # fmt: skip
 
 

@@ -129,6 +129,9 @@ def test_a_parameter_runs_again_what_uses_it(stub_project):
     assert (used["queue"], used["disk"]) == ("other", "50 GB")
 
     assert stub_project.resumed("--cluster_resolution", 2) == COHORT
+    # every file tells the parameter; without batches there is nothing to decide on, and clusters stay
+    assert stub_project.resumed("--integrate", "none") == COHORT - {"CLUSTER_COHORT"}
+    assert stub_project.resumed("--integrate", "harmony") == {"BATCH_MIXING", *COHORT}
     assert stub_project.resumed("--unknown_rate", 0.1) == {"TRAIN_ANNOTATOR", *ANNOTATION}
 
 

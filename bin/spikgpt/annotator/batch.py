@@ -26,8 +26,9 @@ LIKE, UNLIKE = 0.5, 0.4
 What differs beyond that is not a batch but other cells: a sample of another tissue must not be corrected until it
 fits. Likeness of the whole queries of `bench/unknown.py` (median over types, weighted by cells): one tissue across
 donors, chemistries, laboratories and stimulation 0.51 to 0.99, mouse against human pancreas 0.50 to 0.58, blood
-against pancreas and against cell lines 0.01 to 0.40. Without the reference's mean taken off first, what all cells share ruled it: 0.71
-to 0.77 between species, 0.35 to 0.81 between tissues, and 66 % of a pancreas were kept as types of blood.
+against pancreas and against cell lines 0.01 to 0.40. Without the reference's mean taken off first, what all cells
+share ruled it: 0.71 to 0.77 between species, 0.35 to 0.81 between tissues, and 66 % of a pancreas were kept as types
+of blood.
 """
 
 

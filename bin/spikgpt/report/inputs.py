@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from spikgpt.base.columns import OBS, OBS_COLUMNS
 from spikgpt.base.tsv import read_tsv
+from spikgpt.cohort.clusters import MAP, MAP_BEFORE
 from spikgpt.cohort.tables import REMOVED_COLUMNS, STATISTICS, cells_per_step, read_statistics
 
 _NUMBERS = tuple(column.name for column in OBS if column.kind in ("integer", "number", "0 to 1"))
@@ -43,7 +45,8 @@ class Inputs:
     qc
         Sample to QC metrics of its called cells, before any filter.
     umap
-        Coordinates of the cells, in the order of `cells`; None without them.
+        Coordinates of the cells, in the order of `cells`, and where batches were integrated those without it; None
+        without them.
     annotator
         `config.json` of the annotator; None when there was none to read.
     """
@@ -129,7 +132,8 @@ def read_inputs(
     made.cells = _read_cells(folder / "cells.tsv.gz")
     places = folder / "cohort_cells.parquet"
     if places.is_file():
-        made.umap = pd.read_parquet(places, columns=["sample", "barcode", "umap_1", "umap_2"])
+        maps = [name for name in (*MAP, *MAP_BEFORE) if name in pq.read_schema(places).names]
+        made.umap = pd.read_parquet(places, columns=["sample", "barcode", *maps])
         if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
     for path in sorted(map(Path, qc)):

@@ -1,7 +1,9 @@
 """The methods text of the report, filled in from the run."""
 
+from spikgpt.cohort.integration import COMPONENTS
 from spikgpt.report.content import html_list, text
 from spikgpt.report.inputs import Inputs
+from spikgpt.report.integration import integration_of
 
 _CITATIONS = {
     "spikgpt": "SpikGPT {version} (this pipeline).",
@@ -105,10 +107,19 @@ def methods_html(inputs: Inputs) -> str:
             "above the other in the Cell Ontology; opinions changed no label."
         )
     if kept:
+        integration = integration_of(inputs)
+        if integration is not None and integration.used == "harmony":
+            parts.append(
+                f"Batches were integrated by Harmony {cite('harmony')} on {COMPONENTS} principal components of the "
+                "standardised embedding; labels were not."
+            )
+            place = "integrated embedding"
+        else:
+            place = "standardised embedding"
         parts.append(
             f"All samples' cells were clustered by Leiden {cite('leiden')} (resolution "
             f"{text(parameters.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour graph of the "
-            f"standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster than "
+            f"{place} and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster than "
             "in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells (and "
             "twice the rate), more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as "
             "populations outside of the reference. The reference's markers of a type (detection in its cells against "
@@ -118,8 +129,8 @@ def methods_html(inputs: Inputs) -> str:
         )
     if len(inputs.tables.get("batch_mixing.tsv", ())):
         parts.append(
-            f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; "
-            "labels, clusters and embeddings were not corrected."
+            f"Mixing of batches was measured by LISI {cite('harmony')} and kBET {cite('kbet')}, before and after "
+            "Harmony."
         )
     parts.append(
         f"The seed was {text(parameters.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}."

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, models, record, removed, summary, types, unknown
+from spikgpt.report import cells, markers, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -34,6 +34,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.mixing_table,
             types.confidence_lines,
             types.cluster_evidence,
+            markers.markers_of_clusters,
+            markers.markers_of_types,
             types.second_opinion_table,
         ),
     ),

@@ -8,6 +8,8 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
+from spikgpt.cohort.contradictions import sentence
+from spikgpt.report import integration
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
@@ -131,6 +133,7 @@ def in_short(inputs: Inputs) -> Section:
             *_cells_and_types(inputs),
             *_not_calibrated(inputs),
             _new_populations(inputs),
+            *integration.sentences(inputs),
             *_second_opinion(inputs),
         ]
     else:
@@ -298,12 +301,19 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             _on_skipped(findings, inputs, sample)
     _on_copies(findings, inputs)
     _on_genes(findings, inputs)
+    parted = integration.warning(inputs)
+    if parted:
+        findings.add("warning", parted, "Cohort")
     _on_reference(findings, inputs)
     for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
         if row.wrong_lineage:
             detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"
             message = f"shows genes that its label excludes: {text(row.wrong_lineage)}"
             findings.add("warning", message, f"Cluster {row.cluster}", detail)
+    for row in inputs.tables.get("contradictions.tsv", pd.DataFrame()).to_dict("records"):
+        if row["of"] == "type":
+            message = f"its cells show genes that the label excludes: {text(sentence(row))}"
+            findings.add("warning", message, f"Label {row['cell_type']}", f"{int(row['cells']):,} cells")
     benchmark = benchmark_comparison(inputs)
     if benchmark and benchmark.lost:
         findings.add("warning", benchmark.sentence, "Benchmark")

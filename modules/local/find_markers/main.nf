@@ -1,4 +1,4 @@
-// Marker genes of every cluster
+// Marker genes of every cluster, and what every cluster and type shows of them
 process FIND_MARKERS {
     tag "${meta.id}"
     label 'whole_cohort'
@@ -9,6 +9,7 @@ process FIND_MARKERS {
 
     output:
     tuple val(meta), path('markers.tsv'), emit: markers
+    tuple val(meta), path('marker_expression.tsv'), emit: expression
     tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
 
     script:
@@ -19,6 +20,6 @@ process FIND_MARKERS {
 
     stub:
     """
-    touch markers.tsv
+    touch markers.tsv marker_expression.tsv
     """
 }
