@@ -18,6 +18,8 @@ METHODS = (
     "CellTypist",
 )
 LEFT_OUT = ("SpikGPT", "logistic regression on genes", "CellTypist")
+PAIRS = 200
+"""Simulated barcodes with a human and a mouse cell."""
 MICE, ACROSS = "mouse 1 to mouse 2", "human to mouse, through orthologs"
 
 
@@ -33,6 +35,45 @@ def sides(path: Path, vocab: frozenset[str]):
     mapped = np.array([name != "" for name in matrix.orthologs])
     names = [name for name in matrix.orthologs if name]
     return own, Side(own.counts[:, mapped].tocsr(), names, labels, batches, matrix.barcodes), matrix
+
+
+def two_genomes(human, mouse) -> list[dict]:
+    """Simulated barcodes with the totals of real cells, ambient RNA of both species, and sums of two: what is called.
+
+    ``human`` and ``mouse``: counts of each cell. Ambient counts of a barcode are gamma distributed (shape 4), their mean
+    a share of the median cell's counts, and of each species as the cells' counts are.
+    """
+    import numpy as np
+    from spikgpt.quality_control.barnyard import LEAST_SHARE, MIXED, QUANTILE, species_calls
+
+    rows = []
+    random = np.random.default_rng(0)
+    for humans, mice in ((1000, 1000), (1900, 100), (1000, 10)):
+        for ambient in (0.02, 0.1, 0.2):
+            own = np.concatenate([random.choice(human, humans), np.zeros(mice), random.choice(human, PAIRS)])
+            other = np.concatenate([np.zeros(humans), random.choice(mouse, mice), random.choice(mouse, PAIRS)])
+            soup = random.gamma(4, ambient * np.median(np.concatenate([human, mouse])) / 4, len(own))
+            share = own.sum() / (own.sum() + other.sum())
+            own, other = own + random.poisson(soup * share), other + random.poisson(soup * (1 - share))
+            pairs = np.arange(len(own)) >= humans + mice
+            least = [np.quantile(a[a > b], QUANTILE) for a, b in ((own, other), (other, own))]
+            rules = {
+                "both": species_calls(own, other) == MIXED,
+                "quantile": (own >= least[0]) & (other >= least[1]),
+                "share": np.minimum(own, other) >= LEAST_SHARE * (own + other),
+            }
+            rows += [
+                {
+                    "human": humans,
+                    "mouse": mice,
+                    "ambient": ambient,
+                    "rule": rule,
+                    "found": round(float(mixed[pairs].mean()), 4),
+                    "false": round(float(mixed[~pairs].mean()), 4),
+                }
+                for rule, mixed in rules.items()
+            ]
+    return rows
 
 
 def main() -> None:
@@ -90,6 +131,7 @@ def main() -> None:
             "ortholog_counts": round(float(totals[mapped].sum() / totals.sum()), 5),
             "gene_match_counts": round(fit.counts, 5),
             "gene_match_vocabulary": round(fit.vocabulary, 5),
+            "barnyard": two_genomes(*(np.asarray(matrix.sum(axis=1)).ravel() for matrix in (human.X, own.counts))),
             "rows": [{name: compare.rounded(value) for name, value in row.items()} for row in rows],
         },
     )

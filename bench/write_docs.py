@@ -9,7 +9,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__fil
 from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
-SECTIONS = ("annotator", "unknown", "blood", "species", "profiles", "speed", "embed", "qc", "filters", "resources")
+SECTIONS = (
+    "annotator", "unknown", "blood", "species", "profiles", "speed", "embed", "qc", "filters", "resources",
+)  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
 HEAD = """# Benchmarks
@@ -37,7 +39,7 @@ not tell the two apart, `unassigned` where it has none):
 | `kang_ifnb2k.h5ad` | Kang 2018 (GSE96583), 1,000 control and 1,000 stimulated PBMC; `batch` is `CTRL` or `STIM` |
 | `pbmc_3tech_savercat.h5ad` | PBMC of three 10x chemistries, from SAVERCAT |
 | `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 control PBMC of eight donors, 1,287 genes; for `bench-unknown` |
-| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch` is `mouse1` or `mouse2`; for `bench-unknown` and `bench-species` |
+| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species` |
 | `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown` |
 
 Splits whose files are not there are named and skipped, as are SingleR without Rscript and r-bioc-singler, and scANVI

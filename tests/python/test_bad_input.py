@@ -211,7 +211,7 @@ MATRICES = [
            "by way of a human ortholog", "m.h5ad", f"{GENES} of {GENES} genes are not the one ortholog", "at least 30%",
            "Give gene symbols"),
     matrix("rat ids", bad.h5ad(bad.cells(symbols=[f"ENSRNOG{n:011d}" for n in range(GENES)])),
-           "The genes are of rat", "m.h5ad", "ENSRNOG", "genes of human, mouse, pig", "Map the genes to human orthologs"),
+           "The genes are of rat", "m.h5ad", "ENSRNOG", "genes of human, mouse, pig", "to human orthologs"),
     matrix("numbered genes", bad.h5ad(bad.cells(symbols=[str(n) for n in range(GENES)])), "not those the scGPT",
            "m.h5ad", "numbers: Entrez ids", "human gene symbols", "Give human gene symbols"),
     matrix("genes without a name", bad.h5ad(bad.cells(symbols=["", *SYMBOLS[1:]])), "1 genes have no name", "m.h5ad",

@@ -27,6 +27,9 @@ ORTHOLOG = "human_ortholog"
 """Column of `var` where the genes are not human ones: the human gene that each is the one ortholog of, "" for none. A
 file without it has human genes."""
 
+OTHER_COUNTS = "counts_other_genomes"
+"""Column of `obs` where a matrix has several genomes: a barcode's counts on genes of the others (int64)."""
+
 MEASURED = "measured"
 """Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
 

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import check_match, vocabulary
-from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
+from spikgpt.base.h5ad import OTHER_COUNTS, cell_frame, gene_frame, new_h5ad, write_csr, write_frame
 from spikgpt.base.species import SPECIES
 from spikgpt.read_input.matrix import Matrix, open_matrix
 from spikgpt.read_input.sanity import check_genes
@@ -90,8 +90,8 @@ def import_counts(
     Parameters
     ----------
     out
-        The h5ad to write: X int32 CSR (cells x genes); obs index barcode; var index symbol, column gene_id, and for
-        another species than human `spikgpt.base.h5ad.ORTHOLOG`.
+        The h5ad to write: X int32 CSR (cells x genes); obs index barcode, for a matrix of several genomes with
+        `spikgpt.base.h5ad.OTHER_COUNTS`; var as `spikgpt.base.h5ad.gene_frame`.
     species
         The value of --species; None to go by the genes.
 
@@ -128,7 +128,10 @@ def import_counts(
             stats = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
             has_counts = np.concatenate(counted)
             kept = np.ones_like(has_counts) if filtered else has_counts
-            write_frame(file, "obs", cell_frame(matrix.barcodes[kept]))
+            obs = cell_frame(matrix.barcodes[kept])
+            if matrix.other_counts:
+                obs[OTHER_COUNTS] = np.concatenate(matrix.other_counts)[kept]
+            write_frame(file, "obs", obs)
             write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids, matrix.orthologs))
         return {
             "sample": sample,

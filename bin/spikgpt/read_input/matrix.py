@@ -21,6 +21,7 @@ from spikgpt.base.errors import UserError
 from spikgpt.base.species import HUMAN, SPECIES, human_orthologs, unify_other
 from spikgpt.read_input.anndata_store import read_anndata
 from spikgpt.read_input.archives import TABLE, is_archive, unpacked
+from spikgpt.read_input.features import GENE_EXPRESSION
 from spikgpt.read_input.folders import read_folder
 from spikgpt.read_input.loom import read_loom
 from spikgpt.read_input.raw_counts import CountCheck
@@ -54,6 +55,9 @@ class Matrix:
     """For another species than human: the human gene that stands for each in scGPT, "" for none."""
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
     """Kind to number of features."""
+    other_counts: list[np.ndarray] = field(default_factory=list)
+    """Counts of each barcode on genes of other genomes, int64, block by block; known after `blocks`, empty for one
+    genome."""
     counts_left_out: dict[str, float] = field(default_factory=dict)
     """Kind to share of all counts; known after `blocks`."""
     messages: list[str] = field(default_factory=list)
@@ -266,16 +270,21 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         gather = sparse.csr_matrix(parts @ gather)
     obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
     kinds, kind_of = np.unique(features.left_out.astype(str), return_inverse=True)
+    other_genome = np.array([kind.startswith(f"{GENE_EXPRESSION} (") for kind in kinds])[kind_of]
 
     def blocks() -> Iterator[sparse.csr_matrix]:
         check = CountCheck(read.where)
         by_kind = np.zeros(len(kinds))
+        matrix.other_counts.clear()
         with readable(path):
             for block in read.source.blocks():
                 if features.chosen is not None:
                     by_kind += np.bincount(
                         kind_of[block.indices], weights=np.nan_to_num(block.data), minlength=len(kinds)
                     )
+                    if other_genome.any():
+                        others = block @ other_genome.astype(np.float64)
+                        matrix.other_counts.append(np.rint(others).astype(np.int64))
                     block = block[:, features.chosen]
                 counts = check.counts(block)
                 yield counts if len(symbols) == kept else sparse.csr_matrix(counts @ gather)
