@@ -40,8 +40,8 @@ def sides(path: Path, vocab: frozenset[str]):
 def two_genomes(human, mouse) -> list[dict]:
     """Simulated barcodes with the totals of real cells, ambient RNA of both species, and sums of two: what is called.
 
-    ``human`` and ``mouse``: counts of each cell. Ambient counts of a barcode are gamma distributed (shape 4), their mean
-    a share of the median cell's counts, and of each species as the cells' counts are.
+    ``human`` and ``mouse``: counts of each cell. Ambient counts are gamma distributed (shape 4) over barcodes, with a
+    mean that is a share of the median cell's counts, and of each species as the cells' counts are.
     """
     import numpy as np
     from spikgpt.quality_control.barnyard import LEAST_SHARE, MIXED, QUANTILE, species_calls
