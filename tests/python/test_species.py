@@ -99,6 +99,8 @@ def test_orthologs_are_one_to_one_and_known(species, fewest):
         (HUMAN_NAMES, [f"ENSMFAG{n:011d}" for n in range(2000)], "cynomolgus_macaque"),
         (HUMAN_NAMES, [f"ENSG{n:011d}" for n in range(2000)], "human"),
         ([f"Gcg_ENSMUSG{n:011d}" for n in range(2000)], NO_IDS, "mouse"),
+        ([*MOUSE_NAMES[:1998], "RT1-A2", "RT1-Da"], NO_IDS, "rat"),
+        ([*MOUSE_NAMES[:1998], "H2-K1", "H2-Aa"], NO_IDS, "mouse"),
         (["1", "2", "3"], ["", "", ""], None),
         # a few mouse names among many human ones, such as transgenes
         ([*HUMAN_NAMES[:1990], *MOUSE_NAMES[:10]], NO_IDS, None),

@@ -95,7 +95,8 @@ def told_by(names: Sequence[str], ids: Sequence[str]) -> tuple[str | None, str]:
     """The species that the genes tell, and by what.
 
     Ensembl ids of most genes tell it by their prefix. Symbols tell mouse from the others, whose genes are named alike,
-    in upper case: more names are of mouse genes alone than of human genes alone.
+    in upper case: more names are of mouse genes alone than of human genes alone. Rats' genes are named as mice's, but for
+    the MHC (RT1-A, H2-K1).
 
     Returns
     -------
@@ -119,6 +120,10 @@ def told_by(names: Sequence[str], ids: Sequence[str]) -> tuple[str | None, str]:
     of_mouse = [name for name in names if name in mouse and not is_known(name)]
     of_human = sum(name not in mouse and is_known(name) for name in names)
     if len(of_mouse) >= FEWEST_NAMES and len(of_mouse) > of_human:
+        # rats' genes have the mouse's names but for those of the MHC
+        rat = [name for name in names if re.match(r"RT1-[A-Z]", name)]
+        if len(rat) > sum(bool(re.match(r"H2-[A-Z]", name)) for name in names):
+            return "rat", f"symbols of the rat's MHC ({', '.join(rat[:3])})"
         return MOUSE, f"{len(of_mouse)} symbols are of mouse genes ({', '.join(of_mouse[:3])}, ...)"
     return None, "symbols in upper case, as human, pig and macaque genes have them"
 
@@ -139,7 +144,6 @@ def species_of(names: Sequence[str], ids: Sequence[str], asked: str | None, wher
     told, sign = told_by(names, ids)
     spoken = SPECIES[told].spoken if told in SPECIES else told
     if told is not None and told not in SPECIES:
-        # names that no table has are told by the check of the genes; ids are sure
         raise UserError(
             f"The genes are of {spoken}, whose genes the pipeline cannot read.",
             where=where,
