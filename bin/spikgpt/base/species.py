@@ -95,8 +95,8 @@ def told_by(names: Sequence[str], ids: Sequence[str]) -> tuple[str | None, str]:
     """The species that the genes tell, and by what.
 
     Ensembl ids of most genes tell it by their prefix. Symbols tell mouse from the others, whose genes are named alike,
-    in upper case: more names are of mouse genes alone than of human genes alone. Rats' genes are named as mice's, but for
-    the MHC (RT1-A, H2-K1).
+    in upper case: more names are of mouse genes alone than of human genes alone. Rats' genes are named as mice's,
+    but for the MHC (RT1-A, H2-K1).
 
     Returns
     -------
