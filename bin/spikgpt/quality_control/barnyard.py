@@ -11,6 +11,7 @@ import pandas as pd
 
 from spikgpt.base.h5ad import OTHER_COUNTS
 
+GENOME_COLUMNS = ("barcode", "counts", OTHER_COUNTS, "pct_other_genomes", "call")
 OWN, OTHER, MIXED = "own", "other", "mixed"
 QUANTILE = 0.1
 """A barcode holds cells of both where its counts of each species are at least this quantile of that species' barcodes:
@@ -42,18 +43,12 @@ def species_calls(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def genome_table(barcodes: np.ndarray, own: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """barcode, counts (of the sample's species), counts_other_genomes, pct_other_genomes (0 to 100), call."""
+    """`GENOME_COLUMNS` of each barcode: counts of the sample's species and of the other genomes, the latter's share in
+    per cent, and the call."""
     total = own + other
     share = np.divide(100.0 * other, total, out=np.zeros(len(total)), where=total > 0)
-    return pd.DataFrame(
-        {
-            "barcode": barcodes,
-            "counts": own,
-            OTHER_COUNTS: other,
-            "pct_other_genomes": np.round(share, 4),
-            "call": species_calls(own, other),
-        }
-    )
+    columns = (barcodes, own, other, np.round(share, 4), species_calls(own, other))
+    return pd.DataFrame(dict(zip(GENOME_COLUMNS, columns, strict=True)))
 
 
 def write_genomes(table: pd.DataFrame, path: Path) -> None:
