@@ -207,7 +207,7 @@ MATRICES = [
            "Leave --species out"),
     matrix("human symbols", bad.h5ad(bad.cells(), **{"--species": "mouse"}), "not of mouse, which --species says",
            "m.h5ad", "symbols in upper case", "Gapdh", "Leave --species out"),
-    matrix("mouse ids", bad.h5ad(bad.cells(symbols=[f"ENSMUSG{n:011d}" for n in range(GENES)])),
+    matrix("mouse ids", bad.h5ad(bad.cells(symbols=[f"ENSMUSG9{n:010d}" for n in range(GENES)])),
            "by way of a human ortholog", "m.h5ad", f"{GENES} of {GENES} genes are not the one ortholog", "at least 30%",
            "Give gene symbols"),
     matrix("rat ids", bad.h5ad(bad.cells(symbols=[f"ENSRNOG{n:011d}" for n in range(GENES)])),
