@@ -369,7 +369,7 @@ def check_match(
             f"genes are in the matrix; {len(without)} of {len(symbols)} genes are not the one ortholog of a human "
             f"gene: {', '.join(without[:10])}",
             expected=f"at least {at_least:.0%} of either (--min_gene_match)",
-            fix="Give gene symbols; Ensembl ids alone are understood of human and mouse genes, if they are not outdated.",
+            fix="Give gene symbols; Ensembl ids alone are understood of human and mouse genes, current ones.",
         )
     spelling = Spelling(vocab)
     unmatched = [symbols[i] for i in order if spelling.of(symbols[i]) is None]
