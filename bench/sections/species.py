@@ -49,6 +49,7 @@ def render(figures: dict[str, Any]) -> str:
     f1 = {name: mean(of(MICE, method), "macro_f1") or 0.0 for name, method in VIEWS.items()}
     gain = f1["both views"] - f1["expression"]
     seeds = len(of(MICE, OWN))
+    drawn = "one seed" if seeds == 1 else f"mean of {seeds} seeds"
     cells = figures["cells"]
     simulated = figures["barnyard"]
     parts = [
@@ -58,7 +59,7 @@ def render(figures: dict[str, Any]) -> str:
         f"{percent(figures['ortholog_genes'])} of the genes with a count, {percent(figures['ortholog_counts'])} of the "
         f"counts; {percent(figures['gene_match_counts'])} of the counts are on genes that the checkpoint "
         f"(`{figures['scgpt']['name']}`, human cells alone) knows. Best match, rejection left aside; SpikGPT rejects "
-        f"at a rate of 5 %. Methods that draw random numbers: mean of {seeds} seeds.\n",
+        f"at a rate of 5 %. Methods that draw random numbers: {drawn}.\n",
         "### Mouse 1 to mouse 2\n",
         scores(MICE),
         f"The embedding's own share: macro-F1 of {number(f1['embedding'])} by the embedding alone, "
@@ -80,8 +81,8 @@ def render(figures: dict[str, Any]) -> str:
         ),
         "### Human to mouse\n",
         "Human donor 1 as the reference of both mice, on the one-to-one orthologs that both have "
-        f"({figures['shared_genes'][ACROSS]:,} genes). The pipeline refuses this: an annotator is for its own species. "
-        "It is here to show why; insulin, which has two genes in mice, is not among the genes.\n",
+        f"({figures['shared_genes'][ACROSS]:,} genes; insulin, of which mice have two genes, is not among them). The "
+        "pipeline refuses this, for an annotator is of its own species; it is measured here alone.\n",
         scores(ACROSS),
         "### Two genomes in one matrix\n",
         "Simulated barcodes with the totals of these cells, ambient RNA of both species (mean counts of a barcode as a "

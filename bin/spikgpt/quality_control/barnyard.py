@@ -17,8 +17,9 @@ QUANTILE = 0.1
 """A barcode holds cells of both where its counts of each species are at least this quantile of that species' barcodes:
 the rule of Cell Ranger (10x Genomics, gem_classification.csv)."""
 LEAST_SHARE = 0.1
-"""And at least this share of its counts are of the lesser species. Cell Ranger's rule alone takes cells with
-ambient RNA for mixed where the other species' barcodes are small or few (bench/species.py measures both)."""
+"""And at least this share of its counts are of the lesser species: a quantile of a handful of small barcodes would be
+reached by the ambient RNA of any cell (tests/python/test_barnyard.py). Where each species has some barcodes it changes
+nothing (bench/species.py)."""
 
 
 def species_calls(own: np.ndarray, other: np.ndarray) -> np.ndarray:
