@@ -52,5 +52,6 @@ def test_the_section_says_what_its_figures_say():
     # both views .5, expression .6, embedding .7
     assert "the embedding adds -0.100" in text
     assert "| delta | 50.0 % (40.0 %) | 50.0 % | 50.0 % (40.0 %) | 0.800 | 0.800 | 0.800 |" in text
-    assert "(10,000 genes)" in text
+    assert "(10,000 genes; insulin" in text
+    assert "random numbers: one seed." in text
     assert "| 1,000 and 10 | 20 % |" in text
