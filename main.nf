@@ -52,6 +52,7 @@ workflow {
         options.merge_similar_labels,
         scgpt_model,
         options.min_gene_match,
+        options.species,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
         def message = strangersMistake(options.outdir, samples)

@@ -15,6 +15,7 @@ from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
 from spikgpt.cohort.tables import BOUND_COLUMNS, BY_TYPE_COLUMNS, REMOVED_COLUMNS
+from spikgpt.quality_control.barnyard import GENOME_COLUMNS
 
 WRITTEN = {
     "`obs`": OBS_COLUMNS,
@@ -28,6 +29,7 @@ WRITTEN = {
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
+    "`<sample>.genomes.tsv.gz`": GENOME_COLUMNS,
     "`removed_by_type.tsv`": BY_TYPE_COLUMNS,
     "`qc_thresholds.tsv`": BOUND_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
@@ -47,7 +49,7 @@ def documented() -> dict[str, tuple[str, ...]]:
         inside = line.startswith("| column |") or (inside and line.startswith("|"))
         if inside and line.startswith("| `"):
             found[name] = found.get(name, ()) + tuple(re.findall(r"`([^`]+)`", line.split("|")[1]))
-        elif match := re.match(r"`(obs|[a-z_]+\.tsv(?:\.gz)?)`(?=[,:])", line):
+        elif match := re.match(r"`(obs|(?:<sample>\.)?[a-z_]+\.tsv(?:\.gz)?)`(?=[,:])", line):
             name = match[0]
     return found
 

@@ -40,6 +40,10 @@ MISTAKES = [
 ACCEPTED = [
     # as text, as a launcher may hand over a command line
     ({"seed": "1", "unknown_rate": "0.1"}, {"seed": 1, "unknown_rate": 0.1}),
+    (
+        {"seed": "1", "skip_doublets": "true", "unknown_rate": "0.1"},
+        {"seed": 1, "skip_doublets": True, "unknown_rate": 0.1},
+    ),
     ({"skip_doublets": "true"}, {"skip_doublets": True}),
     ({"skip_doublets": "false", "max_genes": "1200 "}, {"skip_doublets": False, "max_genes": 1200}),
     ({"seed": "4294967295"}, {"seed": 4294967295}),
@@ -98,8 +102,8 @@ def test_every_parameter_is_of_one_kind():
     assert len(names) == len(set(names))
     science = {name for group in groups.values() if group["bears_on_results"] for name in group["properties"]}
     assert science == {
-        "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator", "features",
-            "unknown_rate", "scgpt_model", "scgpt_backend",
+        "species", "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator",
+        "features", "unknown_rate", "scgpt_model", "scgpt_backend",
         "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "integrate", "cluster_resolution",
         "seed",
     }  # fmt: skip

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from mouse_copy import mouse_copy
 from run_pipeline import launcher, nextflow, told
 from same_results import differences
 from small_data import write_small_data
@@ -280,6 +281,38 @@ def test_a_trained_annotator_gives_the_same_cells_again(small_run, small_data, t
     again = tmp_path / "results" / "tables" / "cells.tsv.gz"
     assert again.read_bytes() == (small_run / "tables" / "cells.tsv.gz").read_bytes()
     assert not (tmp_path / "results" / "annotator").exists()
+
+
+def test_mouse_cells_with_a_mouse_reference(small_data, demo_data, tmp_path):
+    """Human cells with their genes renamed to the mouse orthologs, through the whole pipeline."""
+    cells = {}
+    for name in ("reference", "small"):
+        cells[name] = mouse_copy(anndata.read_h5ad(small_data.parent / f"{name}.h5ad"))
+        cells[name].write_h5ad(tmp_path / f"{name}.h5ad")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"sample,filtered\nsmall,{tmp_path}/small.h5ad\n")
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", sheet, "--reference", tmp_path / "reference.h5ad",
+                   "--batch_key", "library", "--species", "mouse", "--outdir", "results")  # fmt: skip
+    assert run.returncode == 0, told(run)
+    results = tmp_path / "results"
+    assert json.loads((results / "annotator" / "config.json").read_text())["species"] == "mouse"
+    cohort = anndata.read_h5ad(results / "annotated" / "cohort.h5ad")
+    assert {"Gcg", "Sst"} <= set(cohort.var_names)
+    assert cohort.var.loc["Sst", "human_ortholog"] == "SST"
+    assert cohort.var.loc["Sst", "gene_id"].startswith("ENSMUSG")
+    assert (cohort.obs["spikgpt_second_opinion"] == "").all()
+    assert np.isfinite(cohort.obsm["X_scGPT"]).all()
+    markers = read_table(results / "tables" / "markers.tsv")
+    assert set(markers["gene"]) <= set(cells["small"].var_names)
+    report = (results / "multiqc" / "multiqc_report.html").read_text()
+    assert "The genes are of mouse" in report
+    assert "one ortholog of a human gene" in report
+    # labels are right as in the run on the human genes
+    truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
+    table = read_table(results / "tables" / "cells.tsv.gz")
+    table["truth"] = table["barcode"].map(truth)
+    known = table[table["truth"].isin(set(table["spikgpt_best_match"])) & (table["spikgpt_cell_type"] != "Unknown")]
+    assert (known["spikgpt_cell_type"] == known["truth"]).mean() > 0.95
 
 
 def test_a_sample_without_cells_is_skipped_and_said(small_data, small_run, tmp_path):

@@ -32,8 +32,19 @@ def write_mouse(path: Path, demo: Path) -> None:
 MISTAKES = {
     "missing file": (None, ["line 2", "column filtered", "not_there.h5ad", "next step:"]),
     "z-scored": (write_z_scored, ["negative", "counts_layer", "next step:"]),
-    "mouse": (write_mouse, ["mouse", "next step:"]),
+    "mouse": (write_mouse, ["The reference is of human cells", "bad: mouse", "next step:"]),
 }
+
+
+def test_the_bundled_annotator_refuses_a_mouse_before_heavy_work(demo_data, tmp_path):
+    write_mouse(tmp_path / "mouse.h5ad", demo_data)
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text(f"sample,filtered\ns,{tmp_path}/mouse.h5ad\n")
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", sheet, "--outdir", "results")
+    assert run.returncode != 0
+    for word in ("The annotator is of human cells", "s: mouse", "--reference", "of human blood"):
+        assert word in told(run), told(run)
+    assert "EMBED_SCGPT" not in told(run)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

@@ -25,9 +25,11 @@ from spikgpt.base.h5ad import (
     BLOCK,
     COMPRESSION,
     MEASURED,
+    ORTHOLOG,
     constant,
     csr_blocks,
     gene_frame,
+    genes_of,
     new_h5ad,
     stored,
     write_csr,
@@ -164,7 +166,7 @@ def write_sample(
         mine = cohort.filter(pc.equal(cohort["sample"], sample))
         with new_h5ad(path) as out:
             write_frame(out, "obs", obs)
-            write_frame(out, "var", gene_frame(cells.symbols, cells.var["gene_id"].astype(str)))
+            write_frame(out, "var", genes_of(cells.var))
             # copied as they are compressed
             cells.file.copy("X", out)
             for key in cells.layers:
@@ -203,13 +205,17 @@ def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
 def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
     """The union of the samples' genes, by symbol; an Ensembl id from the first sample that has one."""
     ids: dict[str, str] = {}
+    orthologs: dict[str, str] = {}
     for file in files:
-        var = read_elem(file["var"])
-        for symbol, gene_id in zip(var.index, var["gene_id"].astype(str), strict=True):
+        var = genes_of(read_elem(file["var"]))
+        for symbol, gene_id in zip(var.index, var["gene_id"], strict=True):
             if not ids.get(symbol):
                 ids[symbol] = gene_id
+        # samples are of one species: all have the column or none
+        if ORTHOLOG in var:
+            orthologs |= var[ORTHOLOG].to_dict()
     symbols = sorted(ids)
-    return gene_frame(symbols, [ids[s] for s in symbols])
+    return gene_frame(symbols, [ids[s] for s in symbols], [orthologs[s] for s in symbols] if orthologs else None)
 
 
 def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:

@@ -1,5 +1,6 @@
 """The methods text of the report, filled in from the run."""
 
+from spikgpt.base.species import HUMAN, SPECIES
 from spikgpt.cohort.integration import COMPONENTS
 from spikgpt.report.content import html_list, text
 from spikgpt.report.inputs import Inputs
@@ -89,6 +90,13 @@ def methods_html(inputs: Inputs) -> str:
             f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(parameters.get('max_genes'))} "
             "genes per cell."
         )
+    others = {stats.get("species", HUMAN) for stats in inputs.stats["import"].values()} - {HUMAN}
+    if chunks and others:
+        parts.append(
+            f"scGPT knows human genes: of the {' and '.join(SPECIES[name].spoken for name in sorted(others))} genes it "
+            "was given those that are the one ortholog of one human gene (Ensembl), by that gene's symbol; expression "
+            "was looked at in the species' own genes."
+        )
     config = inputs.annotator
     if config:
         cells = config.get("training", {}).get("cells", 0)
@@ -99,7 +107,7 @@ def methods_html(inputs: Inputs) -> str:
             f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
             f"was at most {inputs.unknown_rate:.3g} were called Unknown."
         )
-    if kept and inputs.stats["second_opinion"]:
+    if kept and inputs.stats["second_opinion"] and not others:
         parts.append(
             f"A second opinion on each cell's broad class came from mean profiles of human tissues {cite('profiles')}, "
             f"by Spearman's correlation {cite('singler')} after one correction for the sample, and by logistic "

@@ -217,6 +217,29 @@ def emptyMistake(stats) {
         : null
 }
 
+// The species that a step or an annotator's config.json tells; null in a stub's files. An annotator that is older than
+// that field is human.
+def speciesOf(path) {
+    if (!path.exists() || path.size() == 0) {
+        return null
+    }
+    def told = readJson(path)
+    return told.species ?: (told.classes instanceof List ? 'human' : null)
+}
+
+// Samples that are of another species than what their labels come from, a reference or an annotator: the message, or
+// null. Pairs of meta and species.
+def speciesMistake(pairs) {
+    def told = pairs.findAll { _meta, species -> species }
+    def source = told.find { meta, _species -> meta.reference || meta.annotator }
+    def others = source ? told.findAll { _meta, species -> species != source[1] } : []
+    if (!others) {
+        return null
+    }
+    def given = source[0].annotator ? 'annotator' : 'reference'
+    return mistake("The ${given} is of ${source[1]} cells, and samples are of another species", others.collect { meta, species -> "${meta.id}: ${species}" }.join(', '), "samples of ${source[1]} cells alone", given == 'annotator' ? "give labelled ${others[0][1]} cells as --reference, or the folder of an annotator that was trained on such as --annotator; the bundled annotator is of human blood" : 'give samples and a reference of one species', 'genes of the samples')
+}
+
 // A task was killed, most often for memory, or by a scheduler that left no exit status (Nextflow has
 // Integer.MAX_VALUE for it); conf/base.config has tried it again with more. The message, or null.
 def killedMessage(exit_status) {
