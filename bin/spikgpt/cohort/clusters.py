@@ -246,7 +246,7 @@ def cluster_cohort(
             "spikgpt_cluster_cell_type": pa.array([majority[c] for c in clusters], pa.string()),
         }
     )
-    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN})
+    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN, ""})
     return table.replace_schema_metadata({CELL_TYPES_KEY: json.dumps(types).encode()})
 
 

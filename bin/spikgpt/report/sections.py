@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, models, record, removed, summary, types, unknown
+from spikgpt.report import annotators, cells, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -42,6 +42,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         models.GROUP,
         (
             models.checkpoint_facts,
+            annotators.annotators_table,
+            annotators.tissue_facts,
             models.annotator_facts,
             models.reference_types_table,
             models.leave_one_out_table,
