@@ -33,6 +33,13 @@ def main() -> None:
         judge_markers,
         nearest_types,
     )
+    from spikgpt.cohort.expected_genes import (
+        classes_to_ask,
+        expected_markers,
+        expected_table,
+        likeliest_classes,
+        shown_table,
+    )
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.second_opinion import (
         Conflicts,
@@ -81,12 +88,17 @@ def main() -> None:
     clusters = {name: cluster == name for name in cluster_names(cells)}
     new = {name: clusters[name] & rejected(cells) for name in populations}
     likeness = group_opinions(probabilities, clusters, library)
+    asked = classes_to_ask(cells, library, terms, likeness)
+    expected = expected_markers(options.profiles, library)
+    likeliest = likeliest_classes(probabilities, library.classes)
     looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
     for name, table in (
         ("cells.tsv.gz", cells),
         ("annotators.tsv", annotators_table(samples, labelled, statistics["second_opinion"], annotator_name)),
         ("composition.tsv", composition(cells)),
         ("evidence.tsv", evidence_table(cells, judged, rates, likeness, conflicts, wrong, by_profiles)),
+        ("expected_genes.tsv", expected_table(options.h5ad, cells, asked, expected, library, likeliest)),
+        ("expected_genes_shown.tsv", shown_table(options.h5ad, cells, asked, expected)),
         (
             "unknown_populations.tsv",
             unknown_populations(

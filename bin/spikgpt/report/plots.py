@@ -110,6 +110,35 @@ def cell_scatter(
     return Section(id, name, description, "scatter", data, {"pconfig": config})
 
 
+def heatmap(
+    id: str,
+    name: str,
+    description: str,
+    data: Mapping[str, Mapping[str, float]],
+    *,
+    xlab: str,
+    ylab: str,
+    colours: Iterable[str],
+) -> Section:
+    """Percentages by row and column, both in the order given."""
+    steps = list(colours)
+    config = {
+        "xlab": xlab,
+        "ylab": ylab,
+        "zlab": "% of cells",
+        "min": 0,
+        "max": 100,
+        "square": False,
+        "display_values": False,
+        "xcats_samples": False,
+        "ycats_samples": False,
+        "cluster_rows": False,
+        "cluster_cols": False,
+        "colstops": [[at / (len(steps) - 1), colour] for at, colour in enumerate(steps)],
+    }
+    return Section(id, name, description, "heatmap", data, {"pconfig": config})
+
+
 def markup(id: str, name: str, description: str, html: str) -> Section:
     """HTML as it is; every text in it that a user chose must have gone through `content.text`."""
     return Section(id, name, description, "html", html)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import annotators, cells, models, record, removed, summary, types, unknown
+from spikgpt.report import annotators, cells, expected, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -35,6 +35,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.confidence_lines,
             types.cluster_evidence,
             types.second_opinion_table,
+            expected.expected_genes_table,
+            expected.expected_genes_map,
         ),
     ),
     (unknown.GROUP, (unknown.reasons_bars, unknown.populations_table, unknown.p_value_lines)),
