@@ -6,8 +6,10 @@ import pytest
 from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
+from spikgpt.cohort.annotators import ANNOTATOR_COLUMNS
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
@@ -20,6 +22,9 @@ WRITTEN = {
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
     "`markers.tsv`": MARKER_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`annotators.tsv`": ANNOTATOR_COLUMNS,
+    "`expected_genes.tsv`": EXPECTED_COLUMNS,
+    "`expected_genes_shown.tsv`": SHOWN_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,

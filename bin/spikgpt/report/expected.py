@@ -35,9 +35,9 @@ def expected_genes_table(inputs: Inputs) -> Section | None:
         "Expected genes per cluster",
         "Genes that cells of the label's broad class are expected to show, chosen from the tissue profiles without the "
         f"reference. At least {100 * SUPPORTS:.0f} % of them seen supports the label, less than "
-        f"{100 * CONTRADICTS:.0f} % contradicts it; the comparison is at equal sequencing depth. No label is changed by "
-        "them, and a few missing genes say little: a class has cells of many kinds. An Unknown cluster is asked for the "
-        "class of its second opinion.",
+        f"{100 * CONTRADICTS:.0f} % contradicts it; the comparison is at equal sequencing depth. No label is changed "
+        "by them, and a few missing genes say little: a class has cells of many kinds. An Unknown cluster is asked for "
+        "the class of its second opinion.",
         rows,
         {
             "cells": TableColumn("Cells", "Cells of the cluster"),
@@ -72,9 +72,9 @@ def expected_genes_map(inputs: Inputs) -> Section | None:
     return heatmap(
         "spikgpt_expected_map",
         "Expected genes of the classes found",
-        "Percentage of each cluster's cells that show the best expected genes of every broad class that was found, at "
+        "Percentage of the cells of each cluster that show the best expected genes of the classes found, at "
         f"one depth ({float(shown['depth'].iloc[0]):,.0f} counts). A cluster should show the genes of its own class and "
-        "few of the others'.",
+        "few of others.",
         data,
         xlab="Class and gene",
         ylab="Cluster",

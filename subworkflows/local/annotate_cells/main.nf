@@ -45,28 +45,27 @@ workflow ANNOTATE_CELLS {
         digestOf('second_opinion.py', [profiles]),
     )
 
-    if (rule == 'only') {
-        ch_labels = ch_by.map { meta, _place, annotation, stats -> [meta, annotation, stats] }
-    }
-    else {
-        // a sample that no annotator judges, since there is none, is still labelled
-        ch_judged = ch_samples
-            .map { meta, _h5ad, _embedding -> [meta] }
-            .join(ch_by.map { meta, place, annotation, stats -> [meta, [place, annotation, stats]] }.groupTuple(), remainder: true)
-            .map { meta, results ->
-                def ordered = (results ?: []).sort { result -> result[0] }
-                [meta, ordered.collect { result -> result[1] }, ordered.collect { result -> result[2] }]
-            }
-        CHOOSE_LABELS(
-            ch_judged.join(SECOND_OPINION.out.opinions).join(SECOND_OPINION.out.stats),
-            ch_folders.map { folders -> folders.collect { folder -> folder.name } },
-            rule,
-            profiles,
-            scgpt_model,
-            digestOf('choose_labels.py', [profiles, scgpt_model]),
-        )
-        ch_labels = CHOOSE_LABELS.out.annotation.join(CHOOSE_LABELS.out.stats)
-    }
+    // with one annotator there is nothing to choose; a sample that no annotator judges, since there is none, is labelled
+    // by the profiles
+    ch_judged = ch_samples
+        .filter { rule != 'only' }
+        .map { meta, _h5ad, _embedding -> [meta] }
+        .join(ch_by.filter { rule != 'only' }.map { meta, place, annotation, stats -> [meta, [place, annotation, stats]] }.groupTuple(), remainder: true)
+        .map { meta, results ->
+            def ordered = (results ?: []).sort { result -> result[0] }
+            [meta, ordered.collect { result -> result[1] }, ordered.collect { result -> result[2] }]
+        }
+    CHOOSE_LABELS(
+        ch_judged.join(SECOND_OPINION.out.opinions).join(SECOND_OPINION.out.stats),
+        ch_folders.map { folders -> folders.collect { folder -> folder.name } },
+        rule,
+        profiles,
+        scgpt_model,
+        digestOf('choose_labels.py', [profiles, scgpt_model]),
+    )
+    ch_labels = rule == 'only'
+        ? ch_by.map { meta, _place, annotation, stats -> [meta, annotation, stats] }
+        : CHOOSE_LABELS.out.annotation.join(CHOOSE_LABELS.out.stats)
 
     // what was removed gets its nearest type too, so that a type that is lost is seen
     TYPE_REMOVED(
