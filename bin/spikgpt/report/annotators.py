@@ -94,7 +94,7 @@ def _first_of_several(inputs: Inputs) -> Iterable[str]:
 def annotators_table(inputs: Inputs) -> Section | None:
     """One row per sample and annotator, where several could have given the labels."""
     annotators = inputs.tables.get("annotators.tsv")
-    if annotators is None or not len(annotators) or rules(inputs) == {"only"}:
+    if annotators is None or not len(annotators) or not rules(inputs) - {"only"}:
         return None
     rows = {
         f"{text(row.sample)}: {text(row.annotator)}": {
@@ -130,18 +130,18 @@ def annotators_table(inputs: Inputs) -> Section | None:
 
 
 def tissue_facts(inputs: Inputs) -> Section | None:
-    """What the tissue profiles are, where they gave labels."""
-    if not profiled_samples(inputs):
+    """What the tissue profiles are, where they gave labels or could have given them."""
+    if not rules(inputs) - {"only"}:
         return None
     return markup(
         "spikgpt_tissue",
-        "Labels from the tissue profiles",
+        "The tissue profiles as an annotator",
         "What broad classes from mean profiles of human tissues say, and what they do not.",
         "<p>274 mean profiles of adult human cell types from 15 papers, in 31 broad classes with terms of the Cell "
         "Ontology. A cell gets a class where its probability, calibrated on simulated cells of papers withheld from "
         f"the profiles, is at least {CUT:g}; all others are Unknown, with reason low_confidence: the profiles do not "
         "tell whether such a cell lies between two classes or fits none. There is no conformal p-value, and no rate of "
         f"Unknown that can be asked for. <b>Not claimed</b>: {NOT_CLAIMED}. An unseen type may be given the class of a "
-        "near relative, and most cells of cell lines are Unknown. The second opinion is the same judgement, so these "
-        "samples have none beside their labels.</p>",
+        "near relative, and most cells of cell lines are Unknown. The second opinion is the same judgement, so samples "
+        "that the profiles label have none beside their labels.</p>",
     )

@@ -73,8 +73,8 @@ def expected_genes_map(inputs: Inputs) -> Section | None:
         "spikgpt_expected_map",
         "Expected genes of the classes found",
         "Percentage of the cells of each cluster that show the best expected genes of the classes found, at "
-        f"one depth ({float(shown['depth'].iloc[0]):,.0f} counts). A cluster should show the genes of its own class and "
-        "few of others.",
+        f"one depth ({float(shown['depth'].iloc[0]):,.0f} counts). A cluster should show the genes of its own class "
+        "and few of others.",
         data,
         xlab="Class and gene",
         ylab="Cluster",
