@@ -94,6 +94,7 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
         "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
         "tables/evidence.tsv", "tables/second_opinion.tsv",
+        "tables/annotators.tsv", "tables/expected_genes.tsv", "tables/expected_genes_shown.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
@@ -294,6 +295,40 @@ def test_a_trained_annotator_gives_the_same_cells_again(small_run, small_data, t
     assert not (tmp_path / "results" / "annotator").exists()
 
 
+def test_without_a_reference_a_pancreas_gets_broad_classes(small_data, tmp_path):
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", small_data, "--outdir", "results")
+    assert run.returncode == 0, told(run)
+    results = tmp_path / "results"
+    cells = read_table(results / "tables" / "cells.tsv.gz")
+    assert (cells["spikgpt_cell_type"] == "pancreatic islet cell").mean() > 0.4
+    assert {"epithelial cell", "endothelial cell", "Unknown"} <= set(cells["spikgpt_cell_type"])
+    assert set(cells["spikgpt_p_value"].astype(str)) <= {"", "nan"}
+    islet = cells["spikgpt_cell_type"] == "pancreatic islet cell"
+    assert set(cells.loc[islet, "cell_type_ontology_term_id"]) == {"CL:0008024"}
+    used = read_table(results / "tables" / "annotators.tsv")
+    assert used[["sample", "annotator", "gives_labels"]].to_numpy().tolist() == [
+        [sample, name, answer] for sample in ("raw", "small") for name, answer in (("pbmc", "no"), ("tissue", "yes"))
+    ]
+    expected = read_table(results / "tables" / "expected_genes.tsv")
+    assert "contradicts" not in set(expected.loc[expected["class_from"] == "label", "verdict"])
+    # the opinion is the label: it is not held against it again
+    assert read_table(results / "tables" / "second_opinion.tsv").empty
+    cohort = anndata.read_h5ad(results / "annotated" / "cohort.h5ad")
+    assert np.isnan(cohort.obs["spikgpt_p_value"]).all()
+    assert not (results / "annotator").exists()
+    report = (results / "multiqc" / "multiqc_report.html").read_text(encoding="utf-8")
+    assert "Labels from the tissue profiles" in report
+    assert "tumour or normal" in report
+
+
+def test_the_bundled_annotators_are_listed(tmp_path):
+    run = nextflow(tmp_path, "--list_annotators")
+    assert run.returncode == 0, told(run)
+    for text in ("--annotator pbmc", "--annotator tissue", "pancreatic islet cell", "CD14-positive monocyte",
+                 "Trained on", "Known limits", "kidney, breast, stomach"):  # fmt: skip
+        assert text in told(run)
+
+
 def write_z_scored(path: Path, demo: Path) -> None:
     cells = anndata.read_h5ad(demo / "human1_lib3.h5ad")[:200].copy()
     dense = np.log1p(cells.X.toarray())
@@ -342,6 +377,7 @@ def test_a_mistake_ends_the_run_before_heavy_work(mistake, demo_data, tmp_path):
         (("--unknown_rate", "2"), ["Invalid value for --unknown_rate", "at most 0.5"]),
         (("--annotator", "."), ["Both --reference and --annotator"]),
         (("--scgpt_model", "nowhere"), ["--scgpt_model", "nowhere"]),
+        (("--annotator", "pbmc,pbmc"), ["--annotator names no annotator, or one twice", "pbmc, tissue"]),
     ],
 )
 def test_a_wrong_parameter_ends_the_run(args, words, demo_data, tmp_path):

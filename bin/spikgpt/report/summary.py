@@ -239,7 +239,8 @@ def _second_opinion(inputs: Inputs) -> Iterable[str]:
         if compared
         else "none can be compared with its label"
     )
-    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of the cells; {rest}."
+    which = "the cells that an annotator labelled" if profiled_samples(inputs) else "the cells"
+    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of {which}; {rest}."
 
 
 def _contradicted_clusters(inputs: Inputs) -> str:
