@@ -39,7 +39,7 @@ def fits(names: Sequence[str], figures: Sequence[dict[str, Any]], chosen: int | 
 
     Returns
     -------
-    name, gives_labels, fit, cells, unknown, median_confidence, not_calibrated of each. fit is the likeness: Spearman's
+    name, gives_labels, fit, cells, unknown, median_confidence, not_calibrated of each. fit is the likeness:
     correlation of the sample's types, pooled, with those of the annotator's reference, median over types weighted by
     cells (`spikgpt.annotator.rejection`); None where no cell could be judged.
     """

@@ -19,14 +19,14 @@ from spikgpt.profiles.opinion import MIN_GENES
 
 HEMATOPOIETIC_CELL = "CL:0000988"
 BLOOD_SHARE = 0.9
-"""A sample looks like blood where at least this share of its opinions are classes of blood cells. Of the opinions on
-cells of a withheld census of bone marrow and cord blood .99 are, on a withheld spleen .98 with its vessels, and at most
-.45 on any other study (tools/assets/calibrate_profiles.py)."""
+"""A sample looks like blood where at least this share of its opinions are classes of blood cells. Of 300 cells of each
+set of docs/benchmarks.md ("Second opinion") all of the opinions are in every set of blood, none in the cell lines, and
+.01 in the demo's pancreas: any share between tells these apart. A tissue with a tenth of other cells is no blood."""
 BLOOD_OPINIONS = 0.5
-"""... and at least this share of its cells has an opinion: of cell lines and of tissues without a profile few have."""
+"""... and at least this share of its cells has an opinion: at least .75 have in those sets of blood, .12 in cell lines."""
 WITHOUT_OPINION = 0.25
-"""Share of the cells of known classes that get no opinion, on studies withheld from the library
-(tools/assets/calibrate_profiles.py): so many `Unknown` cells say nothing of a new type."""
+"""Share of the cells of known classes that is expected to get no opinion: a little more than the largest of any labelled
+set of docs/benchmarks.md (.22, Kang; mean .09). A population of a new type is told from there on."""
 MANY_UNKNOWN = 0.5
 """Share of Unknown in a sample from which on the profiles hardly know its tissue."""
 NO_RATE = "its labels are broad classes of the tissue profiles, whose Unknown follows no rate that can be asked for"
