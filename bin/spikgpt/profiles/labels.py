@@ -23,7 +23,7 @@ BLOOD_SHARE = 0.9
 set of docs/benchmarks.md ("Second opinion") all of the opinions are in every set of blood, none in the cell lines, and
 .01 in the demo's pancreas: any share between tells these apart. A tissue with a tenth of other cells is no blood."""
 BLOOD_OPINIONS = 0.5
-"""... and at least this share of its cells has an opinion: .75 or more in those sets of blood, .12 in the cell lines."""
+"""... and at least this share of its cells has an opinion: .75 or more in these sets of blood, .12 in cell lines."""
 WITHOUT_OPINION = 0.25
 """Share of the cells of known classes that is expected to get no opinion: a little more than the largest of any set of
 docs/benchmarks.md whose classes are known (.22, Kang; mean .09). A population of a new type is told from there on."""
