@@ -1,3 +1,5 @@
+include { shellQuote } from '../functions'
+
 // The labels of a sample from one of several annotators or from the tissue profiles, and how well each annotator fits
 process CHOOSE_LABELS {
     tag "${meta.id}"
@@ -24,7 +26,7 @@ process CHOOSE_LABELS {
         --rule ${rule} \\
         --annotation ${annotations} \\
         --stats ${annotation_stats} \\
-        --name ${names.join(' ')} \\
+        --name ${names.collect { name -> shellQuote(name) }.join(' ')} \\
         --second-opinion ${second_opinion} \\
         --second-opinion-stats ${second_opinion_stats} \\
         --profiles ${profiles} \\

@@ -49,9 +49,9 @@ workflow ANNOTATE_CELLS {
     // by the profiles
     ch_judged = ch_samples
         .filter { rule != 'only' }
-        .map { meta, _h5ad, _embedding -> [meta] }
+        .map { meta, _h5ad, _embedding -> [meta, meta.id] }
         .join(ch_by.filter { rule != 'only' }.map { meta, place, annotation, stats -> [meta, [place, annotation, stats]] }.groupTuple(), remainder: true)
-        .map { meta, results ->
+        .map { meta, _id, results ->
             def ordered = (results ?: []).sort { result -> result[0] }
             [meta, ordered.collect { result -> result[1] }, ordered.collect { result -> result[2] }]
         }
