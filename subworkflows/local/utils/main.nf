@@ -40,14 +40,11 @@ def annotatorNames(given) {
     return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
 }
 
-def bundledAnnotators() {
-    return file("${projectDir}/assets/annotators", glob: false).listFiles().collect { folder -> folder.name }.sort()
-}
-
 // What --list_annotators shows: of each bundled annotator its name, its classes, and what its model card says of its
 // training and its limits
 def annotatorList() {
-    def entries = bundledAnnotators().collect { name ->
+    def names = file("${projectDir}/assets/annotators", glob: false).listFiles().collect { folder -> folder.name }.sort()
+    def entries = names.collect { name ->
         def folder = file("${projectDir}/assets/annotators/${name}", glob: false)
         // the tissue profiles have a table of theirs; below the classes it has those that may be said together
         def classes = name == 'tissue'
@@ -134,7 +131,7 @@ def parameterMistake(given, schema) {
     if (given.annotator) {
         def names = annotatorNames(given.annotator)
         if (!names || names.toSet().size() < names.size()) {
-            return mistake('--annotator names no annotator, or one twice', "\"${given.annotator}\"", "names of bundled annotators (${bundledAnnotators().join(', ')}) or folders, each once, separated by commas", "correct it; 'nextflow run . --list_annotators' lists the bundled ones")
+            return mistake('--annotator names no annotator, or one twice', "\"${given.annotator}\"", "names of bundled annotators (pbmc, tissue) or folders, each once, separated by commas", "correct it; 'nextflow run . --list_annotators' lists the bundled ones")
         }
     }
     if (given.reference && given.annotator) {
