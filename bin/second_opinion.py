@@ -19,6 +19,7 @@ def main() -> None:
     from spikgpt.base.h5ad import ORTHOLOG, stored
     from spikgpt.base.ontology import terms_of
     from spikgpt.profiles.kinship import check_labels
+    from spikgpt.profiles.labels import blood_share, looks_like_blood
     from spikgpt.profiles.library import Library
     from spikgpt.profiles.opinion import second_opinion
 
@@ -32,6 +33,8 @@ def main() -> None:
             [str(barcode) for barcode in cells.barcodes],
             human=ORTHOLOG not in cells.var,
         )
+        figures["blood_share"] = blood_share(library, figures["classes"])
+        figures["looks_like_blood"] = looks_like_blood(figures)
         if given.reference:
             judged = (table[OPINION_SCORE] > 0).to_numpy()
             figures["labels"] = check_labels(

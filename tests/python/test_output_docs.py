@@ -6,9 +6,11 @@ import pytest
 from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
+from spikgpt.cohort.annotators import ANNOTATOR_COLUMNS
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.contradictions import CONTRADICTION_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.integration import INTEGRATION_COLUMNS
 from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
@@ -26,6 +28,9 @@ WRITTEN = {
     "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
     "`contradictions.tsv`": CONTRADICTION_COLUMNS,
+    "`annotators.tsv`": ANNOTATOR_COLUMNS,
+    "`expected_genes.tsv`": EXPECTED_COLUMNS,
+    "`expected_genes_shown.tsv`": SHOWN_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,
     "`unknown_populations.tsv`": POPULATION_COLUMNS,
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,

@@ -35,6 +35,8 @@ MISTAKES = [
     ({"outdir": None}, "The parameter --outdir is missing", "no value", "Folder for the results"),
     ({"input": "sheet.xlsx"}, "Invalid value for --input", '"sheet.xlsx"', ".csv"),
     ({"annotator": "a"}, "Both --reference and --annotator", "--reference ref.h5ad and --annotator a", "one of them"),
+    ({"annotator": "a, a", "reference": None}, "names no annotator, or one twice", '"a, a"', "(pbmc, tissue)"),
+    ({"annotator": ",", "reference": None}, "names no annotator, or one twice", '","', "(pbmc, tissue)"),
 ]  # fmt: skip
 
 ACCEPTED = [

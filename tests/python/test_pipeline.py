@@ -85,6 +85,7 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
         "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
         "tables/evidence.tsv", "tables/second_opinion.tsv",
+        "tables/annotators.tsv", "tables/expected_genes.tsv", "tables/expected_genes_shown.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv", "tables/integration.tsv", "tables/marker_expression.tsv",
         "tables/contradictions.tsv",
@@ -313,6 +314,32 @@ def test_mouse_cells_with_a_mouse_reference(small_data, demo_data, tmp_path):
     table["truth"] = table["barcode"].map(truth)
     known = table[table["truth"].isin(set(table["spikgpt_best_match"])) & (table["spikgpt_cell_type"] != "Unknown")]
     assert (known["spikgpt_cell_type"] == known["truth"]).mean() > 0.95
+
+
+def test_without_a_reference_a_pancreas_gets_broad_classes(small_data, tmp_path):
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", small_data, "--outdir", "results")
+    assert run.returncode == 0, told(run)
+    results = tmp_path / "results"
+    cells = read_table(results / "tables" / "cells.tsv.gz")
+    assert (cells["spikgpt_cell_type"] == "pancreatic islet cell").mean() > 0.4
+    assert {"epithelial cell", "endothelial cell", "Unknown"} <= set(cells["spikgpt_cell_type"])
+    assert set(cells["spikgpt_p_value"].astype(str)) <= {"", "nan"}
+    islet = cells["spikgpt_cell_type"] == "pancreatic islet cell"
+    assert set(cells.loc[islet, "cell_type_ontology_term_id"]) == {"CL:0008024"}
+    used = read_table(results / "tables" / "annotators.tsv")
+    assert used[["sample", "annotator", "gives_labels"]].to_numpy().tolist() == [
+        [sample, name, answer] for sample in ("raw", "small") for name, answer in (("pbmc", "no"), ("tissue", "yes"))
+    ]
+    expected = read_table(results / "tables" / "expected_genes.tsv")
+    assert "contradicts" not in set(expected.loc[expected["class_from"] == "label", "verdict"])
+    # the opinion is the label: it is not held against it again
+    assert read_table(results / "tables" / "second_opinion.tsv").empty
+    cohort = anndata.read_h5ad(results / "annotated" / "cohort.h5ad")
+    assert np.isnan(cohort.obs["spikgpt_p_value"]).all()
+    assert not (results / "annotator").exists()
+    report = (results / "multiqc" / "multiqc_report.html").read_text(encoding="utf-8")
+    assert "Labels from the tissue profiles" in report
+    assert "tumour or normal" in report
 
 
 def test_a_sample_without_cells_is_skipped_and_said(small_data, small_run, tmp_path):

@@ -75,6 +75,7 @@ def test_a_mistake_ends_the_run_before_heavy_work(mistake, demo_data, tmp_path):
         (("--unknown_rate", "2"), ["Invalid value for --unknown_rate", "at most 0.5"]),
         (("--annotator", "."), ["Both --reference and --annotator"]),
         (("--scgpt_model", "nowhere"), ["--scgpt_model", "nowhere"]),
+        (("--annotator", "pbmc,pbmc"), ["--annotator names no annotator, or one twice", "pbmc, tissue"]),
     ],
 )
 def test_a_wrong_parameter_ends_the_run(args, words, demo_data, tmp_path):
@@ -179,3 +180,11 @@ def test_help_lists_every_parameter(tmp_path):
     for group in schema["$defs"].values():
         for name in group["properties"]:
             assert f"--{name}" in told(run)
+
+
+def test_the_bundled_annotators_are_listed(tmp_path):
+    run = nextflow(tmp_path, "--list_annotators")
+    assert run.returncode == 0, told(run)
+    for text in ("--annotator pbmc", "--annotator tissue", "pancreatic islet cell", "CD14-positive monocyte",
+                 "Trained on", "Known limits", "kidney, breast, stomach"):  # fmt: skip
+        assert text in told(run)

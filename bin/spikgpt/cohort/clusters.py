@@ -307,7 +307,7 @@ def cluster_cohort(
             "spikgpt_cluster_cell_type": pa.array([majority[c] for c in found.clusters], pa.string()),
         }
     )
-    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN})
+    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN, ""})
     told = {CELL_TYPES_KEY: types, CLUSTERS_KEY: cluster_order(found.clusters)}
     return table.replace_schema_metadata({key: json.dumps(names).encode() for key, names in told.items()}), (
         found.integrated

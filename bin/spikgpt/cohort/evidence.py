@@ -24,7 +24,7 @@ from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
 from spikgpt.base.columns import REASON_NAMES
 from spikgpt.base.h5ad import MEASURED, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
-from spikgpt.cohort.second_opinion import Conflicts, Likeness, contradicted
+from spikgpt.cohort.second_opinion import NOT_COMPARED, Conflicts, Likeness, contradicted
 
 EVIDENCE_COLUMNS = (
     "cluster",
@@ -211,10 +211,11 @@ def nearest_types(cells: pd.DataFrame) -> dict[str, tuple[str, float]]:
 def evidence_table(
     cells: pd.DataFrame,
     judged: Judged,
-    unknown_rate: float,
+    rates: np.ndarray | float,
     likeness: Mapping[str, Likeness],
     conflicts: Conflicts,
     wrong: Mapping[str, list[WrongLineage]],
+    by_profiles: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The rows of `EVIDENCE_COLUMNS`, clusters in order.
 
@@ -224,15 +225,20 @@ def evidence_table(
         See `spikgpt.cohort.tables.read_cohort`.
     judged
         Of `judge_markers`, for the pairs of `nearest_types`.
-    unknown_rate
-        Expected share of Unknown cells.
+    rates
+        Expected share of Unknown cells in each cell's sample, (cells,) or one for all; see
+        `spikgpt.cohort.annotators.unknown_rates`.
     likeness
         The second opinion on each cluster, see `spikgpt.cohort.second_opinion.group_opinions`.
     wrong
         Contradictions of each cluster, see `spikgpt.cohort.contradictions.of_clusters_and_types`.
+    by_profiles
+        Cells that the tissue profiles labelled, (cells,), if any: their labels are not held against them again.
     """
+    profiled = np.zeros(len(cells), dtype=bool) if by_profiles is None else by_profiles
+    of_cells = np.broadcast_to(rates, len(cells))
     nearest = nearest_types(cells)
-    against = contradicted(cells, conflicts)
+    against = contradicted(cells, conflicts) & ~profiled
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rows = []
     for name, mine in _by_cluster(cells).items():
@@ -242,6 +248,7 @@ def evidence_table(
         reasons = mine["spikgpt_unknown_reason"].astype(str).value_counts()
         runner_up = commonest(mine["spikgpt_best_match"], but=nearest[name][0])
         markers = judged.get((name, nearest[name][0]), MarkerEvidence())
+        own = 2 * int(profiled[cluster == name].sum()) > len(mine)
         rows.append(
             (
                 name,
@@ -252,7 +259,7 @@ def evidence_table(
                 *runner_up,
                 unknown,
                 100 * unknown / len(mine),
-                unknown_rate * len(mine),
+                float(of_cells[cluster == name].mean()) * len(mine),
                 ", ".join(f"{reason}={reasons[reason]}" for reason in REASON_NAMES if reasons.get(reason, 0)),
                 ", ".join(
                     f"{row['cell_type']}={row['rejected']}/{row['cells']}"
@@ -264,7 +271,7 @@ def evidence_table(
                 "; ".join(entry.sentence() for entry in wrong.get(name, [])),
                 likeness[name].opinion,
                 likeness[name].score,
-                conflicts.between(likeness[name].opinion, label),
+                NOT_COMPARED if own else conflicts.between(likeness[name].opinion, label),
                 int(against[cluster == name].sum()),
             )
         )

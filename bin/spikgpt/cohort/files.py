@@ -94,7 +94,9 @@ def annotated_obs(
         else:
             made[metric.name] = values.astype(np.float32).to_numpy()
     made["spikgpt_cell_type"] = _categorical(annotation["spikgpt_cell_type"], [*types, UNKNOWN])
-    made["spikgpt_best_match"] = _categorical(annotation["spikgpt_best_match"], types)
+    # empty where the tissue profiles could not judge a cell
+    unjudged = [""] if (annotation["spikgpt_best_match"] == "").any() else []
+    made["spikgpt_best_match"] = _categorical(annotation["spikgpt_best_match"], [*types, *unjudged])
     for column in ("spikgpt_confidence", "spikgpt_p_value"):
         made[column] = annotation[column].astype(np.float32).to_numpy()
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *REASON_NAMES])
@@ -274,7 +276,7 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
             variable = highly_variable(moments, list(genes.index), candidates=by_all)
             write_frame(out, "var", genes.join(variable.set_axis(genes.index)))
             write_elem(out, f"varm/{MEASURED}", measured, dataset_kwargs=COMPRESSION)
-            write_elem(out, "uns", {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)})
+            write_elem(out, "uns", {"spikgpt": joined_facts(files), **category_colours(obs)})
             for key in (f"obsm/{name}" for name in EMBEDDINGS if name in files[0]["obsm"]):
                 shape = (len(obs), files[0][key].shape[1])
                 joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **COMPRESSION)
@@ -288,6 +290,13 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     finally:
         for file in files:
             file.close()
+
+
+def joined_facts(files: Sequence[h5py.File]) -> dict[str, Any]:
+    """`uns["spikgpt"]` of the cohort: that of every sample, with the digests of all annotators that gave labels."""
+    every = [read_elem(file["uns/spikgpt"]) for file in files]
+    digests = sorted({str(facts["annotator_sha256"]) for facts in every})
+    return {**every[0], "annotator_sha256": ", ".join(digests)}
 
 
 def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class Inputs:
         Coordinates of the cells, in the order of `cells`, and where batches were integrated those without it; None
         without them.
     annotator
-        `config.json` of the annotator; None when there was none to read.
+        `config.json` of the annotator that gives labels; None when there was none to read, or none gave any.
     """
 
     samples: list[str]
@@ -114,7 +114,7 @@ def read_inputs(
     qc
         `<sample>.qc.parquet`.
     annotator
-        Folder of the annotator.
+        Folder of the annotator that gives labels, if there is one.
     """
     made = Inputs(sorted(row["sample"] for row in read_json(samples)), read_json(run))
     files = sorted(map(Path, stats))
@@ -138,7 +138,9 @@ def read_inputs(
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
-    if annotator is not None and (Path(annotator) / "config.json").is_file():
+    labels = [stats.get("labels_from") for stats in made.stats["annotation"].values()]
+    by_profiles = bool(labels) and all(source == "profiles" for source in labels)
+    if annotator is not None and not by_profiles and (Path(annotator) / "config.json").is_file():
         made.annotator = read_json(Path(annotator) / "config.json")
     return made
 

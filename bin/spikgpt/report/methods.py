@@ -2,6 +2,8 @@
 
 from spikgpt.base.species import HUMAN, SPECIES
 from spikgpt.cohort.integration import COMPONENTS
+from spikgpt.profiles.opinion import CUT
+from spikgpt.report.annotators import all_profiled, profiled_samples
 from spikgpt.report.content import html_list, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.integration import integration_of
@@ -98,7 +100,14 @@ def methods_html(inputs: Inputs) -> str:
             "was looked at in the species' own genes."
         )
     config = inputs.annotator
-    if config:
+    profiled = profiled_samples(inputs)
+    if profiled:
+        parts.append(
+            f"Cells of {len(profiled)} of {samples} samples were labelled without a reference, with broad classes from "
+            f"mean profiles of human tissues {cite('profiles')}; cells for which no class was likely enough "
+            f"(probability {CUT:g}) were called Unknown."
+        )
+    if config and not all_profiled(inputs):
         cells = config.get("training", {}).get("cells", 0)
         trained = "trained in this run" if parameters.get("reference") else "trained before"
         parts.append(
@@ -112,7 +121,7 @@ def methods_html(inputs: Inputs) -> str:
             f"A second opinion on each cell's broad class came from mean profiles of human tissues {cite('profiles')}, "
             f"by Spearman's correlation {cite('singler')} after one correction for the sample, and by logistic "
             "regressions on cells simulated from the profiles. An opinion contradicts a label where neither stands "
-            "above the other in the Cell Ontology; opinions changed no label."
+            "above the other in the Cell Ontology; opinions changed no label that an annotator gave."
         )
     if kept:
         integration = integration_of(inputs)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, markers, models, record, removed, summary, types, unknown
+from spikgpt.report import annotators, cells, expected, markers, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -37,6 +37,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             markers.markers_of_clusters,
             markers.markers_of_types,
             types.second_opinion_table,
+            expected.expected_genes_table,
+            expected.expected_genes_map,
         ),
     ),
     (unknown.GROUP, (unknown.reasons_bars, unknown.populations_table, unknown.p_value_lines)),
@@ -44,6 +46,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         models.GROUP,
         (
             models.checkpoint_facts,
+            annotators.annotators_table,
+            annotators.tissue_facts,
             models.annotator_facts,
             models.reference_types_table,
             models.leave_one_out_table,

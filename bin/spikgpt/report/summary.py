@@ -10,6 +10,7 @@ from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
 from spikgpt.cohort.contradictions import sentence
 from spikgpt.report import integration
+from spikgpt.report.annotators import all_profiled, label_source, profiled_samples, where_labels_come_from
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
@@ -131,6 +132,7 @@ def in_short(inputs: Inputs) -> Section:
     if len(inputs.cells):
         sentences = [
             *_cells_and_types(inputs),
+            *where_labels_come_from(inputs),
             *_not_calibrated(inputs),
             _new_populations(inputs),
             *integration.sentences(inputs),
@@ -158,10 +160,12 @@ def _cells_and_types(inputs: Inputs) -> Iterable[str]:
     yield f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else '.'}"
     share = 100 * (len(cells) - len(labelled)) / len(cells)
     confidence = f"{labelled['spikgpt_confidence'].median():.2f}" if len(labelled) else "none"
-    yield (
-        f"<b>{share:.1f} %</b> are {UNKNOWN}; the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of "
-        f"known types. Median confidence of the labelled cells: {confidence}."
+    rate = (
+        "the tissue profiles name no class for them"
+        if all_profiled(inputs)
+        else f"the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of known types"
     )
+    yield f"<b>{share:.1f} %</b> are {UNKNOWN}; {rate}. Median confidence of the labelled cells: {confidence}."
 
 
 def not_calibrated(inputs: Inputs, sample: str) -> list[str]:
@@ -193,8 +197,10 @@ def _per_sample(cells: pd.DataFrame, samples: int) -> str:
 
 def _new_populations(inputs: Inputs) -> str:
     populations = inputs.tables.get("unknown_populations.tsv", pd.DataFrame())
+    source = label_source(inputs)
     if not len(populations):
-        return f"No cluster has far more {UNKNOWN} cells than that rate: nothing suggests that a type is missing."
+        rate = "cells of known classes have" if all_profiled(inputs) else "that rate"
+        return f"No cluster has far more {UNKNOWN} cells than {rate}: nothing suggests that a type is missing."
     known = populations[populations["probably"] != ""]
     after_all = [
         f"cluster {text(row.cluster)} ({int(row.unknown_cells):,} {UNKNOWN} cells) is probably {short(row.probably)}, "
@@ -203,13 +209,13 @@ def _new_populations(inputs: Inputs) -> str:
     ]
     new = populations[populations["probably"] == ""]
     if not len(new):
-        return f"No population outside of the reference; {_listed(after_all)}."
+        return f"No population outside of {source}; {_listed(after_all)}."
     largest = new.iloc[0]
     looks = f"looks like {text(largest['looks_like'])}, " if largest["looks_like"] else ""
     return (
-        f"<b>{len(new)} population{'' if len(new) == 1 else 's'} outside of the reference</b>: the "
+        f"<b>{len(new)} population{'' if len(new) == 1 else 's'} outside of {source}</b>: the "
         f"largest is cluster {text(largest['cluster'])} with {int(largest['unknown_cells']):,} {UNKNOWN} cells, "
-        f"{looks}nearest type of the reference {short(largest['nearest_type'])}, markers "
+        f"{looks}nearest type of {source} {short(largest['nearest_type'])}, markers "
         f"{text(', '.join(str(largest['markers']).split(', ')[:5]))}."
         + (f" Not counted: {_listed(after_all)}." if after_all else "")
     )
@@ -236,7 +242,8 @@ def _second_opinion(inputs: Inputs) -> Iterable[str]:
         if compared
         else "none can be compared with its label"
     )
-    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of the cells; {rest}."
+    which = "the cells that an annotator labelled" if profiled_samples(inputs) else "the cells"
+    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of {which}; {rest}."
 
 
 def _contradicted_clusters(inputs: Inputs) -> str:
@@ -361,7 +368,8 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
         findings.add("warning", f"<b>not calibrated for this sample</b>: {text(reason)}", sample)
     for row in inputs.stats["annotation"].get(sample, {}).get("rejected_types", []):
         findings.add("warning", text(all_rejected(row)), sample)
-    if not other_tissue and share > HIGH_UNKNOWN * inputs.unknown_rate and unknown >= 10:
+    by_profiles = sample in profiled_samples(inputs)
+    if not by_profiles and not other_tissue and share > HIGH_UNKNOWN * inputs.unknown_rate and unknown >= 10:
         message = (
             f"more than {HIGH_UNKNOWN} times as many {UNKNOWN} cells as the rate asked for "
             f"({100 * inputs.unknown_rate:.3g} %): the reference may lack a type, the cells may be of low quality, or "

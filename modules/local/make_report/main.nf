@@ -17,7 +17,7 @@ process MAKE_REPORT {
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [annotator ? "--annotator ${annotator}" : '', task.ext.args ?: ''].join(' ').trim()
     """
     cat <<'END_OF_RECORD' > run.json
     ${record}
@@ -28,7 +28,6 @@ process MAKE_REPORT {
         --stats stats/*.json \\
         --qc qc/*.parquet \\
         --tables tables \\
-        --annotator ${annotator} \\
         --out report ${args}
     """
 

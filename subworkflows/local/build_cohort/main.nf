@@ -13,7 +13,7 @@ workflow BUILD_COHORT {
     ch_removed      // [meta, tsv.gz]
     ch_removed_types  // parquet: nearest type of each removed cell
     ch_samples      // [meta, samples.json]
-    ch_annotator    // folder of the annotator
+    ch_annotator    // folder of the annotator that gives labels, or an empty list
     ch_stats        // json of any step
     record          // text: JSON with version and parameters of the run, see runRecord
     integrate       // text: auto, harmony or none
