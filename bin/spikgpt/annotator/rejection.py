@@ -198,6 +198,16 @@ class Rejection:
         p_value = np.asarray(norm.sf(probits)).round(6)
         return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
+    def corrected(self, signs: Signs) -> Floats:
+        """Signs ``(cells, signs)`` less what is the sample's batch, on the scale of held-out cells; see `judge`."""
+        held_out = self._held_out(signs.kind)
+        u, what = self._correction(held_out.scale, signs, None)
+        own = own_spread(self.by_batch, what)
+        if own > 0:
+            held_out = self._scores(signs.kind, own, held_out.gates)
+            u, what = self._correction(held_out.scale, signs, what.gate)
+        return held_out.scale.corrected(u, signs.predicted, what, self.constants)
+
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that a cell of an otherwise usual sample can get, for want of held-out cells."""
         cells = len(self._held_out(kind).score)

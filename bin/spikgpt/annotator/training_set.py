@@ -1,5 +1,6 @@
 """The labelled cells that an annotator learns from: reading and checking them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import MESSAGES
+from spikgpt.base.h5ad import LEVELS, MESSAGES
 from spikgpt.base.names import joined_embeddings, name_before
 from spikgpt.base.ontology import terms_of
 
@@ -33,7 +34,8 @@ class Reference:
     a cell without a gene that scGPT knows, which only an annotator without the embedding keeps;
     ``codes`` (cells,) into ``classes``; ``batch_codes`` (cells,) into ``batches``; ``depth`` (cells,) counts;
     ``without_known_gene``: cells that were left out for want of an embedding.
-    ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import.
+    ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
+    ``levels``: class to its labels in the columns of `--label_levels`, the coarsest first.
     """
 
     counts: sp.csr_matrix
@@ -47,6 +49,7 @@ class Reference:
     without_known_gene: int
     ontology: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    levels: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Reference:
         features: str,
         ontology: dict[str, str] | None = None,
         messages: Sequence[str] = (),
+        levels: dict[str, list[str]] | None = None,
     ) -> "Reference":
         """The cells that an annotator of these features learns from, in any order, as it takes them.
 
@@ -88,6 +92,7 @@ class Reference:
             without_known_gene=int((~readable).sum()),
             ontology=ontology or {},
             messages=list(messages),
+            levels=levels or {},
         )
 
 
@@ -141,6 +146,7 @@ def read_reference(path: Path, embeddings: list[Path], features: str = "both") -
         features,
         terms_of(data.obs),
         [str(message) for message in data.uns.get(MESSAGES, [])],
+        json.loads(data.uns[LEVELS]) if LEVELS in data.uns else None,
     )
     check(np.array(reference.classes, dtype=object)[reference.codes], str(path))
     return reference

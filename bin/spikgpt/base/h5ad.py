@@ -20,6 +20,8 @@ from scipy import sparse
 
 MESSAGES = "messages"
 """Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
+LEVELS = "label_levels"
+"""Key of `uns` in the reference's h5ad: JSON, label to its coarser labels (`--label_levels`)."""
 
 MEASURED = "measured"
 """Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
