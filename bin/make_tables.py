@@ -31,6 +31,7 @@ def main() -> None:
         judge_markers,
         nearest_types,
     )
+    from spikgpt.cohort.levels import levels_table
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.second_opinion import (
         Conflicts,
@@ -75,6 +76,7 @@ def main() -> None:
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
+        ("levels.tsv", levels_table(cells, config["levels"], config["classes"])),
         ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong)),
         (
             "unknown_populations.tsv",

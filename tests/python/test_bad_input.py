@@ -280,7 +280,7 @@ MODELS = [
           "file of the annotator is missing", "model.safetensors", "README.md, config.json", "config.json",
           "the whole folder"),
     model("other format version", bad.annotator(bad.config(lambda c: c.update(format_version=99), True)),
-          "a format that this version", "config.json", "format_version 99", "format_version 2",
+          "a format that this version", "config.json", "format_version 99", "format_version 3",
           "train it again with --reference"),
     model("edited JSON", bad.annotator(bad.config(lambda c: c.update(unknown_rate=0.4))), "damaged or was edited",
           "config.json", "digest does not fit", WHOLE, "copy the folder again"),

@@ -8,6 +8,7 @@ from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
+from spikgpt.cohort.levels import COLUMNS as LEVEL_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
@@ -18,6 +19,7 @@ WRITTEN = {
     # the rest is that of obs
     "`cells.tsv.gz`": ("sample", "barcode", *OBS_COLUMNS[1:4]),
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
+    "`levels.tsv`": LEVEL_COLUMNS,
     "`markers.tsv`": MARKER_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
     "`second_opinion.tsv`": OPINION_COLUMNS,

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from spikgpt import UNKNOWN
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, side_by_side
-from spikgpt.annotator.levels import ANCESTOR, LEAF, NOWHERE, SEPARATOR, Answers, Levels, Tails
+from spikgpt.annotator.levels import NOWHERE, Answers, Levels, Tails
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.realised import level_names, measured
@@ -21,7 +21,9 @@ from spikgpt.annotator.training_set import readable_cells
 from spikgpt.annotator.views import Views
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.columns import (
+    ANCESTOR,
     LABEL_SET,
+    LEAF,
     LEVEL,
     LEVEL_NAME,
     LEVEL_TERM,
@@ -30,6 +32,7 @@ from spikgpt.base.columns import (
     LOW_QUALITY,
     OUTSIDE_REFERENCE,
     REASON_NAMES,
+    SEPARATOR,
 )
 from spikgpt.base.errors import UserError
 from spikgpt.base.ontology import TERM, labels_to_terms
@@ -139,7 +142,7 @@ class Annotator:
             }
             pooled = signs.kind == "pooled"
             tails_of = Tails.of(self.rejection, signs.kind)
-            far, tails, cut = measured(self.rejection, tails_of, signs, unknown_rate)
+            far, tails, cut = measured(self.rejection, tails_of, signs)
             answers = self.levels.answer(
                 log_p,
                 rejected(judgement.p_value, unknown_rate),

@@ -151,7 +151,7 @@ def judged_type(
     judged = without_type(training, train, test, left_out, unknown_rate, weight, rule)
     unseen = codes[judged.rows] == left_out
     caught = int(rejected(judged.p_values[unseen], unknown_rate).sum())
-    of_cells = seen_without(judged, unseen, left_out, len(names), unknown_rate)
+    of_cells = seen_without(judged, unseen, left_out, len(names))
     called = np.bincount(of_cells.called, minlength=len(names))
     row = {
         "cell_type": names[left_out],
@@ -164,7 +164,7 @@ def judged_type(
     return row, of_cells
 
 
-def seen_without(judged: WithoutType, unseen: Flags, left_out: int, classes: int, rate: float) -> LeftOut:
+def seen_without(judged: WithoutType, unseen: Flags, left_out: int, classes: int) -> LeftOut:
     """What a model that lacks a type saw of its cells, ``unseen`` (cells,) among those that it judged."""
     signs = judged.rejection.signs
     far = [distance_of(judged.rejection.corrected(of_sample), signs) for of_sample in judged.signs]
@@ -172,7 +172,7 @@ def seen_without(judged: WithoutType, unseen: Flags, left_out: int, classes: int
     tails = [tails_of(f, of_sample.predicted) for f, of_sample in zip(far, judged.signs, strict=True)]
     cuts = np.concatenate(
         [
-            cut_of_sample(t, of_sample.predicted, classes, rate)[of_sample.predicted]
+            cut_of_sample(t, of_sample.predicted, classes)[of_sample.predicted]
             for t, of_sample in zip(tails, judged.signs, strict=True)
         ]
     )

@@ -45,9 +45,9 @@ def held_out_answers(
         assert part.mixed is not None
         for place in part.of_samples():
             # pooled and cell by cell, or cell by cell alone
-            own = [next(signs)[0] for _ in range(2 if place.stop - place.start >= MIN_CELLS_TO_POOL else 1)]
-            own = next(one for one in own if one.kind in rejection.calibrations)
-            far, tails, cut = measured(rejection, tails_of[own.kind], own, rate)
+            both = [next(signs)[0] for _ in range(2 if place.stop - place.start >= MIN_CELLS_TO_POOL else 1)]
+            own = next(one for one in both if one.kind in rejection.calibrations)
+            far, tails, cut = measured(rejection, tails_of[own.kind], own)
             unknown = rejected(rejection.judge(own).p_value, rate)
             found.append(levels.answer(part.mixed[place], unknown, tails, far, cut, rate))
             rows.append(part.rows[place])
@@ -55,11 +55,11 @@ def held_out_answers(
     return np.concatenate(rows), joined
 
 
-def measured(rejection: Rejection, tails_of: Tails, signs: Signs, rate: float) -> tuple[Floats, Floats, Floats]:
+def measured(rejection: Rejection, tails_of: Tails, signs: Signs) -> tuple[Floats, Floats, Floats]:
     """Of the cells of a sample ``(cells,)``: distance to their type, its tail, and the cut of their type."""
     far = distance_of(rejection.corrected(signs), rejection.signs)
     tails = tails_of(far, signs.predicted)
-    return far, tails, cut_of_sample(tails, signs.predicted, rejection.classes, rate)[signs.predicted]
+    return far, tails, cut_of_sample(tails, signs.predicted, rejection.classes)[signs.predicted]
 
 
 def right(tree: Tree, answers: Answers, best: Codes, codes: Codes) -> Flags:

@@ -20,8 +20,8 @@ from spikgpt.annotator.levels import LeftOut, Levels
 from spikgpt.annotator.missing_types import leave_one_out_lines
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe, SpikingTransformer
-from spikgpt.annotator.realised import held_out_answers, left_out_row
 from spikgpt.annotator.realised import figures as level_figures
+from spikgpt.annotator.realised import held_out_answers, left_out_row
 from spikgpt.annotator.record import config, held_out_figures
 from spikgpt.annotator.rejection import Rejection
 from spikgpt.annotator.training_set import Reference

@@ -34,9 +34,10 @@ NEVER = frozenset(
         "CL:0000151", "CL:0000154", "CL:0000167", "CL:1100001",  # secretory, protein, peptide hormone, epithelial
         "CL:0000145", "CL:0000234", "CL:0000518", "CL:0000325",  # antigen presenting; phagocytes; stuff accumulating
         "CL:0011115", "CL:0011026",  # precursor cell, progenitor cell
-        "CL:0000211", "CL:0000393", "CL:0000404", "CL:0000183",  # electrically active, responsive, signaling; contractile
+        "CL:0000211", "CL:0000393", "CL:0000404",  # electrically active, responsive, signaling cell
+        "CL:0000183",  # contractile cell
         "CL:0000898", "CL:0000813",  # naive T cell, memory T cell: they cut across CD4 and CD8
-        "CL:0000789", "CL:0000791", "CL:0002419",  # alpha-beta, mature alpha-beta, mature T cell: "T cell" says it too
+        "CL:0000789", "CL:0000791", "CL:0002419",  # (mature) (alpha-beta) T cell: "T cell" holds for gamma-delta too
     }
 )  # fmt: skip
 """Terms that are never emitted: they name what a cell does or looks like across lineages, and tell a reader nothing
@@ -72,6 +73,22 @@ class Tree:
         kept = [set(node.members) - {without} for node in self.nodes]
         above = [at for at, members in enumerate(kept) if leaf in members and len(members) > 1]
         return [at for number, at in enumerate(above) if number == 0 or kept[at] != kept[above[number - 1]]]
+
+    def coarse(self, classes: Sequence[str]) -> dict[str, str]:
+        """Every type and level to the coarse one that it belongs to; one that lies above those is itself.
+
+        The user's first column that has it, else the largest level of at most half of the types.
+        """
+        most = len(classes) if self.source == COLUMNS else len(classes) / 2
+        tops = [node for node in self.nodes if len(node.members) <= most]
+        found = {name: (name, (k,)) for k, name in enumerate(classes)} | {
+            n.name: (n.name, n.members) for n in self.nodes
+        }
+        for name, (_, members) in found.items():
+            above = [node for node in tops if set(members) <= set(node.members)]
+            if above:
+                found[name] = (max(above, key=lambda node: len(node.members)).name, members)
+        return {name: coarse for name, (coarse, _) in found.items()}
 
     def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """As config.json keeps it, types by name."""
@@ -194,9 +211,9 @@ def tree_of_likeness(classes: Sequence[str], codes: Codes, log_p: Floats, profil
     """Average linkage of types; two are the nearer the more their profiles correlate and the more they are confused."""
     p, number = np.exp(log_softmax(log_p)), len(classes)
     mistaken = np.stack([p[codes == k].mean(0) if (codes == k).any() else np.eye(number)[k] for k in range(number)])
-    apart = 1.0 - np.corrcoef(profiles)
+    alike = np.atleast_2d(np.corrcoef(profiles))
+    apart = np.maximum((1.0 - alike) * (1.0 - np.maximum(mistaken, mistaken.T)), 0.0).round(6)
     np.fill_diagonal(apart, 0.0)
-    apart = np.maximum(apart * (1.0 - np.maximum(mistaken, mistaken.T)), 0.0).round(6)
     root = to_tree(linkage(squareform(apart, checks=False), "average"))
     found, left = [], [root]
     while left:

@@ -82,6 +82,10 @@ LABELS = (
 LEVEL_NAME, LEVEL_TERM, LEVEL, LABEL_SET = (
     "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set",
 )  # fmt: skip
+LEAF, ANCESTOR = "leaf", "ancestor"
+"""Words of `spikgpt_level`: the best match itself, or a level so many steps above it."""
+SEPARATOR = "|"
+"""Between the types of a set."""
 LEVELS = (
     Column(
         LEVEL_NAME, "text",
@@ -92,7 +96,7 @@ LEVELS = (
            "match; empty: `Unknown`"),
     Column(
         LABEL_SET, "text",
-        "types that could not be excluded at the unknown rate, with `|` between them; empty: all were",
+        "types that could not be excluded at the unknown rate, with a vertical bar between them; empty: all were",
     ),
 )  # fmt: skip
 OPINION, OPINION_SCORE = "spikgpt_second_opinion", "spikgpt_second_opinion_score"

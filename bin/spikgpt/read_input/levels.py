@@ -45,7 +45,7 @@ def label_levels(
                 where=place,
                 found=f"{values[nothing][0] or 'nothing'!s}, at cells labelled {np.asarray(labels)[nothing][0]}",
                 expected="a name for every cell that has a label",
-                fix="Fill the column, exclude the cells by --exclude_labels, or leave the column out of --label_levels.",
+                fix="Fill the column, exclude the cells (--exclude_labels), or leave the column out of --label_levels.",
             )
         check_names(sorted(set(values)), "labels", place)
         several = {

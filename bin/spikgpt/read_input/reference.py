@@ -48,8 +48,8 @@ def import_reference(
         Layout of norm.h5ad (`spikgpt.base.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
         `spikgpt.base.metrics.cell_metrics`. All labelled cells of the file (`spikgpt.read_input.labels`), in its order.
-        obs cell_type_ontology_term_id where the reference has it for a label; uns messages, and label_levels where columns were named: as JSON, label to its
-        names.
+        obs cell_type_ontology_term_id where the reference has it for a label; uns messages, and label_levels where
+        columns were named: as JSON, label to its names.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
         themselves give to think about is told by training (`spikgpt.annotator.cautions`).

@@ -137,6 +137,8 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
             "interval": "{:.0f} to {:.0f}".format(*(100 * bound for bound in row["interval"])),
             "auroc": number(row["auroc"]),
             "nearest": text(row["mistaken_for"]),
+            "levels": number(100 * (row["level_unknown"] + row["level_above"])),
+            "level": text(row["level"] or "none"),
         }
         for row in left_out
     }
@@ -157,6 +159,11 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
                 decimals=2,
             ),
             "nearest": TableColumn("Nearest to", "The label that most of them would get"),
+            "levels": TableColumn(
+                "On levels %",
+                f"Share of these cells whose answer on levels would be {UNKNOWN} or a level that has the type",
+            ),
+            "level": TableColumn("Level", "The level above the type that most of those would get"),
         },
         first="Type left out",
         decimals=1,
