@@ -49,7 +49,7 @@ REMOVED = {"min_genes": 3, "predicted_doublet": 2}
 LEVELS = {
     "source": "ontology",
     "told": "The levels are <b>terms</b>.",
-    "nodes": [{"name": LYMPHOCYTE, "term": "CL:0000542", "types": sorted(TYPES[:2])}],
+    "nodes": [{"name": LYMPHOCYTE, "term": "CL:0000542", "types": sorted(TYPES[:2]), "own": None}],
     "least_log_p": [-3.0] * 11,
     "far": [[]],
     "held_out": {

@@ -101,7 +101,7 @@ class Levels:
     def learn(cls, tree: Tree, codes: Codes, log_p: Floats, left_out: Sequence[LeftOut]) -> "Levels":
         """From held-out cells, their types ``(cells,)`` log-probabilities ``(cells, classes)``, and left-out ones."""
         own = log_p[np.arange(len(codes)), codes]
-        least = [round(float(value), 6) for value in np.quantile(own, SET_RATES)]
+        least = [round(float(value), 6) + 0.0 for value in np.quantile(own, SET_RATES)]
         return cls(tree, least, [far_of_node(node.members, left_out) for node in tree.nodes])
 
     def answer(

@@ -65,11 +65,15 @@ def measured(rejection: Rejection, tails_of: Tails, signs: Signs) -> tuple[Float
 def right(tree: Tree, answers: Answers, best: Codes, codes: Codes) -> Flags:
     """Whether the answer of each cell ``(cells,)`` is its type or has it below; False at no level.
 
+    A cell with a coarse label is right at every type below it: its label says no more.
+
     ``best`` (cells,) the best match, ``codes`` (cells,) the true types.
     """
     out = (answers.node == AT_TYPE) & (best == codes)
     for number, node in enumerate(tree.nodes):
         out |= (answers.node == number) & np.isin(codes, node.members)
+        if node.own is not None:
+            out |= (answers.node == AT_TYPE) & (codes == node.own) & np.isin(best, node.members)
     return out
 
 

@@ -26,11 +26,16 @@ from spikgpt.base.cell_ontology import ancestors, cell_ontology, current_term, t
 
 COLUMNS, ONTOLOGY, LIKENESS, FLAT = "columns", "ontology", "likeness", "flat"
 """Sources of a tree; `FLAT`: no level above the types."""
+LOOKED_FOR = {
+    COLUMNS: "the columns that --label_levels names",
+    ONTOLOGY: "the Cell Ontology",
+    LIKENESS: "the likeness of the types, as too few have a term of the Cell Ontology",
+}
 NEVER = frozenset(
     {
-        "CL:0000000", "CL:0000255", "CL:0000548",  # cell, eukaryotic cell, animal cell
+        "CL:0000000", "CL:0000255",  # cell, eukaryotic cell
         "CL:0000219", "CL:0002242", "CL:0000226", "CL:0000225",  # motile; nucleate, single nucleate, anucleate cell
-        "CL:0000842", "CL:0000081", "CL:0002371",  # mononuclear leukocyte; blood cell; somatic cell
+        "CL:0000842", "CL:0000081",  # mononuclear leukocyte, blood cell
         "CL:0000151", "CL:0000154", "CL:0000167", "CL:1100001",  # secretory, protein, peptide hormone, epithelial
         "CL:0000145", "CL:0000234", "CL:0000518", "CL:0000325",  # antigen presenting; phagocytes; stuff accumulating
         "CL:0011115", "CL:0011026",  # precursor cell, progenitor cell
@@ -53,11 +58,16 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Node:
-    """A level above types: its name, its term of the Cell Ontology ("" for none), and the codes of its types."""
+    """A level above types: its name, its term of the Cell Ontology ("" for none), and the codes of its types.
+
+    ``own``: the one of them that has the level's own term, a coarse label beside finer ones ("T cell" beside "naive
+    CD4 T cell"); None without.
+    """
 
     name: str
     term: str
     members: tuple[int, ...]
+    own: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,14 +102,25 @@ class Tree:
 
     def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """As config.json keeps it, types by name."""
-        nodes = [{"name": n.name, "term": n.term, "types": [classes[k] for k in n.members]} for n in self.nodes]
+        nodes = [
+            {
+                "name": n.name,
+                "term": n.term,
+                "types": [classes[k] for k in n.members],
+                "own": None if n.own is None else classes[n.own],
+            }
+            for n in self.nodes
+        ]
         return {"source": self.source, "told": self.told, "nodes": nodes}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any], classes: Sequence[str]) -> "Tree":
         """The opposite of `as_dict`; KeyError for a type that the annotator does not have."""
         code = {name: number for number, name in enumerate(classes)}
-        nodes = [Node(n["name"], n["term"], tuple(sorted(code[name] for name in n["types"]))) for n in kept["nodes"]]
+        nodes = [
+            Node(n["name"], n["term"], tuple(sorted(code[name] for name in n["types"])), code.get(n["own"]))
+            for n in kept["nodes"]
+        ]
         return cls(kept["source"], kept["told"], tuple(nodes))
 
 
@@ -183,8 +204,9 @@ def tree_of_ontology(classes: Sequence[str], terms: Mapping[str, str]) -> Tree:
         members = below[term]
         if all(set(node.members) != members and nested(set(node.members), members) for node in chosen):
             own = [name for name, of_type in terms.items() if of_type == term]
-            name = f"{own[0]} or below" if len(own) == 1 else cell_ontology()[term].label
-            chosen.append(Node(name, term, tuple(sorted(members))))
+            alone = len(own) == 1
+            name = f"{own[0]} or below" if alone else cell_ontology()[term].label
+            chosen.append(Node(name, term, tuple(sorted(members)), classes.index(own[0]) if alone else None))
     without = [name for name in classes if name not in terms]
     told = "The levels are terms of the Cell Ontology (release 2026-03-26)."
     if without:
@@ -242,7 +264,7 @@ def named_by(classes: Sequence[str], members: Sequence[int]) -> str:
 
 
 def made(source: str, told: str, nodes: Sequence[Node]) -> Tree:
-    """Small nodes first; a tree without any is flat."""
+    """Small nodes first; a tree without any is flat, and says in what a level was looked for."""
     if not nodes:
-        return Tree(FLAT, f"No level lies between the types and all of them. {told}", ())
+        return Tree(FLAT, f"No level lies between the types and all of them, looked for in {LOOKED_FOR[source]}.", ())
     return Tree(source, told, tuple(sorted(nodes, key=lambda node: (len(node.members), node.members))))
