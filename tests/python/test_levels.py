@@ -91,6 +91,8 @@ def test_the_users_columns_are_the_levels():
     assert tree.source == COLUMNS
     assert types_of(tree, list(levels)) == {"x": {"a", "b", "c"}, "x1": {"a", "b"}, "y1": {"d", "e"}}
     assert tree.coarse(list(levels))["a"] == "x"
+    same = grown(["T", "CD4", "B"], levels={"T": ["T"], "CD4": ["T"], "B": ["B"]})
+    assert types_of(same, ["T", "CD4", "B"]) == {"T or below": {"T", "CD4"}}
 
 
 def test_without_terms_alike_types_are_joined_and_named_by_their_members():
