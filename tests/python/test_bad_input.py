@@ -254,6 +254,8 @@ REFERENCES = [
         "--merge_similar_labels"),
     ref("label to exclude that is not there", bad.reference(None, "--exclude-labels", "B cell,Tcel"),
         "no label 'Tcel' to exclude", "--exclude_labels", "B cell, T cell", "separated by commas", "mean 'T cell'?"),
+    ref("a level that its labels do not have", bad.reference(None, "--label-levels", "lineage"),
+        "no column 'lineage'", "ref.h5ad, --label_levels lineage", "cell_type", "a column of obs", "--label_levels"),
     ref("numbers as labels", bad.reference([n % 4 for n in range(CELLS)]), "are numbers", "obs column cell_type",
         "0, 1, 2, 3", "names of cell types", "Name another column"),
     ref("numbers as text", bad.reference([str(n % 4) for n in range(CELLS)]), "are numbers", "obs column cell_type",
