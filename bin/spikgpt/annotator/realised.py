@@ -25,6 +25,9 @@ def held_out_answers(
 ) -> tuple[Codes, Answers]:
     """Held-out cells of the reference ``(cells,)``, and their answers, by levels that were learned without their fold.
 
+    Fills in ``on_levels`` of every fold: shares of its cells called by a type (``at_type``) and at any level
+    (``emitted``), and of the latter that are right (``right``).
+
     Parameters
     ----------
     judged
@@ -33,7 +36,8 @@ def held_out_answers(
     codes
         Types ``(cells of the reference,)``.
     """
-    rows, found = [], []
+    rows: list[Codes] = []
+    found: list[Answers] = []
     tails_of = {kind: Tails.of(rejection, kind) for kind in rejection.calibrations}
     signs = iter(judged)
     for part in held:
@@ -43,6 +47,7 @@ def held_out_answers(
             tree, codes[np.concatenate([other.rows for other in others])], np.concatenate(log_p), left_out
         )
         assert part.mixed is not None
+        first = len(found)
         for place in part.of_samples():
             # pooled and cell by cell, or cell by cell alone
             both = [next(signs)[0] for _ in range(2 if place.stop - place.start >= MIN_CELLS_TO_POOL else 1)]
@@ -51,8 +56,20 @@ def held_out_answers(
             unknown = rejected(rejection.judge(own).p_value, rate)
             found.append(levels.answer(part.mixed[place], unknown, tails, far, cut, rate))
             rows.append(part.rows[place])
-    joined = Answers(*(np.concatenate([getattr(one, name) for one in found]) for name in ("node", "steps", "sets")))
-    return np.concatenate(rows), joined
+        own_answers = joined(found[first:])
+        emitted = own_answers.node != NOWHERE
+        told = right(tree, own_answers, part.mixed.argmax(1), codes[part.rows])
+        part.on_levels = {
+            "at_type": float((own_answers.node == AT_TYPE).mean()),
+            "emitted": float(emitted.mean()),
+            "right": float(told[emitted].mean()) if emitted.any() else float("nan"),
+        }
+    return np.concatenate(rows), joined(found)
+
+
+def joined(answers: Sequence[Answers]) -> Answers:
+    """Answers of several samples, one after the other."""
+    return Answers(*(np.concatenate([getattr(one, name) for one in answers]) for name in ("node", "steps", "sets")))
 
 
 def measured(rejection: Rejection, tails_of: Tails, signs: Signs) -> tuple[Floats, Floats, Floats]:
