@@ -199,14 +199,10 @@ class Rejection:
         return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
     def corrected(self, signs: Signs) -> Floats:
-        """Signs ``(cells, signs)`` less what is the sample's batch, on the scale of held-out cells; see `judge`."""
-        held_out = self._held_out(signs.kind)
-        u, what = self._correction(held_out.scale, signs, None)
-        own = own_spread(self.by_batch, what)
-        if own > 0:
-            held_out = self._scores(signs.kind, own, held_out.gates)
-            u, what = self._correction(held_out.scale, signs, what.gate)
-        return held_out.scale.corrected(u, signs.predicted, what, self.constants)
+        """Signs ``(cells, signs)`` less what is the sample's batch, in widths that all types share; see `judge`."""
+        scale = self._held_out(signs.kind).scale
+        u, what = self._correction(scale, signs, None)
+        return scale.corrected(u, signs.predicted, what, self.constants)
 
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that a cell of an otherwise usual sample can get, for want of held-out cells."""
