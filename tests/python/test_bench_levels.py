@@ -57,8 +57,9 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
     figures = {
         "minutes": 1.0, "thresholds": {"CellTypist": 0.5}, "columns": list(levels.COLUMNS),
         "rows": [
-            row("q", None, levels.FLAT), row("q", None, "CellTypist"),
+            row("q", None, levels.FLAT),
             row("q", None, levels.LEVELS, right=0.97, **deep),
+            row("q", None, "CellTypist"),
             row("q", "t", levels.FLAT, missing_true=0.4), row("q", "t", "CellTypist", missing_true=0.2),
             row("q", "t", levels.LEVELS, missing_true=0.8, missing_unknown=0.3, right=0.95, **deep),
         ],
