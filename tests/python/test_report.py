@@ -47,7 +47,7 @@ from test_evidence import NASTY, PLANTED
 ROOT = Path(__file__).resolve().parents[2]
 REMOVED = {"min_genes": 3, "predicted_doublet": 2}
 LEVELS = {
-    "source": "ontology",
+    "source": "columns",
     "told": "The levels are <b>terms</b>.",
     "nodes": [{"name": LYMPHOCYTE, "term": "CL:0000542", "types": sorted(TYPES[:2]), "own": None}],
     "least_log_p": [-3.0] * 11,
@@ -325,9 +325,7 @@ def test_levels_are_shown_coarse_and_fine_with_where_cells_stopped(inputs):
     names = [{key: html.unescape(value["name"]) for key, value in tab.items()}
              for tab in made["spikgpt_levels"].options["categories"]]  # fmt: skip
     table = inputs.tables["levels.tsv"].astype({"cells": int})
-    assert set(names[0].values()) == {
-        labels([name])[name] and html.unescape(short(name)) for name in table["cell_type"]
-    }
+    assert set(names[0].values()) == {html.unescape(short(name)) for name in table["cell_type"]}
     assert "T cell" not in names[1].values()  # it lies below the level
     for tab in (fine, coarse):
         assert sum(sum(sample.values()) for sample in tab.values()) == len(inputs.cells) == table["cells"].sum()
