@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from spikgpt.annotator.cautions import DEPTH_LEAKS
-from spikgpt.annotator.missing_types import share_caught
+from spikgpt.annotator.missing_types import share_caught, share_on_levels
 
 
 def plain(value: Any) -> str:
@@ -21,12 +21,19 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows])
 
 
-def levels_of(config: dict[str, Any]) -> str:
-    """The levels, and what they come to on held-out cells."""
+def levels_section(config: dict[str, Any]) -> str:
+    """The levels, and what they come to on held-out cells where that was measured."""
     levels, held = config["levels"], config["levels"]["held_out"]
+    told = f"""## Levels above the types
+{plain(levels["told"])} Where a cell's type does not hold at the unknown rate, it is called by the deepest level \
+that does.
+"""
     if not levels["nodes"]:
-        return "There is none."
+        return told
     nodes = [[node["name"], node["term"] or None, ", ".join(node["types"])] for node in levels["nodes"]]
+    told += f"\n{table(['level', 'Cell Ontology', 'types below it'], nodes)}\n"
+    if not held:
+        return told + "\nWhat they come to on held-out cells was not measured.\n"
     sets = [
         [name, f"{100 * row['at_type']:.1f} %", f"{100 * row['set_error']:.1f} %", f"{row['set_size']:.2f}"]
         for name, row in held["types"].items()
@@ -35,13 +42,13 @@ def levels_of(config: dict[str, Any]) -> str:
     def share(key: str) -> str:
         return "–" if held[key] is None else f"{100 * held[key]:.1f} %"
 
-    return f"""{table(["level", "Cell Ontology", "types below it"], nodes)}
-
+    return f"""{told}
 Held-out cells: {share("at_type")} called by a type ({share("error_at_type")} of them wrong), {share("above")} at a \
 level above ({share("error_above")} wrong), {share("unknown")} Unknown. The set of types that could not be excluded \
 missed the right one for {share("set_error")}.
 
-{table(["cell type", "called by a type", "not in the set", "types in the set"], sets)}"""
+{table(["cell type", "called by a type", "not in the set", "types in the set"], sets)}
+"""
 
 
 def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
@@ -60,7 +67,7 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
             share_caught(row),
             f"{row['auroc']:.3f}",
             row["mistaken_for"],
-            f"{100 * (row['level_unknown'] + row['level_above']):.0f} %",
+            None if (on_levels := share_on_levels(row)) is None else f"{100 * on_levels:.0f} %",
             row["level"],
         ]
         for row in config["leave_one_out"]
@@ -139,12 +146,7 @@ on cells of its own batches: on another donor, fewer may be caught.
 On levels: the share whose answer would be Unknown or a level above that has the type, and the level that most of \
 those get.
 
-## Levels above the types
-{plain(config["levels"]["told"])} Where a cell's type does not hold at the unknown rate, it is called by the deepest \
-level that does.
-
-{levels_of(config)}
-
+{levels_section(config)}
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside.
 

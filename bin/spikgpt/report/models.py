@@ -10,6 +10,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.annotator.energy import ScGPTShape
 from spikgpt.annotator.energy import scgpt as scgpt_operations
+from spikgpt.annotator.missing_types import share_on_levels
 from spikgpt.report.content import Group, Section, html_facts, number, percent, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, markup, table
@@ -137,8 +138,8 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
             "interval": "{:.0f} to {:.0f}".format(*(100 * bound for bound in row["interval"])),
             "auroc": number(row["auroc"]),
             "nearest": text(row["mistaken_for"]),
-            "levels": number(100 * (row["level_unknown"] + row["level_above"])),
-            "level": text(row["level"] or "none"),
+            "levels": None if (on_levels := share_on_levels(row)) is None else number(100 * on_levels),
+            "level": None if on_levels is None else text(row["level"] or "none"),
         }
         for row in left_out
     }
