@@ -49,7 +49,7 @@ def share_caught(row: dict[str, Any]) -> str:
 
 
 def share_on_levels(row: dict[str, Any]) -> float | None:
-    """The share of a left-out type's cells whose answer on levels is Unknown or true; None where it was not measured."""
+    """The share of a left-out type's cells with a true answer on levels or Unknown; None where it was not measured."""
     return None if row["level_unknown"] is None else float(row["level_unknown"] + row["level_above"])
 
 
