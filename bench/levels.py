@@ -33,7 +33,7 @@ def judged(truth, known, missing, node_right, emitted, at_type, sets=None) -> di
     """Figures of one method on one query, all arrays ``(cells,)``.
 
     ``right`` is the share of emitted answers of known types that are right; ``missing_true`` that of the missing type's
-    cells that end Unknown or at a true level.
+    cells that end Unknown or at a true level; ``set_error`` and ``set_size`` are of emitted answers of known types.
     """
     told = known & emitted
     out = {
@@ -48,9 +48,9 @@ def judged(truth, known, missing, node_right, emitted, at_type, sets=None) -> di
         "missing_true": float((node_right | ~emitted)[missing].mean()) if missing.any() else None,
         "missing_unknown": float((~emitted)[missing].mean()) if missing.any() else None,
     }
-    if sets is not None:
-        of_known = [one.split("|") for one in sets[known]]
-        out["set_error"] = 1 - sum(t in one for t, one in zip(truth[known], of_known, strict=True)) / len(of_known)
+    if sets is not None and told.any():
+        of_known = [one.split("|") for one in sets[told]]
+        out["set_error"] = 1 - sum(t in one for t, one in zip(truth[told], of_known, strict=True)) / len(of_known)
         out["set_size"] = sum(map(len, of_known)) / len(of_known)
     return out
 
