@@ -5,7 +5,19 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import annotators, cells, expected, markers, models, record, removed, summary, types, unknown
+from spikgpt.report import (
+    annotators,
+    cells,
+    expected,
+    levels,
+    markers,
+    models,
+    record,
+    removed,
+    summary,
+    types,
+    unknown,
+)
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -30,6 +42,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         types.GROUP,
         (
             types.composition_bars,
+            levels.levels_bars,
+            levels.stopped_table,
             types.cell_map,
             types.mixing_table,
             types.confidence_lines,
@@ -51,6 +65,7 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             models.annotator_facts,
             models.reference_types_table,
             models.leave_one_out_table,
+            levels.realised_table,
             models.benchmark_table,
             models.firing_rates_table,
             models.energy_table,
