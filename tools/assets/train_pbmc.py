@@ -4,15 +4,10 @@
 Trained on six data sets in seven batches, labels checked as `blood_labels` says, by the pipeline's own scripts, so that
 whole batches are held out for its calibration. Judged on two further data sets beside logistic regression and
 CellTypist; the tables are added to its model card.
-
-`--levels-only` gives an annotator of an earlier format the levels that follow from what its folder holds, without
-training: the tree of its terms and the bound of the sets. What the leave-one-type-out run tells of levels is left out.
 """
 
 import argparse
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +19,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from safetensors.numpy import load_file
 from sklearn.metrics import f1_score
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,13 +28,10 @@ sys.path.insert(0, str(BIN))
 from blood_labels import DROPPED, Blood, checked, embed, transferred, voted_maturity  # noqa: E402
 from spikgpt import UNKNOWN  # noqa: E402
 from spikgpt.annotator.annotation import Annotator  # noqa: E402
-from spikgpt.annotator.batch import weighted_quantile  # noqa: E402
 from spikgpt.annotator.benchmark import EMBEDDING_PENALTY, celltypist, regression  # noqa: E402
-from spikgpt.annotator.card import levels_section, table  # noqa: E402
-from spikgpt.annotator.folder import CARD, CONFIG, FORMAT_VERSION, TENSORS, digest, load_annotator  # noqa: E402
-from spikgpt.annotator.levels import SET_RATES, Levels  # noqa: E402
+from spikgpt.annotator.card import table  # noqa: E402
+from spikgpt.annotator.folder import CARD, load_annotator  # noqa: E402
 from spikgpt.annotator.training_set import Reference, read_reference  # noqa: E402
-from spikgpt.annotator.tree import terms_of_types, tree_of_ontology  # noqa: E402
 from spikgpt.base.files import write_json  # noqa: E402
 from spikgpt.base.threads import pin_process  # noqa: E402
 from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
@@ -230,48 +221,15 @@ def judge(name: str, data: Path, annotator: Annotator, reference: Reference, che
     return rows
 
 
-def with_levels(folder: Path) -> None:
-    """Give an annotator of format 2 its levels, by what it holds.
-
-    The bound of the sets is a quantile of the log-probability that held-out cells give their own type. The folder has
-    their largest probability m, calibrated: a cell's type has m with probability m, and else at most 1 - m.
-    """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    classes = config["classes"]
-    tree = tree_of_ontology(classes, terms_of_types(classes, config["ontology"]))
-    log_odds_of_doubt = load_file(folder / TENSORS)["calibration.single.signs"][:, -1].astype(np.float64)
-    ratio = np.exp(log_odds_of_doubt)
-    doubt = np.clip((ratio * (1 + 1e-4) - 1e-4) / (1 + ratio), 1e-6, 1 - 1e-6)  # `conformal.log_odds` undone
-    values, weights = np.log(np.concatenate([1 - doubt, doubt])), np.concatenate([1 - doubt, doubt])
-    least = [round(weighted_quantile(values, weights, rate), 6) for rate in SET_RATES]
-    levels = Levels(tree, least, [[] for _ in tree.nodes])
-    config["format_version"] = FORMAT_VERSION
-    config["levels"] = {**levels.as_dict(classes), "held_out": {}}
-    for row in config["leave_one_out"]:
-        row |= {"level_unknown": None, "level_above": None, "level": None}
-    config["digest"] = digest(config)
-    write_json(folder / CONFIG, config)
-    card = (folder / CARD).read_text(encoding="utf-8")
-    card = re.sub(r"format \d+, seed", f"format {FORMAT_VERSION}, seed", card, count=1)
-    before = "## Beside other methods"
-    (folder / CARD).write_text(card.replace(before, f"{levels_section(config)}\n{before}", 1), encoding="utf-8")
-
-
 def main() -> None:
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    command.add_argument("--data", type=Path, help="folder with the h5ad files")
-    command.add_argument("--levels-only", action="store_true", help="train nothing: give the annotator its levels")
+    command.add_argument("--data", type=Path, required=True, help="folder with the h5ad files")
     command.add_argument("--scgpt-model", type=Path, default=ROOT / "assets" / "scgpt-mini")
     command.add_argument("--out", type=Path, default=ROOT / "assets" / "annotators" / "pbmc")
     command.add_argument("--figures", type=Path, default=ROOT / "docs" / "benchmarks" / "blood.json")
     command.add_argument("--threads", type=int, default=2, help="processes; the result does not depend on it")
     given = command.parse_args()
     pin_process()
-    if given.levels_only:
-        with_levels(given.out)
-        return
-    if given.data is None:
-        command.error("--data is required")
     checkpoint = read_checkpoint(given.scgpt_model)
     blood, told = checked_blood(given.data, checkpoint, given.threads)
     cells = joined_reference(blood)
