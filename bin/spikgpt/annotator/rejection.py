@@ -254,7 +254,7 @@ class Rejection:
         reasons = []
         if signs.likeness < LIKE:
             reasons.append(
-                f"its cells look too little like the types that they are called (median correlation "
+                f"its cells look too little like the types that they are called (correlation "
                 f"{signs.likeness:.2f} in what sets the types apart; from {LIKE:g} on the difference is taken for a "
                 "batch)"
             )

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from spikgpt.annotator import network
-from spikgpt.annotator.batch import batch_offset, weighted_quantile
+from spikgpt.annotator.batch import UPPER, batch_offset, weighted_quantile
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.distances import MarkerDetection, TypeDistance, TypeProfiles, dispersed_genes
 from spikgpt.annotator.expression import REGRESSIONS, Correlation, ExpressionView, Scale
@@ -169,15 +169,16 @@ class Views:
         return self.embedding.type_means
 
     def likeness(self, cells: Cells, predicted: Codes) -> float:
-        """How much the sample's types look like the reference's: median correlation over types, weighted by cells.
+        """How much the sample's types look like the reference's: correlation over types, weighted by cells.
 
-        1 without expression, which alone can tell.
+        The upper quartile, as more than half of a sample may be of a type that the reference lacks. 1 without
+        expression, which alone can tell.
         """
         if self.profile is None:
             return 1.0
         of_types = self.profile.profiles.likeness(cells, predicted)
         number = np.bincount(predicted, minlength=len(of_types))
-        return weighted_quantile(of_types[number > 0], number[number > 0].astype(float))
+        return weighted_quantile(of_types[number > 0], number[number > 0].astype(float), UPPER)
 
     def distances(self, cells: Cells, predicted: Codes, neighbours: Codes | None, share: float) -> Floats:
         """Distances to the type called, ``(cells, distances)``; larger fits worse. Order: `distance_names`.
