@@ -26,9 +26,9 @@ LIKE, UNLIKE, UPPER = 0.5, 0.4, 0.75
 What differs beyond that is not a batch but other cells: a sample of another tissue must not be corrected until it
 fits. Likeness of the queries of `bench/unknown.py`, whole and with their largest type left out: one tissue across
 donors, chemistries, laboratories, stimulation and species 0.50 to 0.99, blood against pancreas and against cell lines
-0.10 to 0.47. The median over types was down to 0.38 where most of the cells are of the type left out. Without the reference's
-mean taken off first, what all cells share ruled it: 0.71 to 0.77 between species, 0.35 to 0.81 between tissues, and
-66 % of a pancreas were kept as types of blood.
+0.10 to 0.47. The median over types was down to 0.38 where most of the cells are of the type left out. Without the
+reference's mean taken off first, what all cells share ruled it: 0.71 to 0.77 between species, 0.35 to 0.81 between
+tissues, and 66 % of a pancreas were kept as types of blood.
 """
 
 
