@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images clean
+    bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -21,7 +21,8 @@ help:
 	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
 	@echo 'make load    200 samples, one large sample, one sample more (CELLS=file.h5ad); two hours'
 	@echo 'make genes   the table of gene symbols again'
-	@echo 'make images  the container images, with Docker'
+	@echo 'make images  the container images, with Docker, for this machine'
+	@echo 'make push REGISTRY=host/folder/  the images for a cloud or cluster (linux/amd64), in its registry'
 	@echo 'make lock    lock files again from the .in files'
 	@echo 'make clean   results and work files of demo and tests'
 
@@ -144,6 +145,12 @@ images:
 	@for image in spikgpt scgpt multiqc; do \
 	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:$(VERSION) .; \
 	done
+
+# what a cloud's machines need, whatever machine builds it; IMAGES='spikgpt scgpt multiqc' for --scgpt_backend package
+REGISTRY ?=
+IMAGES ?= spikgpt multiqc
+push:
+	@tools/push-images "$(REGISTRY)" $(IMAGES)
 
 clean:
 	rm -rf .demo/work .demo/test .demo/bench results .nf-test .nextflow .nextflow.log*

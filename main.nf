@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
+include { checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -19,6 +19,10 @@ workflow {
         return
     }
     def options = checkedParameters(params)
+    def elsewhere = workFolderMistake(workflow.profile, workflow.workDir.toUriString(), options.k8s_storage_claim, options.k8s_mount_path)
+    if (elsewhere) {
+        error(elsewhere)
+    }
     checkFolders('work folder (-work-dir)': workflow.workDir, 'the pipeline': projectDir)
     def scgpt_model = plainlyNamed(existingPath('scgpt_model', options.scgpt_model))
     checkOutdir(options.outdir, workflow.resume)

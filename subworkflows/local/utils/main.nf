@@ -198,6 +198,25 @@ def checkFolders(folders) {
     }
 }
 
+// The tasks of a cloud's profile cannot reach a work folder elsewhere. The message, or null. Nextflow says this in
+// sentences of its own, a different one for each cloud, and of Kubernetes only that pods fail.
+def workFolderMistake(profile, work_dir, storage_claim, mount_path) {
+    def stores = [awsbatch: 's3', googlebatch: 'gs', azurebatch: 'az']
+    def names = profile.tokenize(', ')
+    def cloud = names.find { name -> stores[name] }
+    if (cloud && !work_dir.startsWith("${stores[cloud]}://")) {
+        def bucket = "${stores[cloud]}://${cloud == 'azurebatch' ? 'CONTAINER' : 'BUCKET'}/work"
+        return mistake("The work folder is not one that the machines of -profile ${cloud} can reach", work_dir, "a folder in a bucket: ${bucket}", "add --work_dir ${bucket}; docs/cloud.md says how to make one", '--work_dir')
+    }
+    if (cloud && work_dir.tokenize('/').size() < 3) {
+        return mistake('The work folder is a whole bucket', work_dir, 'a folder in it', "add --work_dir ${work_dir.replaceFirst('/+$', '')}/work", '--work_dir')
+    }
+    if ('kubernetes' in names && storage_claim && !"${work_dir}/".startsWith("${mount_path.replaceFirst('/+$', '')}/")) {
+        return mistake('The work folder is not on the volume that the pods share', work_dir, "a folder below ${mount_path} (--k8s_mount_path)", "add --work_dir ${mount_path.replaceFirst('/+$', '')}/work, and run Nextflow in a pod that mounts the volume there", '--work_dir')
+    }
+    return null
+}
+
 // Files of two runs side by side would look like one run's. -resume alone would go on with the last run that was
 // started in this folder, which now is this one: the message names the session of the run that made the results.
 def checkOutdir(outdir, resumed) {
