@@ -78,6 +78,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
                          "threshold": 0.3, "messages": []},
             "filter": {"cells_in": called, "cells_out": kept, "messages": [],
                        "groups": [{"group": 1, "genes": "LYZ, <b>x</b>", "cells": called, "kept": kept}],
+                       "given": ["min_genes"] if sample == "s2" else [], "thresholds": {"min_genes": 200},
+                       "removed": REMOVED,
                        "bounds": [{"group": 1, "rule": "min_genes", "threshold": 200, "centre": None, "mad": None,
                                    "lower": 200, "upper": None, "removed": 3}]},
         }  # fmt: skip
@@ -277,7 +279,8 @@ def test_summary_and_warnings_come_with_the_facts(inputs):
     assert "alert-danger" in found[0]
     told = " ".join(found)
     assert (
-        "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times as many Unknown cells"
+        "<b>a.b-c</b> (25.0 %, 15 where 3 are expected), <b>s10</b> (25.0 %, 15 where 3 are expected), <b>s2</b> "
+        "(25.0 %, 20 where 4 are expected): more than twice as many Unknown cells as the rate asked for (5 %) gives"
         in told
     )
     assert "<b>Not calibrated</b> for 1 of 4 samples: s2." in first

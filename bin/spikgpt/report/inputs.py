@@ -30,6 +30,8 @@ class Inputs:
         Names of all samples of the samplesheet, sorted.
     run
         `run.json`: version and parameters.
+    sheet
+        Rows of the samplesheet, as the input check read them.
     stats
         Step (`spikgpt.cohort.tables.STATISTICS`) to sample to statistics.
     embeddings
@@ -50,6 +52,7 @@ class Inputs:
 
     samples: list[str]
     run: Stats
+    sheet: list[Stats] = field(default_factory=list)
     stats: dict[str, dict[str, Stats]] = field(default_factory=lambda: {kind: {} for kind in STATISTICS})
     embeddings: list[Stats] = field(default_factory=list)
     reference: Stats | None = None
@@ -113,7 +116,8 @@ def read_inputs(
     annotator
         Folder of the annotator.
     """
-    made = Inputs(sorted(row["sample"] for row in read_json(samples)), read_json(run))
+    sheet = read_json(samples)
+    made = Inputs(sorted(row["sample"] for row in sheet), read_json(run), sheet)
     files = sorted(map(Path, stats))
     made.stats = read_statistics(files)
     for path in files:

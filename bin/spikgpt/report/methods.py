@@ -1,7 +1,8 @@
 """The methods text of the report, filled in from the run."""
 
 from spikgpt.report.content import html_list, text
-from spikgpt.report.inputs import Inputs
+from spikgpt.report.inputs import Inputs, Stats
+from spikgpt.report.removed import defaults_text
 
 _CITATIONS = {
     "spikgpt": "SpikGPT {version} (this pipeline).",
@@ -35,6 +36,25 @@ _CITATIONS = {
 }
 
 
+def _span(stats: list[Stats], share: str) -> str:
+    """A share of all samples in percent, as a range where they differ."""
+    low, high = (f"{100 * pick(row[share] for row in stats):.1f}" for pick in (min, max))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _overrides(inputs: Inputs) -> str:
+    """The thresholds that the samplesheet gave, with the number of samples of each value."""
+    counts: dict[str, int] = {}
+    for stats in inputs.stats["filter"].values():
+        for name in stats["given"]:
+            told = f"{name} {stats['thresholds'][name]:g}"
+            counts[told] = counts.get(told, 0) + 1
+    if not counts:
+        return ""
+    listed = ", ".join(f"{text(told)} ({n} of {len(inputs.samples)} samples)" for told, n in sorted(counts.items()))
+    return f", but for what the samplesheet gave: {listed}"
+
+
 def methods_html(inputs: Inputs) -> str:
     """Paragraphs and the list of what they cite; only steps that this run did are named."""
     parameters, cited = inputs.run["parameters"], ["spikgpt", "nextflow"]
@@ -63,14 +83,16 @@ def methods_html(inputs: Inputs) -> str:
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
         parts.append(
-            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples, "
-            "and removed."
+            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples, with an "
+            f"expected rate of 0.8 % per 1,000 cells ({_span(scored, 'expected_rate')}) and a score threshold at the "
+            f"valley of the simulated doublets' scores, and {_span(scored, 'predicted_rate')} were removed."
         )
     parts.append(
         "Cells were grouped within each sample by the expression programme that explains their counts best, from "
         f"Leiden clusters {cite('leiden')} of the unfiltered sample. Within these groups they were filtered by median "
-        "absolute deviations of counts, genes, counts in the top 20 genes and mitochondrial share, drawn to the "
-        f"sample's in small groups, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled "
+        "absolute deviations (MADs) of counts, genes, counts in the top 20 genes and mitochondrial share, drawn to the "
+        f"sample's in small groups. Cells were kept with {defaults_text()}{_overrides(inputs)}; {kept:,} cells "
+        "remained. The bounds of each sample are in tables/qc_thresholds.tsv. Counts were scaled "
         f"to 10,000 per cell and log1p transformed with scanpy {cite('scanpy')}."
     )
     chunks = inputs.sample_embeddings()

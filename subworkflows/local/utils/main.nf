@@ -32,6 +32,10 @@ def helpText() {
         }
         "${group.title}\n${lines.join('\n')}"
     }
+    def columns = readJson(file("${projectDir}/assets/schema_input.json", glob: false)).items.properties.collect { name, spec ->
+        "  ${name.padRight(34)}${spec.description}"
+    }
+    groups << "Columns of the samplesheet (--input)\n${columns.join('\n')}".toString()
     return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
 }
 
