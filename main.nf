@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { checkedParameters ; checkFolders ; checkOutdir ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -26,6 +26,15 @@ workflow {
     checkFolders('work folder (-work-dir)': workflow.workDir, 'the pipeline': projectDir)
     def scgpt_model = plainlyNamed(existingPath('scgpt_model', options.scgpt_model))
     checkOutdir(options.outdir, workflow.resume)
+    def logo = options.report_logo ? plainlyNamed(existingPath('report_logo', options.report_logo)) : []
+    def bad_logo = logo ? logoMistake(logo) : null
+    if (bad_logo) {
+        error(bad_logo)
+    }
+    def earlier = options.history ? earlierRuns(existingPath('history', options.history), options.outdir) : []
+    def facility = ['title', 'project', 'customer', 'contact', 'text']
+        .collectEntries { name -> [name, options["report_${name}".toString()]] }
+        .findAll { _name, value -> value != null }
     publishParameters(options, workflow.manifest.version, workflow.sessionId)
     def record = runRecord(options, workflow.manifest.version)
 
@@ -141,5 +150,6 @@ workflow {
         BUILD_COHORT.out.tables.mix(ANNOTATE_CELLS.out.benchmark.map { _meta, benchmark -> benchmark }),
         ANNOTATE_CELLS.out.annotator,
         ch_versions,
+        [groovy.json.JsonOutput.toJson(facility), logo, earlier],
     )
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Marker genes of every cluster of the cohort."""
+"""Marker genes of every cluster of the cohort, and the same in the columns of Seurat's FindAllMarkers."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -11,10 +11,16 @@ def main() -> None:
     options = args.parse_args()
 
     from spikgpt.base.tsv import write_tsv
-    from spikgpt.cohort.markers import find_markers
+    from spikgpt.cohort.markers import MARKER_COLUMNS, marker_statistics
+    from spikgpt.cohort.naming import seurat_markers
 
-    with whole_file("markers.tsv") as partial:
-        write_tsv(partial, find_markers(options.h5ad))
+    statistics = marker_statistics(options.h5ad)
+    for name, table in (
+        ("markers.tsv", statistics[list(MARKER_COLUMNS)]),
+        ("markers_seurat.tsv", seurat_markers(statistics)),
+    ):
+        with whole_file(name) as partial:
+            write_tsv(partial, table)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, evidence, unknown populations, quality control and cells per step."""
+"""Tables of cells, composition, evidence, unknown populations, quality control, steps, and figures of each sample."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -32,6 +32,7 @@ def main() -> None:
         nearest_types,
     )
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
+    from spikgpt.cohort.samples import sample_figures
     from spikgpt.cohort.second_opinion import (
         Conflicts,
         group_opinions,
@@ -72,6 +73,7 @@ def main() -> None:
     new = {name: clusters[name] & rejected(cells) for name in populations}
     likeness = group_opinions(probabilities, clusters, library)
     looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
+    steps = cells_per_step(samples, statistics, removed, cells)
     for name, table in (
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
@@ -87,7 +89,8 @@ def main() -> None:
         ("removed_cells.tsv.gz", removed),
         ("removed_by_type.tsv", removed_by_type(cells, removed)),
         ("qc_thresholds.tsv", qc_thresholds(statistics)),
-        ("cells_per_step.tsv", cells_per_step(samples, statistics, removed, cells)),
+        ("cells_per_step.tsv", steps),
+        ("samples.tsv", sample_figures(samples, statistics, steps, cells)),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

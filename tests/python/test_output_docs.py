@@ -9,7 +9,9 @@ from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
+from spikgpt.cohort.naming import SEURAT_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
+from spikgpt.cohort.samples import SAMPLE_FIGURES
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
 from spikgpt.cohort.tables import BOUND_COLUMNS, BY_TYPE_COLUMNS, REMOVED_COLUMNS
 
@@ -25,6 +27,8 @@ WRITTEN = {
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
     "`removed_by_type.tsv`": BY_TYPE_COLUMNS,
     "`qc_thresholds.tsv`": BOUND_COLUMNS,
+    "`samples.tsv`": SAMPLE_FIGURES,
+    "`markers_seurat.tsv`": SEURAT_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
     "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,

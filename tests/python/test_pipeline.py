@@ -95,7 +95,7 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
         "tables/evidence.tsv", "tables/second_opinion.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
-        "tables/genes_measured.tsv",
+        "tables/genes_measured.tsv", "tables/markers_seurat.tsv", "tables/samples.tsv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
         "pipeline_info/params.json", "pipeline_info/trace.tsv", "pipeline_info/timeline.html",

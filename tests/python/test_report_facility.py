@@ -1,14 +1,27 @@
 """What a facility's reader asks of the report: the bounds of quality control, what to know of the experiment, the
 facility's own heading, earlier runs, and labels that the cells already have."""
 
+import base64
 import json
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from spikgpt.base.errors import UserError
+from spikgpt.base.tsv import read_tsv, write_tsv
+from spikgpt.cohort.markers import MARKER_COLUMNS, find_markers, marker_statistics
+from spikgpt.cohort.naming import SEURAT_COLUMNS, seurat_markers
+from spikgpt.cohort.samples import SAMPLE_FIGURES, sample_figures
+from spikgpt.cohort.tables import cells_per_step, read_cohort, read_statistics
 from spikgpt.quality_control.rules import DEFAULTS
 from spikgpt.report.experiment import on_confounding, on_mito, on_unknown
+from spikgpt.report.facility import PNG, about, data_uri, multiqc_config
+from spikgpt.report.history import FEWEST_RUNS, read_history, trend_lines, trend_table
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.methods import methods_html
 from spikgpt.report.removed import bounds_table
@@ -110,3 +123,150 @@ def test_help_of_the_samplesheet_names_every_default():
         text = columns[name]["description"]
         assert f"default {value:g}" in text or f"default, {value:g}," in text, name
         assert f"`{name}` ({value:g})" in page, name
+
+
+NASTY = 'A & <b>B</b> "C" \\\\ </title><script>x()</script>\\'
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9'/></svg>"
+
+
+def test_the_head_shows_what_was_given_and_nothing_as_markup():
+    made = run_of(0, 10)
+    assert about(made) is None
+    made.facility = {"title": "Only a title"}
+    assert about(made) is None
+    made.facility = {"title": NASTY, "customer": NASTY, "text": f"first\nline\n\nsecond {NASTY}"}
+    section = about(made)
+    assert "<b>B" not in section.data
+    assert "<script" not in section.data
+    assert "<h3>A &amp; &lt;b&gt;B" in section.data
+    assert "<p>first<br>line</p><p>second A &amp; &lt;b&gt;B" in section.data
+    assert "Customer" in section.data
+    assert "Project" not in section.data
+    assert "<img" not in section.data
+    made.logo = "data:image/png;base64,QQ=="
+    assert "<img src='data:image/png;base64,QQ=='" in about(made).data
+
+
+def test_a_logo_becomes_part_of_the_page(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG + b"rest")
+    (tmp_path / "a.svg").write_bytes(SVG)
+    assert data_uri(tmp_path / "a.png") == "data:image/png;base64," + base64.b64encode(PNG + b"rest").decode()
+    assert data_uri(tmp_path / "a.svg") == "data:image/svg+xml;base64," + base64.b64encode(SVG).decode()
+
+
+def test_the_title_ends_neither_markup_nor_script():
+    title = multiqc_config({"title": NASTY})["title"]
+    assert not set(title) & set("<>\"'\\\\")
+    assert multiqc_config({})["title"] == "SpikGPT"
+
+
+def earlier(runs: int, **figures: float) -> pd.DataFrame:
+    """Two samples of each run, whose median is the figure that is given, times 1 + its number."""
+    base = dict.fromkeys(SAMPLE_FIGURES[1:], 10.0) | figures
+    rows = [
+        {"run": f"2026-{run:02}", "sample": name, **{key: value * (1 + run) + off for key, value in base.items()}}
+        for run in range(runs)
+        for name, off in (("a", -1.0), ("b", 1.0))
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def now(inputs) -> Inputs:  # noqa: F811
+    figures = {"sample": ["s2"], **{name: ["30"] for name in SAMPLE_FIGURES[1:]}, "percent_ambient": [""]}
+    return replace(inputs, tables=inputs.tables | {"samples.tsv": pd.DataFrame(figures)})
+
+
+def test_a_run_is_shown_beside_earlier_ones(now):
+    assert trend_table(now) is None
+    now.history = earlier(FEWEST_RUNS, median_genes=1000.0, percent_ambient=np.nan)
+    rows = trend_table(now).data
+    assert list(rows) == ["Cells", "Genes", "Mitochondrial %", "Doublets %", "Unknown %"]
+    assert rows["Cells"] == {"now": "30", "median": "30", "range": "10 to 50", "runs": 5, "outside": ""}
+    assert rows["Genes"]["outside"] == "lower than ever"
+    curves = trend_lines(now).data
+    shares = [100 / 3, 200 / 3, 100, 400 / 3, 500 / 3, 100]
+    assert curves["Cells"] == [[at, pytest.approx(share)] for at, share in enumerate(shares)]
+    # too few runs to call anything unusual
+    now.history = earlier(FEWEST_RUNS - 1, median_genes=1000.0)
+    assert trend_table(now).data["Genes"]["outside"] == ""
+
+
+def test_names_of_earlier_runs_are_text(now):
+    now.history = earlier(3).replace("2026-01", "<b>x")
+    assert "&lt;b&gt;x" in trend_lines(now).description
+    assert "<b>" not in trend_lines(now).description
+
+
+def test_a_table_that_is_no_history_is_a_mistake(tmp_path):
+    whole = earlier(2)
+    write_tsv(tmp_path / "history.tsv", whole)
+    pd.testing.assert_frame_equal(read_history(str(tmp_path / "history.tsv")), whole)
+    write_tsv(tmp_path / "short.tsv", whole.drop(columns="cells_kept"))
+    with pytest.raises(UserError, match="a column cells_kept"):
+        read_history(str(tmp_path / "short.tsv"))
+    write_tsv(tmp_path / "text.tsv", whole.astype(object).replace(9.0, "many"))
+    with pytest.raises(UserError, match="'many' in column"):
+        read_history(str(tmp_path / "text.tsv"))
+
+
+def test_figures_of_samples_are_those_of_the_report(given, joined):  # noqa: F811
+    cells, _ = read_cohort(joined)
+    statistics = read_statistics(given["stats"])
+    removed = read_tsv(given["tables"] / "removed_cells.tsv.gz")
+    samples = [row["sample"] for row in json.loads(given["samples"].read_text())]
+    steps = cells_per_step(samples, statistics, removed, cells)
+    found = sample_figures(samples, statistics, steps, cells).set_index("sample")
+    assert tuple(found.reset_index().columns) == SAMPLE_FIGURES
+    own = cells[cells["sample"] == "s2"]
+    assert found.loc["s2", "cells_kept"] == len(own) == 80
+    assert found.loc["s2", "cells_in"] == 85
+    assert found.loc["s2", "median_genes"] == own["n_genes_by_counts"].median()
+    assert found.loc["s2", "percent_ambient"] == 4.2
+    assert np.isnan(found.loc["s10", "percent_ambient"])
+    assert found.loc["s2", "percent_unknown"] == pytest.approx(25)
+    assert found.loc["s2", "percent_doublets"] == pytest.approx(200 / 85)
+    assert found.loc["empty", ["cells_in", "cells_kept"]].tolist() == [5, 0]
+    assert found.loc["empty", ["median_genes", "percent_unknown"]].isna().all()
+
+
+def test_markers_for_tools_that_name_clusters_are_those_of_the_table(joined):  # noqa: F811
+    statistics = marker_statistics(joined)
+    table, seurat = find_markers(joined), seurat_markers(statistics)
+    assert tuple(table.columns) == MARKER_COLUMNS
+    assert tuple(seurat.columns) == SEURAT_COLUMNS
+    assert seurat["gene"].tolist() == table["gene"].tolist()
+    assert seurat["cluster"].tolist() == table["cluster"].tolist()
+    np.testing.assert_allclose(seurat["pct.1"], table["pct_in"] / 100)
+    assert ((seurat["pct.1"] >= 0) & (seurat["pct.1"] <= 1)).all()
+    assert (seurat["p_val"] <= seurat["p_val_adj"] + 1e-12).all()
+    # one more in both means: the same sign, and nearer to 0
+    assert (np.sign(seurat["avg_log2FC"]) == np.sign(table["log2fc"])).all()
+    assert (seurat["avg_log2FC"].abs() <= table["log2fc"].abs() + 1e-9).all()
+
+
+def test_the_whole_report_has_the_facilitys_head(given, tmp_path):  # noqa: F811
+    """Through the script and MultiQC, with names that would be markup."""
+    (tmp_path / "head.json").write_text(json.dumps({"title": NASTY, "customer": NASTY, "text": "Hello."}))
+    (tmp_path / "logo.svg").write_bytes(SVG)
+    figures = {"sample": ["s2"], **{name: ["30"] for name in SAMPLE_FIGURES[1:]}}
+    shutil.copytree(given["tables"], tmp_path / "tables")
+    write_tsv(tmp_path / "tables" / "samples.tsv", pd.DataFrame(figures))
+    write_tsv(tmp_path / "history.tsv", earlier(3))
+    command = [str(ROOT / "bin" / "make_report.py"), "--out", "content", "--facility", "head.json"]
+    command += ["--logo", "logo.svg", "--history", "history.tsv"]
+    for name, value in (given | {"tables": tmp_path / "tables"}).items():
+        command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run(
+        ["multiqc", "--config", ROOT / "assets" / "multiqc_config.yml", "--config", "multiqc_title.json", "--filename",
+         "report.html", "content"],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>A &amp; &lt;b&gt;B" in page
+    assert "<script>x()" not in page
+    assert not re.search(r"configTitle = \"[^\"]*\\\\\";", page)
+    assert f"data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}" in page
+    assert page.index("spikgpt_about") < page.index("spikgpt_overview")
+    assert "spikgpt_trend" in page

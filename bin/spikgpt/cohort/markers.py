@@ -49,6 +49,11 @@ def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tup
 
 
 def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
+    """`MARKER_COLUMNS` of `marker_statistics`: the table `markers.tsv`."""
+    return marker_statistics(h5ad, top)[list(MARKER_COLUMNS)]
+
+
+def marker_statistics(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     """Genes higher in a cluster than in all other cells.
 
     Welch's t-test on log1p CP10k, each cluster against the rest, as
@@ -68,7 +73,8 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     -------
     `MARKER_COLUMNS`, clusters by number and genes by falling score (then by name): score is
     Welch's t, log2fc that of mean CP10k, pct_in and pct_out the percentage of cells with the
-    gene inside and outside of the cluster, p_adj for the whole list. A cluster of one cell has
+    gene inside and outside of the cluster, p_adj for the whole list. Besides, p before that
+    adjustment, and log2fc_of_one_more, log2fc with 1 added to both means. A cluster of one cell has
     no variance, a single cluster has no rest: no rows.
     """
     with h5py.File(h5ad) as file:
@@ -85,7 +91,7 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
     sizes = in_sample.to_numpy(dtype=float) @ measured.to_numpy(dtype=float).T
     types = dict(zip(obs["spikgpt_cluster"], obs["spikgpt_cluster_cell_type"], strict=True))
     whole = (total.sum(axis=0), squares.sum(axis=0), above.sum(axis=0), sizes.sum(axis=0))
-    frames = [pd.DataFrame(columns=list(MARKER_COLUMNS))]
+    frames = [pd.DataFrame(columns=[*MARKER_COLUMNS, "p", "log2fc_of_one_more"])]
     for at, name in enumerate(names):
         inside, outside = sizes[at], whole[3] - sizes[at]
         enough = (inside >= 2) & (outside >= 2)
@@ -117,6 +123,8 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
                     "pct_in": (100 * above[at] / inside)[order],
                     "pct_out": (100 * (whole[2] - above[at]) / outside)[order],
                     "p_adj": p_adj[order],
+                    "p": p[order],
+                    "log2fc_of_one_more": np.log2((np.expm1(mean_in) + 1) / (np.expm1(mean_out) + 1))[order],
                 }
             )
         )

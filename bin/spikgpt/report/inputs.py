@@ -48,6 +48,12 @@ class Inputs:
         Coordinates of the cells, in the order of `cells`; None without them.
     annotator
         `config.json` of the annotator; None when there was none to read.
+    facility
+        title, project, customer, contact, text: those that were given.
+    logo
+        The facility's logo as a data URI, "" without one.
+    history
+        `spikgpt.report.history.read_history`; None without earlier runs.
     """
 
     samples: list[str]
@@ -61,6 +67,9 @@ class Inputs:
     qc: dict[str, pd.DataFrame] = field(default_factory=dict)
     umap: pd.DataFrame | None = None
     annotator: Stats | None = None
+    facility: Stats = field(default_factory=dict)
+    logo: str = ""
+    history: pd.DataFrame | None = None
 
     @property
     def unknown_rate(self) -> float:

@@ -5,12 +5,12 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, models, record, removed, summary, types, unknown
+from spikgpt.report import cells, facility, history, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
 ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] = (
-    (summary.GROUP, (summary.in_short, summary.warnings_list)),
+    (summary.GROUP, (facility.about, summary.in_short, summary.warnings_list)),
     (
         cells.GROUP,
         (
@@ -24,6 +24,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             cells.doublets_table,
             removed.removed_types_table,
             removed.bounds_table,
+            history.trend_table,
+            history.trend_lines,
         ),
     ),
     (

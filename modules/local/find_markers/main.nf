@@ -9,6 +9,8 @@ process FIND_MARKERS {
 
     output:
     tuple val(meta), path('markers.tsv'), emit: markers
+    // for other programs; no step reads it
+    path 'markers_seurat.tsv', emit: seurat
     tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
 
     script:
@@ -19,6 +21,6 @@ process FIND_MARKERS {
 
     stub:
     """
-    touch markers.tsv
+    touch markers.tsv markers_seurat.tsv
     """
 }

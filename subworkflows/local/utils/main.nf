@@ -32,10 +32,6 @@ def helpText() {
         }
         "${group.title}\n${lines.join('\n')}"
     }
-    def columns = readJson(file("${projectDir}/assets/schema_input.json", glob: false)).items.properties.collect { name, spec ->
-        "  ${name.padRight(34)}${spec.description}"
-    }
-    groups << "Columns of the samplesheet (--input)\n${columns.join('\n')}".toString()
     return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
 }
 
@@ -219,6 +215,57 @@ def workFolderMistake(profile, work_dir, storage_claim, mount_path) {
         return mistake('The work folder is not on the volume that the pods share', work_dir, "a folder below ${mount_path} (--k8s_mount_path)", "add --work_dir ${mount_path.replaceFirst('/+$', '')}/work, and run Nextflow in a pod that mounts the volume there", '--work_dir')
     }
     return null
+}
+
+// A logo that no browser would show, or one that is no picture: the message, or null. It is looked at here, not in
+// the report's task, which is the last one of a run.
+def logoMistake(path) {
+    def expected = 'a PNG, or an SVG without a document type, of at most 1 MB'
+    if (path.isDirectory() || path.size() > 1024 * 1024) {
+        return mistake('The logo is not a small picture', path.isDirectory() ? 'a folder' : "${path.size()} bytes", expected, 'give a smaller file', "--report_logo ${path.name}")
+    }
+    def content = path.bytes
+    if (content.encodeHex().toString().startsWith('89504e470d0a1a0a')) {
+        return null
+    }
+    def root = null
+    try {
+        // a document type, which could have entities that grow, is refused by default
+        root = new groovy.xml.XmlSlurper().parse(new java.io.ByteArrayInputStream(content)).name()
+    }
+    catch (Exception _cause) {
+        root = null
+    }
+    return root == 'svg'
+        ? null
+        : mistake('The logo is neither PNG nor SVG', root ? "XML that begins with <${root}>" : 'something else', expected, 'save it as PNG', "--report_logo ${path.name}")
+}
+
+// The samples of earlier runs as one table in the work folder, where -resume finds the same one again: of each folder in
+// `history` that has results, its name and the rows of tables/samples.tsv. The results of this run are left out.
+def earlierRuns(history, outdir) {
+    def own = file(outdir, glob: false).toUriString()
+    def tables = history.listFiles()
+        .findAll { run -> run.isDirectory() && run.toUriString().replaceFirst('/+$', '') != own.replaceFirst('/+$', '') }
+        .collect { run -> [run.name.replaceAll('[\\p{Cntrl}/"]', ' '), run.resolve('tables/samples.tsv')] }
+        .findAll { _name, table -> table.exists() }
+        .sort { entry -> entry[0] }
+    if (!tables) {
+        error(mistake('--history has no results of earlier runs', "no folder with tables/samples.tsv in ${history.toUriString()}", 'a folder that holds one folder for each earlier run', 'give the folder in which the results of the runs lie, or leave it out', '--history'))
+    }
+    def header = tables[0][1].getText('UTF-8').readLines()[0]
+    def other = tables.find { _name, table -> table.getText('UTF-8').readLines()[0] != header }
+    if (other) {
+        error(mistake('The tables of earlier runs are of different versions', "${tables[0][0]} and ${other[0]}", 'the same columns in each tables/samples.tsv', 'leave one of the two out of the folder', '--history'))
+    }
+    def rows = tables.collectMany { name, table -> table.getText('UTF-8').readLines().tail().collect { row -> "${name}\t${row}" } }
+    def text = (["run\t${header}"] + rows).join('\n') + '\n'
+    def made = workflow.workDir.resolve('inputs').resolve(text.digest('SHA-256')).resolve('history.tsv')
+    if (!made.exists()) {
+        made.parent.mkdirs()
+        made.setText(text, 'UTF-8')
+    }
+    return made
 }
 
 // Files of two runs side by side would look like one run's. -resume alone would go on with the last run that was
