@@ -65,6 +65,7 @@ workflow {
         options.merge_similar_labels,
         scgpt_model,
         options.min_gene_match,
+        options.compare_key,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
         def message = strangersMistake(options.outdir, samples)
@@ -124,6 +125,7 @@ workflow {
         QUALITY_CONTROL.out.removed,
         ANNOTATE_CELLS.out.removed_types,
         READ_INPUT.out.samples,
+        READ_INPUT.out.own_labels,
         ANNOTATE_CELLS.out.annotator,
         ch_stats,
         record,

@@ -16,6 +16,7 @@ def main() -> None:
     args.add_argument("--removed-types", required=True, help="removed_types.parquet")
     args.add_argument("--samples", required=True, help="samples.json")
     args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
+    args.add_argument("--own-labels", nargs="*", default=[], help="<sample>.own_labels.parquet, to be compared")
     options = args.parse_args()
 
     import json
@@ -24,6 +25,7 @@ def main() -> None:
     import pandas as pd
     from spikgpt.annotator.reference_markers import ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
+    from spikgpt.cohort.comparison import compare, read_own
     from spikgpt.cohort.evidence import (
         cluster_names,
         clusters_of_wrong_lineage,
@@ -74,7 +76,13 @@ def main() -> None:
     likeness = group_opinions(probabilities, clusters, library)
     looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
     steps = cells_per_step(samples, statistics, removed, cells)
+    compared = {}
+    if options.own_labels:
+        compared = dict(
+            zip(("comparison.tsv", "agreement.tsv"), compare(cells, read_own(options.own_labels)), strict=True)
+        )
     for name, table in (
+        *compared.items(),
         ("cells.tsv.gz", cells),
         ("composition.tsv", composition(cells)),
         ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong)),

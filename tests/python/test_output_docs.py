@@ -7,6 +7,7 @@ from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.naming import SEURAT_COLUMNS
@@ -27,6 +28,8 @@ WRITTEN = {
     "`removed_cells.tsv.gz`": REMOVED_COLUMNS,
     "`removed_by_type.tsv`": BY_TYPE_COLUMNS,
     "`qc_thresholds.tsv`": BOUND_COLUMNS,
+    "`comparison.tsv`": COMPARISON_COLUMNS,
+    "`agreement.tsv`": AGREEMENT_COLUMNS,
     "`samples.tsv`": SAMPLE_FIGURES,
     "`markers_seurat.tsv`": SEURAT_COLUMNS,
     "`cells_per_step.tsv`": ("sample", "step", "cells"),

@@ -8,17 +8,24 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from scipy import sparse
+from sklearn.metrics import cohen_kappa_score
+from spikgpt.base.cell_ontology import term_of_label
 from spikgpt.base.errors import UserError
 from spikgpt.base.tsv import read_tsv, write_tsv
+from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS, compare, read_own, relation
 from spikgpt.cohort.markers import MARKER_COLUMNS, find_markers, marker_statistics
 from spikgpt.cohort.naming import SEURAT_COLUMNS, seurat_markers
 from spikgpt.cohort.samples import SAMPLE_FIGURES, sample_figures
 from spikgpt.cohort.tables import cells_per_step, read_cohort, read_statistics
 from spikgpt.quality_control.rules import DEFAULTS
+from spikgpt.read_input.own_labels import read_own_labels
+from spikgpt.report.comparison import agreement_table, own_labels_heatmap
 from spikgpt.report.experiment import on_confounding, on_mito, on_unknown
 from spikgpt.report.facility import PNG, about, data_uri, multiqc_config
 from spikgpt.report.history import FEWEST_RUNS, read_history, trend_lines, trend_table
@@ -270,3 +277,96 @@ def test_the_whole_report_has_the_facilitys_head(given, tmp_path):  # noqa: F811
     assert f"data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}" in page
     assert page.index("spikgpt_about") < page.index("spikgpt_overview")
     assert "spikgpt_trend" in page
+
+
+T_CELL, CD4 = "CL:0000084", "CL:0000624"
+
+
+@pytest.mark.parametrize(
+    ("own", "ours", "expected"),
+    [
+        ("B cells", "B cell", "same"),
+        ("B lymphocyte", "B cell", "same"),
+        ("T cell", "CD4-positive, alpha-beta T cell", "broader"),
+        ("CD4-positive, alpha-beta T cell", "T cell", "narrower"),
+        ("B cell", "T cell", "different"),
+        ("cluster 7", "T cell", ""),
+        ("T cell", "Unknown", ""),
+    ],
+)
+def test_how_a_label_stands_to_ours(own, ours, expected):
+    assert relation(own, term_of_label(own), ours, term_of_label(ours)) == expected
+
+
+def test_kappa_of_the_same_names_is_cohens(tmp_path):
+    rng = np.random.default_rng(0)
+    names = np.array(["B cell", "T cell", "monocyte"])
+    ours = rng.choice(names, 300)
+    theirs = np.where(rng.random(300) < 0.7, ours, rng.choice(names, 300))
+    cells = pd.DataFrame({"sample": "a", "barcode": [f"c{i}" for i in range(300)], "spikgpt_cell_type": ours})
+    own = cells[["sample", "barcode"]].assign(own_label=theirs)
+    # a cell that quality control removed
+    own = pd.concat([own, pd.DataFrame({"sample": ["a"], "barcode": ["gone"], "own_label": ["B cell"]})])
+    own[["barcode", "own_label"]].rename(columns={"own_label": "label"}).to_parquet(tmp_path / "a.own_labels.parquet")
+    confusion, agreement = compare(cells, read_own([tmp_path / "a.own_labels.parquet"]))
+    assert tuple(confusion.columns) == COMPARISON_COLUMNS
+    assert tuple(agreement.columns) == AGREEMENT_COLUMNS
+    assert agreement["sample"].tolist() == ["a", "all"]
+    row = agreement.iloc[0]
+    assert row[["cells", "unknown", "not_comparable", "compared"]].tolist() == [300, 0, 0, 300]
+    assert row["agreement"] == pytest.approx((ours == theirs).mean())
+    assert row["kappa"] == pytest.approx(cohen_kappa_score(ours, theirs))
+    assert confusion["cells"].sum() == 300
+    assert agreement.iloc[1, 1:].tolist() == row[1:].tolist()
+
+
+def test_a_broader_label_agrees_and_unknown_is_not_compared():
+    labels = [("T cell", "CD4 T", 6), ("B cell", "B cell", 2), ("B cell", "Unknown", 1), ("group 3", "B cell", 1)]
+    rows = [(own, ours) for own, ours, n in labels for _ in range(n)]
+    cells = pd.DataFrame(
+        {"sample": "a", "barcode": [str(i) for i in range(10)], "spikgpt_cell_type": [r[1] for r in rows]}
+    )
+    cells["cell_type_ontology_term_id"] = (
+        cells["spikgpt_cell_type"].map({"CD4 T": CD4, "B cell": "unknown"}).fillna("unknown")
+    )
+    own = cells[["sample", "barcode"]].assign(own_label=[r[0] for r in rows])
+    confusion, agreement = compare(cells, own)
+    told = confusion.set_index(["own_label", "cell_type"])["relation"].to_dict()
+    assert told == {("B cell", "B cell"): "same", ("B cell", "Unknown"): "", ("T cell", "CD4 T"): "broader",
+                    ("group 3", "B cell"): ""}  # fmt: skip
+    assert agreement.iloc[0, 1:].tolist() == [10, 1, 1, 8, 1.0, 1.0]
+
+
+def test_own_labels_are_shown_as_text(inputs):  # noqa: F811
+    assert own_labels_heatmap(inputs) is None
+    assert agreement_table(inputs) is None
+    confusion = pd.DataFrame(
+        [
+            ("s2", "<b>T", "T cell", "6", "same"),
+            ("s2", "<b>T", "Unknown", "2", ""),
+            ("s10", "B", "B cell", "4", "same"),
+        ],
+        columns=list(COMPARISON_COLUMNS),
+    )
+    agreement = pd.DataFrame(
+        [("s2", "8", "2", "0", "6", "1", ""), ("all", "12", "2", "0", "10", "0.9", "0.8")],
+        columns=list(AGREEMENT_COLUMNS),
+    )
+    made = replace(inputs, tables=inputs.tables | {"comparison.tsv": confusion, "agreement.tsv": agreement})
+    section = own_labels_heatmap(made)
+    assert section.options["ycats"] == ["&lt;b&gt;T", "B"]
+    assert section.options["xcats"] == ["B cell", "T cell", "Unknown"]
+    assert section.data == [[0, 75, 25], [100, 0, 0]]
+    rows = agreement_table(made).data
+    assert rows["s2"] == {"cells": 8, "unknown": 2, "not_comparable": 0, "agreement": 100}
+    assert rows["All samples"]["kappa"] == 0.8
+
+
+def test_own_labels_are_read_without_the_counts(tmp_path):
+    obs = pd.DataFrame({"author": ["T", "unassigned", None, "B"]}, index=list("abcd"))
+    symbols = pd.DataFrame(index=["CD3D", "MS4A1"])
+    anndata.AnnData(sparse.csr_matrix(np.ones((4, 2), dtype=np.float32)), obs, symbols).write_h5ad(tmp_path / "a.h5ad")
+    found = read_own_labels(tmp_path / "a.h5ad", "author", True)
+    assert found.to_numpy().tolist() == [["a", "T"], ["d", "B"]]
+    with pytest.raises(UserError, match=r"Did you mean author\?"):
+        read_own_labels(tmp_path / "a.h5ad", "autor", True)

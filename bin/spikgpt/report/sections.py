@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, facility, history, models, record, removed, summary, types, unknown
+from spikgpt.report import cells, comparison, facility, history, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -37,6 +37,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.confidence_lines,
             types.cluster_evidence,
             types.second_opinion_table,
+            comparison.own_labels_heatmap,
+            comparison.agreement_table,
         ),
     ),
     (unknown.GROUP, (unknown.reasons_bars, unknown.populations_table, unknown.p_value_lines)),

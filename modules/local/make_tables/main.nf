@@ -12,14 +12,16 @@ process MAKE_TABLES {
     path annotator
     path samples
     path stats, stageAs: 'stats/*'
+    path own_labels, stageAs: 'own_labels/*'
     val digest
 
     output:
     tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{composition,evidence,second_opinion,unknown_populations,cells_per_step,genes_measured,removed_by_type,qc_thresholds,samples}.tsv'), emit: tables
+    path '{comparison,agreement}.tsv', optional: true, emit: comparison
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [own_labels ? '--own-labels own_labels/*.parquet' : '', task.ext.args ?: ''].join(' ').trim()
     """
     make_tables.py \\
         --h5ad ${h5ad} \\

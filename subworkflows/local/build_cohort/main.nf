@@ -13,6 +13,7 @@ workflow BUILD_COHORT {
     ch_removed      // [meta, tsv.gz]
     ch_removed_types  // parquet: nearest type of each removed cell
     ch_samples      // [meta, samples.json]
+    ch_own_labels   // [meta, parquet] of samples whose own labels are compared
     ch_annotator    // folder of the annotator
     ch_stats        // json of any step
     record          // text: JSON with version and parameters of the run, see runRecord
@@ -71,12 +72,14 @@ workflow BUILD_COHORT {
         ch_annotator,
         ch_samples.map { _meta, sheet -> sheet },
         ch_stats.toSortedList { a, b -> a.name <=> b.name },
+        ch_own_labels.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
         digestOf('make_tables.py', [profiles]),
     )
 
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
+        .mix(MAKE_TABLES.out.comparison.flatten())
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })

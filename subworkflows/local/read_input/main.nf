@@ -2,6 +2,7 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
+include { READ_LABELS      } from '../../../modules/local/read_labels'
 include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson } from '../utils'
 
 // One row of the samplesheet as [meta, path of the matrix as text, where it stands]. What a task needs is in meta as a value:
@@ -37,6 +38,7 @@ workflow READ_INPUT {
     merge_similar_labels  // boolean: whether labels that differ in spelling alone are one
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
+    compare_key     // text: column of the samples' obs with labels to compare, where the samplesheet names none; or null
 
     main:
     CHECK_INPUT(
@@ -45,7 +47,7 @@ workflow READ_INPUT {
         digestOf('check_input.py'),
     )
 
-    // [meta, matrix, digest of the files in it]
+    // [meta, matrix, digest of the files in it, column with labels to compare or null]
     ch_matrices = CHECK_INPUT.out.samples.flatMap { _meta, samples ->
         readJson(samples).collect { row ->
             def (sample, given, where) = toSample(row)
@@ -55,11 +57,15 @@ workflow READ_INPUT {
                 error(message)
             }
             def path = plainlyNamed(file(matrix, glob: false))
-            [sample, path, filesIn(path)]
+            [sample, path, filesIn(path), row.cell_type_col ?: compare_key]
         }
     }
+    ch_own = ch_matrices
+        .filter { _sample, _path, _content, column -> column }
+        .map { sample, path, content, column -> [sample.subMap(['id', 'filtered', 'counts_layer']) + [column: column], path, content] }
+    READ_LABELS(ch_own, digestOf('read_labels.py'))
     // The checkpoint's files count here and in no later step: what is imported anew, all others run anew.
-    IMPORT_COUNTS(ch_matrices, scgpt_model, min_gene_match, digestOf('import_counts.py', [scgpt_model]))
+    IMPORT_COUNTS(ch_matrices.map { entry -> entry.take(3) }, scgpt_model, min_gene_match, digestOf('import_counts.py', [scgpt_model]))
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
@@ -96,6 +102,7 @@ workflow READ_INPUT {
     reference = ch_read.reference
     annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
+    own_labels = READ_LABELS.out.labels
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
 
     emit:
@@ -103,5 +110,6 @@ workflow READ_INPUT {
     reference  // [meta, normalised h5ad, stats]
     annotator  // folder, when one was given
     samples    // [meta, json]
+    own_labels // [meta, parquet] of samples whose labels are compared
     stats
 }
