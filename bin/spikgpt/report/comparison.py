@@ -25,11 +25,12 @@ def own_labels_heatmap(inputs: Inputs) -> Section | None:
     data = [[number(round(float(shares.loc[row, column]), 2)) for column in columns] for row in rows]
     their, our = labels(rows), labels(columns)
     left_out = len(counts) - len(rows)
+    rest = f" The {left_out} rarest labels are left out." if left_out else ""
     return Section(
         "spikgpt_own_labels",
         "Own labels beside ours",
         "Rows: labels that the cells came with; columns: the pipeline's; colour: percentage of the row's cells. A row "
-        f"with one dark field agrees with one type.{f' The {left_out} rarest labels are left out.' if left_out else ''} "
+        f"with one dark field agrees with one type.{rest} "
         "tables/comparison.tsv has each sample, and how the two labels stand to one another in the Cell Ontology.",
         "heatmap",
         data,
@@ -69,8 +70,8 @@ def agreement_table(inputs: Inputs) -> Section | None:
         "spikgpt_agreement",
         "Agreement with own labels",
         "Labels agree where they have one name or one term of the Cell Ontology, or where one term is above the other "
-        "(a CD4 T cell and a T cell). Kappa takes off what chance would give: 1 is full agreement, 0 none beyond chance. "
-        "Own labels may be wrong, too: look at the heat map and at the evidence for the clusters.",
+        "(a CD4 T cell and a T cell). Kappa takes off what chance would give: 1 is full agreement, 0 none beyond "
+        "chance. Own labels may be wrong, too: look at the heat map and at the evidence for the clusters.",
         rows,
         {
             "cells": TableColumn("Cells", "Annotated cells with a label of their own"),

@@ -1,6 +1,6 @@
 """What a reader should know of the experiment before the data are used: mitochondrial shares, Unknown, confounding."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from scipy.stats import binom
 
@@ -64,7 +64,6 @@ NAMED_BATCHES = 4
 
 
 def _named(batches: dict[str, set[str]]) -> str:
-    named: Iterable[str] = (f"{short(batch)}: {short(*found)}" for batch, found in sorted(batches.items()))
-    shown = list(named)
+    shown = [f"{short(batch)}: {', '.join(map(short, sorted(found)))}" for batch, found in sorted(batches.items())]
     more = len(shown) - NAMED_BATCHES
     return "; ".join(shown[:NAMED_BATCHES]) + (f"; {text(more)} more" if more > 0 else "")

@@ -5,9 +5,9 @@ import pandas as pd
 
 from spikgpt.base.errors import UserError
 from spikgpt.cohort.samples import SAMPLE_FIGURES
-from spikgpt.report.content import Section, number, short, text
+from spikgpt.report.content import Section, short, text
 from spikgpt.report.inputs import Inputs
-from spikgpt.report.plots import TableColumn, lines, table
+from spikgpt.report.plots import Points, TableColumn, lines, table
 
 FOLLOWED = {
     "cells_kept": ("Cells", "Cells kept per sample", 0),
@@ -112,12 +112,12 @@ def trend_lines(inputs: Inputs) -> Section | None:
     medians = _medians(inputs)
     if medians is None or len(medians) < 3:
         return None
-    curves = {}
+    curves: dict[str, Points] = {}
     for name, (title, _, _) in FOLLOWED.items():
         usual = medians[name].iloc[:-1].median()
         if usual > 0:
             share = 100 * medians[name] / usual
-            curves[title] = [[at, number(value)] for at, value in enumerate(share) if not np.isnan(value)]
+            curves[title] = [[at, float(value)] for at, value in enumerate(share) if not np.isnan(value)]
     if not curves:
         return None
     names = ", ".join(f"{at} {short(run)}" for at, run in enumerate(medians.index))
