@@ -18,9 +18,11 @@ from spikgpt.base.colours import cell_type_colours, series_colours
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.clusters import write_cohort_cells
+from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.samples import SAMPLE_FIGURES
 from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
 from spikgpt.cohort.tables import (
     composition,
@@ -33,6 +35,8 @@ from spikgpt.cohort.tables import (
 from spikgpt.quality_control.rules import REASONS
 from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
+from spikgpt.report.facility import data_uri
+from spikgpt.report.history import read_history
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.models import benchmark_comparison
 from spikgpt.report.plots import evenly
@@ -116,6 +120,9 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
             ],
             columns=list(MIXING_COLUMNS),
         ),
+        "samples.tsv": pd.DataFrame([("s2", *[30] * 9)], columns=list(SAMPLE_FIGURES)),
+        "comparison.tsv": pd.DataFrame([("s2", "<b>T", TYPES[0], 80, "same")], columns=list(COMPARISON_COLUMNS)),
+        "agreement.tsv": pd.DataFrame([("s2", 80, 0, 0, 80, 1.0, np.nan)], columns=list(AGREEMENT_COLUMNS)),
         "benchmark.tsv": pd.DataFrame(
             {"method": ["SpikGPT", "logistic regression"], "accuracy": [0.9, 0.95], "macro_f1": [0.8, 0.85]}
         ),
@@ -167,16 +174,30 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def inputs(given):
-    return read_inputs(**given)
+def head(tmp_path_factory) -> dict[str, Path]:
+    """What `make_report.py` is given of the facility, and of earlier runs."""
+    folder = tmp_path_factory.mktemp("head")
+    (folder / "facility.json").write_text(json.dumps({"title": ODD, "customer": ODD, "text": ODD}))
+    (folder / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    rows = [(run, "a", *[20] * 9) for run in ("2026-01", "<b>2026-02")]
+    write_tsv(folder / "history.tsv", pd.DataFrame(rows, columns=["run", *SAMPLE_FIGURES]))
+    return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def report(given, tmp_path_factory) -> str:
+def inputs(given, head):
+    made = read_inputs(**given)
+    made.facility = json.loads(head["facility"].read_text())
+    made.logo, made.history = data_uri(head["logo"]), read_history(head["history"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def report(given, head, tmp_path_factory) -> str:
     """The HTML of a real MultiQC run."""
     folder = tmp_path_factory.mktemp("multiqc")
     command = [str(ROOT / "bin" / "make_report.py"), "--out", "content"]
-    for name, value in given.items():
+    for name, value in (given | head).items():
         command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     subprocess.run(command, cwd=folder, check=True)
     (folder / "versions_mqc_versions.yml").write_text("ANNOTATE:\n    torch: 2.13.0\n")
@@ -238,7 +259,7 @@ def test_removed_cells_are_shown_by_type_and_bounds_by_sample(inputs):
     assert odd["cells"] - odd["kept"] == 5 * len(inputs.samples)
     assert odd["doublets"] == 2 * len(inputs.samples)
     assert odd["reasons"] == f"min_genes {3 * len(inputs.samples)}"
-    assert bounds_table(inputs).data["s2"] == {"groups": 1, "min_genes": "200"}
+    assert bounds_table(inputs).data["s2"] == {"groups": 1, "given": "min_genes 200", "min_genes": "200"}
 
 
 def test_a_type_that_is_lost_is_a_grave_warning(given):

@@ -1,5 +1,7 @@
 """This run beside earlier ones: the medians of their samples, from the tables `samples.tsv` of their results."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -26,7 +28,7 @@ LAST_RUNS = 30
 """Earlier runs that are compared, the last by name."""
 
 
-def read_history(path: str) -> pd.DataFrame:
+def read_history(path: str | Path) -> pd.DataFrame:
     """The samples of earlier runs: `run`, then `SAMPLE_FIGURES`; numbers are float64, missing ones NaN.
 
     Raises
