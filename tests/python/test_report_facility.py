@@ -18,7 +18,7 @@ from sklearn.metrics import cohen_kappa_score
 from spikgpt.base.cell_ontology import term_of_label
 from spikgpt.base.errors import UserError
 from spikgpt.base.tsv import read_tsv, write_tsv
-from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS, compare, read_own, relation
+from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS, compare, plain, read_own, relation
 from spikgpt.cohort.markers import MARKER_COLUMNS, find_markers, marker_statistics
 from spikgpt.cohort.naming import SEURAT_COLUMNS, seurat_markers
 from spikgpt.cohort.samples import SAMPLE_FIGURES, sample_figures
@@ -291,11 +291,15 @@ T_CELL, CD4 = "CL:0000084", "CL:0000624"
         ("CD4-positive, alpha-beta T cell", "T cell", "narrower"),
         ("B cell", "T cell", "different"),
         ("cluster 7", "T cell", ""),
+        # no terms, but a name that the pipeline has for another type
+        ("my type", "group 3", "different"),
+        ("group 3", "Group_3 cells", "same"),
         ("T cell", "Unknown", ""),
     ],
 )
 def test_how_a_label_stands_to_ours(own, ours, expected):
-    assert relation(own, term_of_label(own), ours, term_of_label(ours)) == expected
+    names = frozenset({plain("my type"), plain(ours)})
+    assert relation(own, term_of_label(own), ours, term_of_label(ours), names) == expected
 
 
 def test_kappa_of_the_same_names_is_cohens(tmp_path):
@@ -304,6 +308,7 @@ def test_kappa_of_the_same_names_is_cohens(tmp_path):
     ours = rng.choice(names, 300)
     theirs = np.where(rng.random(300) < 0.7, ours, rng.choice(names, 300))
     cells = pd.DataFrame({"sample": "a", "barcode": [f"c{i}" for i in range(300)], "spikgpt_cell_type": ours})
+    cells["spikgpt_best_match"] = ours
     own = cells[["sample", "barcode"]].assign(own_label=theirs)
     # a cell that quality control removed
     own = pd.concat([own, pd.DataFrame({"sample": ["a"], "barcode": ["gone"], "own_label": ["B cell"]})])
@@ -326,6 +331,7 @@ def test_a_broader_label_agrees_and_unknown_is_not_compared():
     cells = pd.DataFrame(
         {"sample": "a", "barcode": [str(i) for i in range(10)], "spikgpt_cell_type": [r[1] for r in rows]}
     )
+    cells["spikgpt_best_match"] = cells["spikgpt_cell_type"]
     cells["cell_type_ontology_term_id"] = (
         cells["spikgpt_cell_type"].map({"CD4 T": CD4, "B cell": "unknown"}).fillna("unknown")
     )

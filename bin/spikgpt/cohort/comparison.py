@@ -30,20 +30,33 @@ def read_own(paths: Iterable[str | Path]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[["sample", "barcode", "own_label"]]
 
 
-def relation(own: str, own_term: str | None, ours: str, our_term: str | None) -> str:
+def plain(label: str) -> str:
+    """A label without case, signs between words, plural, and the word `cell` at its end."""
+    return spelling(label).removesuffix("cell")
+
+
+def relation(own: str, own_term: str | None, ours: str, our_term: str | None, names: frozenset[str]) -> str:
     """How a label stands to the pipeline's.
+
+    Parameters
+    ----------
+    own, own_term, ours, our_term
+        The two labels, and their terms of the Cell Ontology, if they mean one.
+    names
+        `plain` of all labels of the pipeline: another label than one of these names another type, also without terms.
 
     Returns
     -------
     same, broader (theirs is above ours in the Cell Ontology), narrower, different; "" where this cannot be told,
-    because the names differ and one of them means no term, or because ours is Unknown.
+    because the names differ, one of them means no term and the pipeline has no label of that name, or because ours is
+    Unknown.
     """
     if ours == UNKNOWN:
         return ""
-    if spelling(own) == spelling(ours):
+    if plain(own) == plain(ours):
         return "same"
     if own_term is None or our_term is None:
-        return ""
+        return "different" if plain(own) in names else ""
     if own_term == our_term:
         return "same"
     if own_term in ancestors(our_term):
@@ -73,15 +86,16 @@ def compare(cells: pd.DataFrame, own: pd.DataFrame) -> tuple[pd.DataFrame, pd.Da
         of their own; of these Unknown, not comparable, compared; share of the compared ones that agree, and kappa. Both
         are missing (NaN) where nothing can be compared, kappa also where chance alone gives full agreement.
     """
-    columns = ["sample", "barcode", "spikgpt_cell_type", *([TERM] if TERM in cells else [])]
+    columns = ["sample", "barcode", "spikgpt_cell_type", "spikgpt_best_match", *([TERM] if TERM in cells else [])]
     named = cells[columns].astype(str)
     both = own.merge(named, on=["sample", "barcode"], how="inner", validate="one_to_one")
     terms = _our_terms(named)
+    names = frozenset(map(plain, {*named["spikgpt_cell_type"], *named["spikgpt_best_match"]} - {UNKNOWN}))
 
     @cache
     def related(label: str, ours: str) -> str:
         own_term = current_term(label.replace("_", ":")) or term_of_label(label)
-        return relation(label, own_term, ours, terms.get(ours))
+        return relation(label, own_term, ours, terms.get(ours), names)
 
     counts = both.groupby(["sample", "own_label", "spikgpt_cell_type"], sort=True).size().rename("cells").reset_index()
     counts = counts.rename(columns={"spikgpt_cell_type": "cell_type"})

@@ -67,8 +67,14 @@ def _medians(inputs: Inputs) -> pd.DataFrame | None:
         return None
     figures = list(FOLLOWED)
     earlier = inputs.history.groupby("run")[figures].median().sort_index().tail(LAST_RUNS)
-    this = now[figures].apply(lambda column: pd.to_numeric(column, errors="coerce")).median()
-    return pd.concat([earlier, this.rename("this run").to_frame().T])
+    this = {name: _median(pd.to_numeric(now[name], errors="coerce")) for name in figures}
+    return pd.concat([earlier, pd.DataFrame(this, index=["this run"])])
+
+
+def _median(values: pd.Series) -> float:
+    """NaN, without a warning, where nothing was measured."""
+    values = values.dropna()
+    return float(values.median()) if len(values) else np.nan
 
 
 def trend_table(inputs: Inputs) -> Section | None:
@@ -116,7 +122,7 @@ def trend_lines(inputs: Inputs) -> Section | None:
         return None
     curves: dict[str, Points] = {}
     for name, (title, _, _) in FOLLOWED.items():
-        usual = medians[name].iloc[:-1].median()
+        usual = _median(medians[name].iloc[:-1])
         if usual > 0:
             share = 100 * medians[name] / usual
             curves[title] = [[at, float(value)] for at, value in enumerate(share) if not np.isnan(value)]
