@@ -225,7 +225,6 @@ LACKING = {
                             "az storage container create --name cells --account-name store"),
     "Azure: no cores": ("az", {"az batch account list": [ACCOUNT | {"dedicatedCoreQuota": 0}]}, (), "0 dedicated cores",
                         "Quotas"),
-    "Azure: low priority": ("az", {}, ("--spot",), "low-priority machines", "leave --spot out"),
     "Azure: another region": ("az", {"az batch account list": [ACCOUNT | {"location": "northeurope"}]}, (),
                               "it is in northeurope", "--region northeurope"),
     "Azure: no pool": ("az", {"az batch pool show": "!The specified pool does not exist."}, ("--queue", "mine"),
@@ -276,6 +275,15 @@ def test_what_cannot_be_asked_is_no_fault(tmp_path):
     status, lines = check(clients(tmp_path / "bin", answers), AWS_RUN)
     assert status == 0
     assert any(line.startswith("note     quota: ") and "AccessDenied" in line for line in lines)
+
+
+def test_spot_machines_of_azure_depend_on_the_account(tmp_path):
+    status, lines = check(clients(tmp_path / "bin", AZURE), (*AZURE_RUN, "--spot"), **AZURE_KEYS)
+    assert status == 0
+    assert any(line.startswith("note     spot: the low-priority machines") for line in lines)
+    own = AZURE | {"az batch account list": [ACCOUNT | {"poolAllocationMode": "UserSubscription"}]}
+    _, lines = check(clients(tmp_path / "bin", own), (*AZURE_RUN, "--spot"), **AZURE_KEYS)
+    assert not any("spot:" in line for line in lines)
 
 
 def test_the_region_is_told_to_every_client_of_aws(tmp_path):
