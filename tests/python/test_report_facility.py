@@ -377,3 +377,41 @@ def test_own_labels_are_read_without_the_counts(tmp_path):
     assert found.to_numpy().tolist() == [["a", "T"], ["d", "B"]]
     with pytest.raises(UserError, match=r"Did you mean author\?"):
         read_own_labels(tmp_path / "a.h5ad", "autor", True)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> dict:
+    """What the start of a run makes of logos and of earlier runs."""
+    folder = tmp_path_factory.mktemp("told")
+    logos = folder / "logos"
+    logos.mkdir()
+    for name, content in {
+        "good.png": PNG + b"rest", "good.svg": b"<?xml version='1.0'?>" + SVG, "page.svg": b"<html/>",
+        "text.png": b"hello", "large.png": PNG + bytes(2**20), "grows.svg": b"<!DOCTYPE svg [<!ENTITY a 'aaaa'>]>" + SVG,
+    }.items():  # fmt: skip
+        (logos / name).write_bytes(content)
+    for run in ("2026-02", "2026-01", "now"):
+        (folder / "runs" / run / "tables").mkdir(parents=True)
+        (folder / "runs" / run / "tables" / "samples.tsv").write_text(f"sample\tcells_in\n{run[-1]}\t7\n")
+    (folder / "runs" / "notes").mkdir()
+    run = subprocess.run(
+        ["nextflow", "run", ROOT / "tests/lib/facility.nf", "-ansi-log", "false", "--logos", logos, "--history",
+         folder / "runs", "--outdir", folder / "runs" / "now", "--out", "told.json"],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads((folder / "told.json").read_text())
+
+
+@pytest.mark.skipif(shutil.which("nextflow") is None, reason="nextflow is not on PATH")
+def test_a_logo_is_looked_at_when_a_run_starts(told):
+    assert told["logos"]["good.png"] is None
+    assert told["logos"]["good.svg"] is None
+    for name in ("page.svg", "text.png", "grows.svg"):
+        assert told["logos"][name].startswith("SpikGPT stopped: The logo is neither PNG nor SVG"), name
+    assert "The logo is not a small picture" in told["logos"]["large.png"]
+
+
+@pytest.mark.skipif(shutil.which("nextflow") is None, reason="nextflow is not on PATH")
+def test_earlier_runs_come_in_order_and_without_this_one(told):
+    assert told["history"] == "run\tsample\tcells_in\n2026-01\t1\t7\n2026-02\t2\t7\n"
