@@ -387,7 +387,8 @@ def told(tmp_path_factory) -> dict:
     logos.mkdir()
     for name, content in {
         "good.png": PNG + b"rest", "good.svg": b"<?xml version='1.0'?>" + SVG, "page.svg": b"<html/>",
-        "text.png": b"hello", "large.png": PNG + bytes(2**20), "grows.svg": b"<!DOCTYPE svg [<!ENTITY a 'aaaa'>]>" + SVG,
+        "text.png": b"hello", "large.png": PNG + bytes(2**20),
+        "grows.svg": b"<!DOCTYPE svg [<!ENTITY a 'aaaa'>]>" + SVG,
     }.items():  # fmt: skip
         (logos / name).write_bytes(content)
     for run in ("2026-02", "2026-01", "now"):
