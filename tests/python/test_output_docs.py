@@ -7,9 +7,11 @@ from conftest import ROOT
 from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
+from spikgpt.cohort.conditions import CONDITION_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
+from spikgpt.cohort.pseudobulk import PSEUDOBULK_COLUMNS
 from spikgpt.cohort.second_opinion import OPINION_COLUMNS
 from spikgpt.cohort.tables import BOUND_COLUMNS, BY_TYPE_COLUMNS, REMOVED_COLUMNS
 
@@ -28,6 +30,8 @@ WRITTEN = {
     "`cells_per_step.tsv`": ("sample", "step", "cells"),
     "`genes_measured.tsv`": ("sample", "genes", "shared", "percent_shared"),
     "`batch_mixing.tsv`": MIXING_COLUMNS,
+    "`samples.tsv`": PSEUDOBULK_COLUMNS,
+    "`conditions.tsv`": CONDITION_COLUMNS,
     "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
 }
 """Columns by the word that the paragraph before their table begins with."""

@@ -4,6 +4,8 @@ include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
+include { EXPORT_COHORT  } from '../../../modules/local/export_cohort'
+include { COMPARE_CONDITIONS } from '../../../modules/local/compare_conditions'
 include { digestOf ; readJson } from '../utils'
 
 // All samples together: clusters, markers, the annotated files and the tables
@@ -74,11 +76,23 @@ workflow BUILD_COHORT {
         digestOf('make_tables.py', [profiles]),
     )
 
+    EXPORT_COHORT(JOIN_COHORT.out.h5ad, profiles, digestOf('export_cohort.py', [profiles]))
+
+    // only where the samplesheet tells conditions apart
+    ch_conditions = ch_annotated
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .map { entries -> entries.collect { entry -> entry[0].condition }.findAll { condition -> condition }.unique().size() > 1 }
+    COMPARE_CONDITIONS(
+        EXPORT_COHORT.out.pseudobulk.combine(ch_conditions).filter { entry -> entry[2] }.map { meta, pseudobulk, _several -> [meta, pseudobulk] },
+        digestOf('compare_conditions.py'),
+    )
+
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
+        .mix(COMPARE_CONDITIONS.out.conditions.flatMap { _meta, table, messages -> [table, messages] })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
 
     emit:
