@@ -30,8 +30,8 @@ LIMMA = {
 }  # fmt: skip
 """limma 3.54.1 on the arcsine of the square root of the shares: `eBayes(lmFit(y, design))`, statistics and p-values.
 
-Those of F are `pf(F, 2, df.total)`: `F.p.value` itself takes infinitely many degrees of freedom where the prior has them,
-`df.total` and limma's t tests never more than all rows together have."""
+Those of F are `pf(F, 2, df.total)`: `F.p.value` itself takes infinitely many degrees of freedom where the prior has
+them, `df.total` and limma's t tests never more than all rows together have."""
 ARRANGED = {
     "t": ("aaabbb", "uvwxyz"), "paired t": ("aaabbb", "pqrpqr"), "F": ("aabbcc", "uvwxyz"),
 }  # fmt: skip

@@ -74,10 +74,12 @@ def replicates(sheet: pd.DataFrame) -> Replicates | None:
     of = "donor" if (known["donor"] != "").all() else "sample"
     if of == "sample":
         messages.append(
-            "Conditions were compared with samples as replicates, since not every sample has a donor: several samples of "
-            "one donor then count as independent, and p-values are too small."
+            "Conditions were compared with samples as replicates, since not every sample has a donor: if some are of "
+            "one donor, p-values are too small."
         )
-    counts = known.pivot_table(index=["condition", of], columns="cell_type", values="cells", aggfunc="sum", fill_value=0)
+    counts = known.pivot_table(
+        index=["condition", of], columns="cell_type", values="cells", aggfunc="sum", fill_value=0
+    )
     types = [*sorted(set(counts.columns) - {UNKNOWN}), *([UNKNOWN] if UNKNOWN in counts.columns else [])]
     paired = of == "donor" and bool((known.groupby("donor")["condition"].nunique() > 1).any())
     return Replicates(counts[types].sort_index(), of, paired, messages)

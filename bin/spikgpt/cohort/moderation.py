@@ -1,8 +1,8 @@
 """Moderated t and F tests: the variance of each row is drawn to what all rows have in common.
 
-The closed-form empirical Bayes of Smyth (Statistical Applications in Genetics and Molecular Biology 3:3, 2004), as the R
-package limma computes it (`lmFit`, `eBayes`); a test compares the two. The Python port of limma (inmoose) is under the
-GPL and needs a compiler, so these few lines are our own.
+The closed-form empirical Bayes of Smyth (Statistical Applications in Genetics and Molecular Biology 3:3, 2004), as
+limma computes it (`lmFit`, `eBayes`); a test compares the two. Its Python port (inmoose) is under the GPL, so these few
+lines are our own.
 """
 
 from dataclasses import dataclass
