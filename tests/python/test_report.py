@@ -18,9 +18,11 @@ from spikgpt.base.colours import cell_type_colours, series_colours
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.clusters import write_cohort_cells
+from spikgpt.cohort.conditions import compare_conditions, replicates
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.pseudobulk import pseudobulk_sheet
 from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
 from spikgpt.cohort.tables import (
     composition,
@@ -95,6 +97,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     looks = group_opinions(probabilities, groups, LIBRARY)
     seen = {name: replace(looks[name], profile="pancreatic A cell", source="Enge", correlation=0.9) for name in found}
     populations = unknown_populations(cells, found, markers, judged, 0.05, seen, PLANTED, dict.fromkeys(TYPES, 40))
+    comparison, messages = compare_conditions(replicates(pseudobulk_sheet(cells.drop(columns="barcode"))))
+    (tables / "conditions.json").write_text(json.dumps({"messages": messages}))
     for name, table in {
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
@@ -105,6 +109,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "removed_cells.tsv.gz": gone,
         "removed_by_type.tsv": removed_by_type(cells, gone),
         "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
+        "conditions.tsv": comparison,
         "batch_mixing.tsv": pd.DataFrame(
             [
                 ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),

@@ -46,6 +46,8 @@ class Inputs:
         Coordinates of the cells, in the order of `cells`; None without them.
     annotator
         `config.json` of the annotator; None when there was none to read.
+    comparison
+        Messages of the comparison of conditions.
     """
 
     samples: list[str]
@@ -58,6 +60,7 @@ class Inputs:
     qc: dict[str, pd.DataFrame] = field(default_factory=dict)
     umap: pd.DataFrame | None = None
     annotator: Stats | None = None
+    comparison: list[str] = field(default_factory=list)
 
     @property
     def unknown_rate(self) -> float:
@@ -132,6 +135,8 @@ def read_inputs(
         made.umap = pd.read_parquet(places, columns=["sample", "barcode", "umap_1", "umap_2"])
         if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
+    if (folder / "conditions.json").is_file():
+        made.comparison = read_json(folder / "conditions.json")["messages"]
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
     if annotator is not None and (Path(annotator) / "config.json").is_file():

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, models, record, removed, summary, types, unknown
+from spikgpt.report import cells, conditions, models, record, removed, summary, types, unknown
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -30,6 +30,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         types.GROUP,
         (
             types.composition_bars,
+            conditions.conditions_points,
+            conditions.conditions_table,
             types.cell_map,
             types.mixing_table,
             types.confidence_lines,
