@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
+include { checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -54,7 +54,7 @@ workflow {
         options.min_gene_match,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
-        def message = strangersMistake(options.outdir, samples)
+        def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)
         if (message) {
             error(message)
         }
@@ -116,6 +116,7 @@ workflow {
         record,
         options.cluster_resolution,
         options.seed,
+        options.contrast,
     )
 
     // one yaml of every tool's version; a tool that a task did not use has none

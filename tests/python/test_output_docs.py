@@ -8,6 +8,7 @@ from spikgpt.annotator.benchmark import COLUMNS as BENCHMARK_COLUMNS
 from spikgpt.base.columns import OBS_COLUMNS, documented_rows
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.conditions import CONDITION_COLUMNS
+from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
 from spikgpt.cohort.populations import POPULATION_COLUMNS
@@ -32,6 +33,7 @@ WRITTEN = {
     "`batch_mixing.tsv`": MIXING_COLUMNS,
     "`samples.tsv`": PSEUDOBULK_COLUMNS,
     "`conditions.tsv`": CONDITION_COLUMNS,
+    "`differential_expression.tsv.gz`": DIFFERENTIAL_COLUMNS,
     "`benchmark.tsv`": tuple(BENCHMARK_COLUMNS),
 }
 """Columns by the word that the paragraph before their table begins with."""

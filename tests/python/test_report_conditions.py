@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from spikgpt.base.tsv import read_tsv, write_tsv
 from spikgpt.cohort.conditions import compare_conditions, replicates
+from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.report.conditions import MOST_POINTS, conditions_points, conditions_table
+from spikgpt.report.differential import MOST_GENES, differential_table, volcano
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.summary import warnings_and_remarks
 
@@ -78,3 +80,25 @@ def test_many_replicates_show_fewer_types(tmp_path):
     assert points <= MOST_POINTS
     assert "5 further types" in section.description
     assert np.isfinite([point["y"] for points in section.data.values() for point in points]).all()
+
+
+def test_the_volcano_has_the_genes_of_the_table(tmp_path):
+    inputs = inputs_of("aaa", 3, tmp_path)
+    assert volcano(inputs) is None
+    assert differential_table(inputs) is None
+    rows = [("T", f"<g{at}>", "", 9.0, 3.0 - at / 100, 0.1, 1.0, at * 1e-5, at * 1e-4) for at in range(600)]
+    write_tsv(tmp_path / "d.tsv.gz", pd.DataFrame(rows, columns=list(DIFFERENTIAL_COLUMNS)))
+    inputs.tables["differential_expression.tsv.gz"] = read_tsv(tmp_path / "d.tsv.gz")
+    told = {"cell_type": "T", "treated": 2, "control": 3, "replicates": "donor", "paired": True, "genes": 600,
+            "higher": 301, "lower": 200}  # fmt: skip
+    inputs.differential = {"contrast": ["condition", "b", "a"], "types": [told], "messages": []}
+    (points,) = volcano(inputs).data
+    assert len(points) == MOST_GENES
+    assert "<" not in "".join(points)
+    # the gene whose p-value is 0 has a place
+    (point,) = points["&lt;g0&gt;"]
+    assert (point["x"], point["group"]) == (3.0, "higher")
+    assert 300 < point["y"] < 310
+    row = differential_table(inputs).data["T"]
+    assert (row["higher"], row["lower"], row["paired"]) == (301, 200, "yes")
+    assert row["top"].startswith("&lt;g0&gt;, &lt;g1&gt;")

@@ -48,6 +48,8 @@ class Inputs:
         `config.json` of the annotator; None when there was none to read.
     comparison
         Messages of the comparison of conditions.
+    differential
+        `differential_expression.json`; None without a contrast.
     """
 
     samples: list[str]
@@ -61,6 +63,7 @@ class Inputs:
     umap: pd.DataFrame | None = None
     annotator: Stats | None = None
     comparison: list[str] = field(default_factory=list)
+    differential: Stats | None = None
 
     @property
     def unknown_rate(self) -> float:
@@ -137,6 +140,10 @@ def read_inputs(
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
     if (folder / "conditions.json").is_file():
         made.comparison = read_json(folder / "conditions.json")["messages"]
+    if (folder / "differential_expression.json").is_file():
+        made.differential = read_json(folder / "differential_expression.json")
+        genes = folder / "differential_expression.tsv.gz"
+        made.tables[genes.name] = read_tsv(genes)
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
     if annotator is not None and (Path(annotator) / "config.json").is_file():

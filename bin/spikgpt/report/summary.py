@@ -299,7 +299,7 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
     _on_copies(findings, inputs)
     _on_genes(findings, inputs)
     _on_reference(findings, inputs)
-    for message in inputs.comparison:
+    for message in [*inputs.comparison, *(inputs.differential or {}).get("messages", [])]:
         findings.add("warning", text(message), "Conditions")
     for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
         if row.wrong_lineage:

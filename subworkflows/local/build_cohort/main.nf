@@ -6,6 +6,7 @@ include { FIND_MARKERS   } from '../../../modules/local/find_markers'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
 include { EXPORT_COHORT  } from '../../../modules/local/export_cohort'
 include { COMPARE_CONDITIONS } from '../../../modules/local/compare_conditions'
+include { DIFFERENTIAL_EXPRESSION } from '../../../modules/local/differential_expression'
 include { digestOf ; readJson } from '../utils'
 
 // All samples together: clusters, markers, the annotated files and the tables
@@ -20,6 +21,7 @@ workflow BUILD_COHORT {
     record          // text: JSON with version and parameters of the run, see runRecord
     resolution      // number: of the Leiden clusters
     seed            // integer
+    contrast        // text: column of the samplesheet, treated and control, or null
 
     main:
     def cohort_meta = [id: 'cohort']
@@ -87,12 +89,19 @@ workflow BUILD_COHORT {
         digestOf('compare_conditions.py'),
     )
 
+    DIFFERENTIAL_EXPRESSION(
+        EXPORT_COHORT.out.pseudobulk.filter { contrast },
+        contrast ?: '',
+        digestOf('differential_expression.py'),
+    )
+
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(COMPARE_CONDITIONS.out.conditions.flatMap { _meta, table, messages -> [table, messages] })
+        .mix(DIFFERENTIAL_EXPRESSION.out.genes.flatMap { _meta, table, told -> [table, told] })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
 
     emit:
