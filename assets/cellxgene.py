@@ -37,7 +37,7 @@ def convert(cells: ad.AnnData, title: str) -> tuple[ad.AnnData, list[str]]:
     Raises
     ------
     SystemExit
-        A column that the schema asks for is missing or not given for every sample, or the cells are of several organisms.
+        A column that the schema asks for is missing or has gaps, or the cells are of several organisms.
     """
     obs = cells.obs.copy()
     if "donor_id" not in obs and (obs["donor"].astype(str) != "").all():

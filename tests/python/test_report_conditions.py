@@ -9,6 +9,7 @@ from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.report.conditions import MOST_POINTS, conditions_points, conditions_table
 from spikgpt.report.differential import MOST_GENES, differential_table, volcano
 from spikgpt.report.inputs import Inputs
+from spikgpt.report.methods import methods_html
 from spikgpt.report.summary import warnings_and_remarks
 
 
@@ -102,3 +103,16 @@ def test_the_volcano_has_the_genes_of_the_table(tmp_path):
     row = differential_table(inputs).data["T"]
     assert (row["higher"], row["lower"], row["paired"]) == (301, 200, "yes")
     assert row["top"].startswith("&lt;g0&gt;, &lt;g1&gt;")
+
+
+def test_the_methods_name_what_was_tested(tmp_path):
+    inputs = inputs_of("aaabbb", 3, tmp_path)
+    inputs.run["version"] = "0"
+    assert "propeller" in methods_html(inputs)
+    assert "PyDESeq2" not in methods_html(inputs)
+    told = {"cell_type": "T", "replicates": "donor"}
+    inputs.differential = {"contrast": ["condition", "<b>", "a"], "types": [told], "messages": []}
+    assert "between &lt;b&gt; and a (condition)" in methods_html(inputs)
+    untested = inputs_of("aab", 3, tmp_path)
+    untested.run["version"] = "0"
+    assert "propeller" not in methods_html(untested)
