@@ -117,6 +117,7 @@ workflow {
         options.cluster_resolution,
         options.seed,
         options.contrast,
+        READ_INPUT.out.protein,
     )
 
     // one yaml of every tool's version; a tool that a task did not use has none

@@ -22,6 +22,7 @@ workflow BUILD_COHORT {
     resolution      // number: of the Leiden clusters
     seed            // integer
     contrast        // text: column of the samplesheet, treated and control, or null
+    ch_protein      // [meta, h5ad] of each sample with antibody or hashtag counts
 
     main:
     def cohort_meta = [id: 'cohort']
@@ -52,7 +53,11 @@ workflow BUILD_COHORT {
         readJson(sheet).collect { row -> [row.sample, groovy.json.JsonOutput.toJson(row.extra ?: [:])] }
     }
     WRITE_SAMPLE(
-        ch_annotated.map { entry -> [entry[0].id, entry] }.join(ch_extra).map { _id, entry, extra -> entry + [extra] },
+        ch_annotated.map { entry -> [entry[0].id, entry] }
+            .join(ch_extra)
+            .join(ch_protein.map { meta, protein -> [meta.id, protein] }, remainder: true)
+            .filter { entry -> entry[1] }
+            .map { _id, entry, extra, protein -> entry + [extra, protein ?: []] },
         CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
         record,
         digestOf('write_sample.py'),

@@ -96,6 +96,7 @@ workflow READ_INPUT {
     reference = ch_read.reference
     annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
+    protein = IMPORT_COUNTS.out.protein
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
 
     emit:
@@ -103,5 +104,6 @@ workflow READ_INPUT {
     reference  // [meta, normalised h5ad, stats]
     annotator  // folder, when one was given
     samples    // [meta, json]
+    protein    // [meta, h5ad] of each sample with antibody or hashtag counts
     stats
 }
