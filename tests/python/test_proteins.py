@@ -25,7 +25,7 @@ def read_back(folder, matrix, kept):
 
 def test_antibodies_and_hashtags_are_kept_and_guides_are_not(tmp_path, counts, barcodes, monkeypatch):  # noqa: F811
     matrix = write_10x_h5(tmp_path / "m.h5", counts, barcodes, IDS, NAMES, TYPES, ["GRCh38"] * GENES)
-    monkeypatch.setattr("spikgpt.base.h5ad.BLOCK", 500)
+    monkeypatch.setattr("spikgpt.read_input.sources.BLOCK", 500)
     kept = np.arange(len(barcodes)) % 3 != 0
     messages, path = read_back(tmp_path, matrix, kept)
     assert messages == []
@@ -46,9 +46,8 @@ def test_a_matrix_of_genes_alone_writes_nothing(tmp_path, counts, barcodes):  # 
 def test_values_that_are_no_counts_are_told_and_not_carried(tmp_path, counts, barcodes):  # noqa: F811
     values = counts.toarray().astype(np.float32)
     values[:, 100:] *= 0.7
-    var = pd.DataFrame({"feature_types": TYPES}, index=NAMES[:100] + [f"f{k}" for k in range(20)])
-    ad.AnnData(sp.csr_matrix(values), pd.DataFrame(index=barcodes), var).write_h5ad(tmp_path / "m.h5ad")
-    messages, path = read_back(tmp_path, tmp_path / "m.h5ad", np.ones(len(barcodes), dtype=bool))
+    matrix = write_10x_h5(tmp_path / "m.h5", values, barcodes, IDS, NAMES, TYPES, ["GRCh38"] * GENES)
+    messages, path = read_back(tmp_path, matrix, np.ones(len(barcodes), dtype=bool))
     assert "not carried" in messages[0]
     assert "fractions" in messages[0]
     assert not path.exists()
