@@ -52,12 +52,15 @@ workflow BUILD_COHORT {
     ch_extra = ch_samples.flatMap { _meta, sheet ->
         readJson(sheet).collect { row -> [row.sample, groovy.json.JsonOutput.toJson(row.extra ?: [:])] }
     }
+    // not every sample has antibodies, and not every sample with antibodies has a cell left
+    ch_complete = ch_annotated
+        .map { entry -> [entry[0].id, entry] }
+        .join(ch_extra)
+        .join(ch_protein.map { meta, protein -> [meta.id, protein] }, remainder: true)
+        .filter { entry -> entry[1] }
+        .map { _id, entry, extra, protein -> entry + [extra, protein ?: []] }
     WRITE_SAMPLE(
-        ch_annotated.map { entry -> [entry[0].id, entry] }
-            .join(ch_extra)
-            .join(ch_protein.map { meta, protein -> [meta.id, protein] }, remainder: true)
-            .filter { entry -> entry[1] }
-            .map { _id, entry, extra, protein -> entry + [extra, protein ?: []] },
+        ch_complete,
         CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
         record,
         digestOf('write_sample.py'),
