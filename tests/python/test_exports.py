@@ -107,8 +107,10 @@ def test_neither_blocks_nor_the_order_of_samples_change_a_byte(exported, joined,
 
 
 def test_columns_of_the_samplesheet_are_carried(small, small_table, tmp_path):  # noqa: F811
-    files = small.annotate(small_table, tmp_path / "annotated", {"sex": "female"})
+    # the sheet has a number of cells of its own
+    files = small.annotate(small_table, tmp_path / "annotated", {"cells": "many", "sex": "female"})
     join_cohort(tmp_path / "cohort.h5ad", files)
     sheet = write_pseudobulk(tmp_path / "cohort.h5ad", tmp_path)
-    assert list(sheet)[-1] == "sex"
+    assert list(sheet) == [*PSEUDOBULK_COLUMNS, "sex"]
+    assert sheet["cells"].sum() == sum(ad.read_h5ad(path, backed="r").n_obs for path in files)
     assert set(sheet["sex"]) == {"female"}

@@ -17,7 +17,7 @@ from spikgpt.base.names import CELL_SEPARATOR
 from spikgpt.base.tsv import packed_rows
 
 PSEUDOBULK_COLUMNS = ("id", "cell_type", "sample", "batch", "donor", "condition", "cells", "total_counts")
-"""Columns of the sheet; the samplesheet's own follow."""
+"""Columns of the sheet; the samplesheet's own follow, but for those of one of these names."""
 _GENES_AT_ONCE = 1024
 
 Counts = NDArray[np.int64]
@@ -35,7 +35,7 @@ def pseudobulk_sheet(obs: pd.DataFrame) -> pd.DataFrame:
     -------
     `PSEUDOBULK_COLUMNS` but total_counts, and the samplesheet's own columns; `id` is `<cell type>:<sample>`.
     """
-    extra = [column for column in obs if column not in OBS_COLUMNS]
+    extra = [column for column in obs if column not in (*OBS_COLUMNS, *PSEUDOBULK_COLUMNS)]
     sheet = obs[["sample", "batch", "donor", "condition", *extra]].astype(str).drop_duplicates("sample")
     labels = obs["spikgpt_cell_type"].astype(str)
     cells = pd.crosstab(obs["sample"].astype(str), labels)

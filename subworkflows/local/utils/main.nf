@@ -242,7 +242,8 @@ def contrastMistake(contrast, samples) {
     }
     def (column, treated, control) = contrast.tokenize(',').collect { part -> part.trim() }
     def rows = readJson(samples).collect { row -> row + (row.extra ?: [:]) }
-    def columns = (['batch', 'condition', 'donor'] + (rows[0].extra ?: [:]).keySet()).findAll { name -> rows.any { row -> row[name] } }
+    // the pseudobulk has columns of its own by these names
+    def columns = (['batch', 'condition', 'donor'] + (rows[0].extra ?: [:]).keySet() - ['id', 'cell_type', 'cells']).findAll { name -> rows.any { row -> row[name] } }
     if (!(column in columns)) {
         return mistake('The contrast is of a column that the samplesheet does not have', column, columns ? "one of ${columns.sort().join(', ')}" : "a samplesheet with a column 'condition'", 'write it as column,treated,control', '--contrast')
     }
