@@ -34,20 +34,21 @@ def inputs_of(conditions: str, types: int, tmp_path, donors: str = "") -> Inputs
 def test_every_replicate_has_a_point_for_every_type(tmp_path):
     inputs = inputs_of("aaabbb", 5, tmp_path)
     section = conditions_points(inputs)
-    assert len(section.data) == 6
-    assert all(len(points) == 5 for points in section.data.values())
-    assert "<" not in "".join(section.data)
+    (data,) = section.data
+    assert len(data) == 6
+    assert all(len(points) == 5 for points in data.values())
+    assert "<" not in "".join(data)
     # types by p-value, and the points are those of the cells
     tested = inputs.tables["conditions.tsv"]
     order = list(tested.sort_values("p_value", key=lambda p: p.astype(float), kind="stable")["cell_type"])
     assert section.options["pconfig"]["categories"] == order
     cells = inputs.cells
-    for at, points in enumerate(section.data.values()):
+    for at, points in enumerate(data.values()):
         own = cells[cells["sample"] == f"s{at}"]
         for place, (name, point) in enumerate(zip(order, points, strict=True)):
             assert point["y"] == pytest.approx(100 * (own["spikgpt_cell_type"] == name).mean(), abs=1e-3)
             assert abs(point["x"] - place) < 0.5
-    assert len({point["color"] for points in section.data.values() for point in points}) == 2
+    assert len({point["color"] for points in data.values() for point in points}) == 2
     table = conditions_table(inputs).data
     assert list(table) == order
     assert float(table["t0"]["fdr"]) < 0.01
@@ -77,10 +78,11 @@ def test_one_condition_has_no_section(tmp_path):
 def test_many_replicates_show_fewer_types(tmp_path):
     inputs = inputs_of("ab" * 100, 20, tmp_path)
     section = conditions_points(inputs)
-    points = sum(len(points) for points in section.data.values())
+    (data,) = section.data
+    points = sum(len(points) for points in data.values())
     assert points <= MOST_POINTS
     assert "5 further types" in section.description
-    assert np.isfinite([point["y"] for points in section.data.values() for point in points]).all()
+    assert np.isfinite([point["y"] for points in data.values() for point in points]).all()
 
 
 def test_the_volcano_has_the_genes_of_the_table(tmp_path):

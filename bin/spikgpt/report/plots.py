@@ -127,7 +127,8 @@ def category_scatter(
         "flat_if_very_large": False,
         "series_label": "points",
     }
-    return Section(id, name, description, "scatter", data, {"pconfig": config})
+    # in a list: of a mapping MultiQC takes the keys for paths of samples, and keeps what follows a "/"
+    return Section(id, name, description, "scatter", [data], {"pconfig": config})
 
 
 def markup(id: str, name: str, description: str, html: str) -> Section:
