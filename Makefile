@@ -1,13 +1,14 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images push clean
+.PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
+    bench-docs bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
 	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
 	@echo 'make setup-viewers  cellxgene and a browser'\''s remote control, for the tests of what comes out'
+	@echo 'make setup-cellxgene  the validator of CELLxGENE (0.9 GB), for assets/cellxgene.py and its test'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
@@ -34,6 +35,9 @@ setup-scgpt: setup
 
 setup-viewers: setup
 	@tools/make-env .venv-viewers tools/report/requirements.lock
+
+setup-cellxgene: setup
+	@tools/make-env .venv-cellxgene tools/cellxgene/requirements.lock
 
 SEED ?= 0
 demo: setup

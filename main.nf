@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkFolders ; checkOutdir ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -68,7 +68,7 @@ workflow {
         options.compare_key,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
-        def message = strangersMistake(options.outdir, samples)
+        def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)
         if (message) {
             error(message)
         }
@@ -131,6 +131,8 @@ workflow {
         record,
         options.cluster_resolution,
         options.seed,
+        options.contrast,
+        READ_INPUT.out.protein,
     )
 
     // one yaml of every tool's version; a tool that a task did not use has none

@@ -9,7 +9,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__fil
 from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
-SECTIONS = ("annotator", "unknown", "blood", "profiles", "speed", "embed", "qc", "filters", "resources")
+SECTIONS = ("annotator", "unknown", "blood", "profiles", "speed", "embed", "qc", "filters", "conditions", "resources")
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
 HEAD = """# Benchmarks

@@ -96,6 +96,9 @@ def test_results_are_those_of_the_contract(small_run):
         "tables/evidence.tsv", "tables/second_opinion.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
         "tables/genes_measured.tsv", "tables/markers_seurat.tsv", "tables/samples.tsv",
+        "tables/conditions.tsv",
+        "tables/pseudobulk/counts.tsv.gz", "tables/pseudobulk/samples.tsv", "tables/pseudobulk/pseudobulk.h5ad",
+        "tables/loupe/small.csv", "tables/loupe/raw.csv", "tables/cell_types/small.csv", "tables/cell_types/raw.csv",
         "annotator/config.json", "annotator/model.safetensors", "annotator/README.md",
         "multiqc/multiqc_report.html",
         "pipeline_info/params.json", "pipeline_info/trace.tsv", "pipeline_info/timeline.html",
@@ -464,7 +467,10 @@ def overwrite(path: Path) -> None:
     assert path.parent.stat().st_mtime_ns == before
 
 
-COHORT = {"CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "MAKE_REPORT", "MULTIQC"}
+COHORT = {
+    "CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "EXPORT_COHORT", "MAKE_REPORT",
+    "MULTIQC",
+}  # fmt: skip
 ANNOTATION = {"ANNOTATE", "TYPE_REMOVED", *COHORT}
 
 

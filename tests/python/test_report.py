@@ -19,9 +19,12 @@ from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.clusters import write_cohort_cells
 from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS
+from spikgpt.cohort.conditions import compare_conditions, replicates
+from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.pseudobulk import pseudobulk_sheet
 from spikgpt.cohort.samples import SAMPLE_FIGURES
 from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
 from spikgpt.cohort.tables import (
@@ -101,7 +104,20 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     looks = group_opinions(probabilities, groups, LIBRARY)
     seen = {name: replace(looks[name], profile="pancreatic A cell", source="Enge", correlation=0.9) for name in found}
     populations = unknown_populations(cells, found, markers, judged, 0.05, seen, PLANTED, dict.fromkeys(TYPES, 40))
+    comparison, messages = compare_conditions(replicates(pseudobulk_sheet(cells.drop(columns="barcode"))))
+    (tables / "conditions.json").write_text(json.dumps({"messages": messages}))
+    (tables / "differential_expression.json").write_text(json.dumps({
+        "contrast": ["condition", "stim", "<b>ctrl</b>"], "messages": ["Expression of <i>B</i> was not compared."],
+        "types": [{"cell_type": ODD, "treated": 2, "control": 3, "replicates": "donor", "paired": False, "genes": 3,
+                   "higher": 1, "lower": 1}],
+    }))  # fmt: skip
+    genes = [("up", 2.0, 1e-9, 1e-8), ("<b>down</b>", -1.5, 0.0, 0.0), ("same", 0.1, 0.5, np.nan)]
+    different = pd.DataFrame(
+        [(ODD, gene, "", 10.0, change, 0.3, 1.0, p, fdr) for gene, change, p, fdr in genes],
+        columns=list(DIFFERENTIAL_COLUMNS),
+    )
     for name, table in {
+        "differential_expression.tsv.gz": different,
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
@@ -111,6 +127,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "removed_cells.tsv.gz": gone,
         "removed_by_type.tsv": removed_by_type(cells, gone),
         "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
+        "conditions.tsv": comparison,
         "batch_mixing.tsv": pd.DataFrame(
             [
                 ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),

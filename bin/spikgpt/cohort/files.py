@@ -37,6 +37,7 @@ from spikgpt.base.names import CELL_SEPARATOR, by_sample
 from spikgpt.base.ontology import TERM
 from spikgpt.base.variable_genes import Moments, highly_variable
 from spikgpt.cohort.clusters import CELL_TYPES_KEY, cluster_order
+from spikgpt.cohort.proteins import join_proteins, write_sample_proteins
 
 
 def _categorical(values: Any, categories: Sequence[str]) -> pd.Categorical:
@@ -136,6 +137,7 @@ def write_sample(
     facts: Mapping[str, Any],
     sample: str,
     extra: Mapping[str, str],
+    proteins: str | Path | None = None,
 ) -> None:
     """Write the annotated h5ad of one sample in the contract's layout, compressed.
 
@@ -153,6 +155,8 @@ def write_sample(
         See `run_facts`.
     extra
         The samplesheet's own columns and this sample's values; they follow those of the contract.
+    proteins
+        `<sample>.protein.h5ad`; None where the sample has no antibody or hashtag counts.
     """
     with stored(h5ad) as cells:
         obs = annotated_obs(cells.obs, annotation, opinions, cohort, sample)
@@ -172,6 +176,8 @@ def write_sample(
             places = mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32)
             write_elem(out, "obsm/X_umap", places, dataset_kwargs=COMPRESSION)
             write_elem(out, "uns", {"spikgpt": dict(facts), **category_colours(obs)})
+            if proteins is not None:
+                write_sample_proteins(out, proteins, obs.index)
 
 
 def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -263,6 +269,7 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
                         rows = file[key][first : first + 65536]
                         joined[start + first : start + first + len(rows)] = rows
                     start += len(file[key])
+            join_proteins(out, files, [len(frame) for frame in frames])
     finally:
         for file in files:
             file.close()

@@ -12,6 +12,7 @@ from spikgpt.base.errors import UserError
 from spikgpt.base.genes import check_match, vocabulary
 from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
 from spikgpt.read_input.matrix import Matrix, open_matrix
+from spikgpt.read_input.proteins import write_proteins
 from spikgpt.read_input.sanity import check_genes
 
 
@@ -57,6 +58,7 @@ def import_counts(
     symbol_col: str | None = None,
     geneid_col: str | None = None,
     counts_layer: str | None = None,
+    proteins: str | Path | None = None,
 ) -> dict[str, Any]:
     """Write one sample's raw counts, a block of cells at a time, and give the statistics of its import.
 
@@ -67,6 +69,8 @@ def import_counts(
     ----------
     out
         The h5ad to write: X int32 CSR (cells x genes); obs index barcode; var index symbol, column gene_id.
+    proteins
+        The h5ad to write where the file has counts of antibodies or hashtags, see `write_proteins`.
 
     Returns
     -------
@@ -103,6 +107,8 @@ def import_counts(
             kept = np.ones_like(has_counts) if filtered else has_counts
             write_frame(file, "obs", cell_frame(matrix.barcodes[kept]))
             write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids))
+        if proteins is not None:
+            matrix.messages += write_proteins(matrix.read, matrix.barcodes, kept, proteins)
         return {
             "sample": sample,
             "filtered": filtered,

@@ -48,6 +48,8 @@ class Matrix:
     """Counts that are not zero, at most."""
     blocks: Callable[[], Iterator[sparse.csr_matrix]]
     """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
+    read: Read
+    """What the reader found: columns that are no genes, too."""
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
     """Kind to number of features."""
     counts_left_out: dict[str, float] = field(default_factory=dict)
@@ -280,6 +282,7 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         obs=obs.set_axis(barcodes, axis=0),
         values=read.source.values,
         blocks=blocks,
+        read=read,
         feature_types_left_out=read.other_genomes | {str(kind): n for kind, n in numbers.items() if kind},
         messages=[*read.messages, *features.messages, *genes.messages, *merged],
     )

@@ -54,6 +54,10 @@ class Inputs:
         The facility's logo as a data URI, "" without one.
     history
         `spikgpt.report.history.read_history`; None without earlier runs.
+    comparison
+        Messages of the comparison of conditions.
+    differential
+        `differential_expression.json`; None without a contrast.
     """
 
     samples: list[str]
@@ -70,6 +74,8 @@ class Inputs:
     facility: Stats = field(default_factory=dict)
     logo: str = ""
     history: pd.DataFrame | None = None
+    comparison: list[str] = field(default_factory=list)
+    differential: Stats | None = None
 
     @property
     def unknown_rate(self) -> float:
@@ -145,6 +151,12 @@ def read_inputs(
         made.umap = pd.read_parquet(places, columns=["sample", "barcode", "umap_1", "umap_2"])
         if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
+    if (folder / "conditions.json").is_file():
+        made.comparison = read_json(folder / "conditions.json")["messages"]
+    if (folder / "differential_expression.json").is_file():
+        made.differential = read_json(folder / "differential_expression.json")
+        genes = folder / "differential_expression.tsv.gz"
+        made.tables[genes.name] = read_tsv(genes)
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
     if annotator is not None and (Path(annotator) / "config.json").is_file():

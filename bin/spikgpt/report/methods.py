@@ -31,6 +31,14 @@ _CITATIONS = {
     "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
     "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
     "arXiv:1802.03426, 2018.",
+    "propeller": "Phipson B, et al. propeller: testing for differences in cell type proportions in single cell data. "
+    "Bioinformatics 2022;38:4720.",
+    "limma": "Smyth GK. Linear models and empirical Bayes methods for assessing differential expression in microarray "
+    "experiments. Stat Appl Genet Mol Biol 2004;3:3.",
+    "pydeseq2": "Muzellec B, et al. PyDESeq2: a python package for bulk RNA-seq differential expression analysis. "
+    "Bioinformatics 2023;39:btad547.",
+    "deseq2": "Love MI, et al. Moderated estimation of fold change and dispersion for RNA-seq data with DESeq2. "
+    "Genome Biol 2014;15:550.",
     "multiqc": "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
     "Bioinformatics 2016;32:3047.",
 }
@@ -142,6 +150,20 @@ def methods_html(inputs: Inputs) -> str:
         parts.append(
             f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; "
             "labels, clusters and embeddings were not corrected."
+        )
+    tested = inputs.tables.get("conditions.tsv")
+    if tested is not None and tested["test"].ne("").any():
+        parts.append(
+            "The share of each type was compared between conditions as by propeller "
+            f"{cite('propeller')}: arcsine of the square root of the share in each replicate, a linear model, its "
+            f"variance moderated over types {cite('limma')}, false discovery rate of Benjamini and Hochberg."
+        )
+    if inputs.differential and inputs.differential["types"]:
+        column, treated, control = map(text, inputs.differential["contrast"])
+        parts.append(
+            f"Expression was compared between {treated} and {control} ({column}) type by type, on the summed counts of "
+            f"each {inputs.differential['types'][0]['replicates']}, by PyDESeq2 {cite('pydeseq2')}, DESeq2 "
+            f"{cite('deseq2')} in Python."
         )
     parts.append(
         f"The seed was {text(parameters.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}."

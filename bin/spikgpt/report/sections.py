@@ -5,7 +5,20 @@
 
 from collections.abc import Callable
 
-from spikgpt.report import cells, comparison, facility, history, models, record, removed, summary, types, unknown
+from spikgpt.report import (
+    cells,
+    comparison,
+    conditions,
+    differential,
+    facility,
+    history,
+    models,
+    record,
+    removed,
+    summary,
+    types,
+    unknown,
+)
 from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
@@ -32,6 +45,10 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         types.GROUP,
         (
             types.composition_bars,
+            conditions.conditions_points,
+            conditions.conditions_table,
+            differential.volcano,
+            differential.differential_table,
             types.cell_map,
             types.mixing_table,
             types.confidence_lines,

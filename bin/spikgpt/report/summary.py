@@ -300,6 +300,8 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
     on_confounding(findings.warn, inputs)
     _on_genes(findings, inputs)
     _on_reference(findings, inputs)
+    for message in [*inputs.comparison, *(inputs.differential or {}).get("messages", [])]:
+        findings.add("warning", text(message), "Conditions")
     for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
         if row.wrong_lineage:
             detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"

@@ -103,6 +103,7 @@ workflow READ_INPUT {
     annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
     own_labels = READ_LABELS.out.labels
+    protein = IMPORT_COUNTS.out.protein
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
 
     emit:
@@ -111,5 +112,6 @@ workflow READ_INPUT {
     annotator  // folder, when one was given
     samples    // [meta, json]
     own_labels // [meta, parquet] of samples whose labels are compared
+    protein    // [meta, h5ad] of each sample with antibody or hashtag counts
     stats
 }

@@ -305,6 +305,26 @@ def strangersMistake(outdir, samples) {
         : null
 }
 
+// Whether --contrast names a column of the samplesheet and two of its values. The message, or null.
+def contrastMistake(contrast, samples) {
+    if (!contrast) {
+        return null
+    }
+    def (column, treated, control) = contrast.tokenize(',').collect { part -> part.trim() }
+    def rows = readJson(samples).collect { row -> row + (row.extra ?: [:]) }
+    // the pseudobulk has columns of its own by these names
+    def columns = (['batch', 'condition', 'donor'] + (rows[0].extra ?: [:]).keySet() - ['id', 'cell_type', 'cells']).findAll { name -> rows.any { row -> row[name] } }
+    if (!(column in columns)) {
+        return mistake('The contrast is of a column that the samplesheet does not have', column, columns ? "one of ${columns.sort().join(', ')}" : "a samplesheet with a column 'condition'", 'write it as column,treated,control', '--contrast')
+    }
+    def values = rows.collect { row -> row[column] }.findAll { value -> value }.unique().sort()
+    def stranger = [treated, control].find { value -> !(value in values) }
+    if (stranger || treated == control) {
+        return mistake("The contrast needs two different values of the samplesheet's column '${column}'", contrast, "two of ${values.take(20).join(', ')}", 'write it as column,treated,control', '--contrast')
+    }
+    return null
+}
+
 // A digest of the code of the package that a script of bin/ can import, and of the files in folders. Nextflow hashes
 // the script, not what it imports: with this among its inputs, a task runs again when that code has changed, and
 // for no other. closure.tsv lists the files; tools/code_closure.py makes it.
