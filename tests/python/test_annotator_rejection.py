@@ -208,6 +208,37 @@ def test_a_small_type_far_from_its_profile_is_not_rejected_wholesale():
     assert rejected(p_value[small], RATE).mean() > 0.7
 
 
+def test_a_level_is_put_back_as_far_as_the_held_out_scores_hold_it():
+    draw = np.random.default_rng(5)
+    held_out = []
+    for _ in range(3):
+        signs = sample(draw, EVEN)
+        signs.values[signs.predicted == 4, 2] += 8.0
+        half = np.arange(500) % 2 == 0
+        held_out.append((signs, (signs.predicted < 3) | ((signs.predicted == 3) & half)))
+    scale = Rejection.learn(held_out, DISTANCES, 5, False)._held_out("single").scale
+    below = scale.level < 0
+    np.testing.assert_array_equal(scale.put_back[below], scale.level[below])
+    assert below[0].all()
+    np.testing.assert_array_equal(scale.put_back[2], np.minimum(scale.level[2], Constants().level))
+    np.testing.assert_allclose(scale.put_back[3], 0.5 * scale.level[3])
+    assert (scale.level[4] > 0).all()
+    assert scale.level[4, 2] > 3 * Constants().level
+    assert (scale.put_back[4] == 0).all()
+
+
+def test_types_that_moved_apart_are_named():
+    draw = np.random.default_rng(9)
+    rule = learned(draw)
+    width = rule._held_out("single").scale.width
+    moved = sample(draw, EVEN, width)
+    assert rule.judge(moved).not_calibrated == []
+    of_type = (moved.predicted == 3)[:, None]
+    for widths, named in ((1.5, False), (3.5, True)):  # of a fifth of the cells: 0.7 and 1.6 over all
+        apart = Signs(moved.values + widths * width * of_type, moved.predicted, 1.0, "single")
+        assert any("by unlike amounts" in reason for reason in rule.judge(apart).not_calibrated) == named
+
+
 def test_own_spread_is_used_where_batches_were_held_out():
     """A type that is wider than the others in every batch is rejected less for it, and the others more."""
     draw = np.random.default_rng(6)
@@ -274,7 +305,7 @@ def test_a_rate_that_the_held_out_cells_cannot_give_is_named():
     draw = np.random.default_rng(8)
     small = Rejection.learn([(sample(draw, dict.fromkeys(range(5), 12)), np.ones(60, bool))], DISTANCES, 5, False)
     assert small.least_p_value("single") == pytest.approx(norm.sf(norm.isf(1 / 61) - Constants().transfer))
-    assert small.least_p_value("single") > 0.02
+    assert small.least_p_value("single") > 1 / 61
     assert small.judge(sample(draw, EVEN, 9.0)).p_value.min() >= small.least_p_value("single") - 1e-6
 
 

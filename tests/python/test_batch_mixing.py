@@ -51,7 +51,10 @@ def test_scores_before_and_after_harmony(shift):
     # labels are as far apart as before
     assert before["clisi"].iloc[0] > 0.95
     assert after["clisi"].iloc[0] > 0.9
-    assert before["clisi"].iloc[1:].isna().all()
+    assert (before["clisi"].iloc[1:] > 0.95).all()
+    # two batches of like size: at random, neighbours would be of both alike
+    assert (before["ilisi_if_mixed"] > 0.98).all()
+    assert set(before["labels"]) == {2}
     assert batch_mixing(z, batches, labels, 0).equals(table)
 
 
@@ -63,7 +66,13 @@ def test_nothing_to_compare():
     assert len(batch_mixing(z, batches, labels, 0)) == 0
 
 
-def test_a_type_of_one_batch_has_no_row():
+def test_a_type_of_one_batch_is_scored_by_its_label_alone():
     z, batches, labels = cells(0)
     batches[labels == "T"] = "b1"
-    assert list(batch_mixing(z, batches, labels, 0)["cell_type"]) == ["all", "B"] * 2
+    table = batch_mixing(z, batches, labels, 0)
+    assert list(table["cell_type"]) == ["all", "B", "T"] * 2
+    one = table[table["cell_type"] == "T"]
+    assert one[["ilisi", "ilisi_if_mixed", "kbet_acceptance"]].isna().all().all()
+    assert list(one["batches"]) == [1, 1]
+    assert (one["clisi"] > 0.9).all()
+    assert table.loc[table["cell_type"] != "T", "ilisi"].notna().all()

@@ -112,6 +112,7 @@ def test_section_says_what_is_missed():
     )  # fmt: skip
     assert "| splits with false Unknown of 2 to 8 % | at least 80 % | 67 % | **no** |" in made
     assert "| false Unknown, highest | at most 15 % | 16.0 % (one to three) | **no** |" in made
+    assert "samples that the product calls calibrated | at most 15 % | 5.0 % (one to two) | yes |" in made
     assert "| none | 1 of 1 | **no** |" in made
     assert "| without pbmc | 0 | 0.1 |" in made
     assert "| one without B to two | 3.0 % |" in made

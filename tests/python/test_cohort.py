@@ -44,15 +44,18 @@ class Small:
 
     def cluster(self, **options):
         given = {"resolution": 0.5, "seed": 0} | options
-        return cluster_cohort(
+        table, _ = cluster_cohort(
             self.files(".norm.h5ad"), self.files(".embedding.npy"), self.files(".annotation.parquet"), **given
         )
+        return table
 
-    def annotate(self, table, out: Path, extra: dict[str, str] | None = None) -> list[Path]:
-        """Write every sample's annotated h5ad; `extra` are columns of the samplesheet's own."""
+    def annotate(
+        self, table, out: Path, extra: dict[str, str] | None = None, samples: list[str] | None = None
+    ) -> list[Path]:
+        """Write every sample's annotated h5ad, or that of some; `extra` are columns of the samplesheet's own."""
         out.mkdir(exist_ok=True)
         vectors = read_embeddings(self.files(".embedding.npy"))
-        for sample in self.samples:
+        for sample in self.samples if samples is None else samples:
             facts = run_facts(RUN, json.loads((self.folder / f"{sample}.annotation.json").read_text()))
             write_sample(
                 out / f"{sample}.h5ad",
@@ -176,7 +179,7 @@ def test_clusters_are_the_planted_types_and_sorted_by_sample(small, small_table)
 
 
 def test_order_of_files_and_chunks_changes_no_byte(small, small_table, tmp_path):
-    again = cluster_cohort(
+    again, _ = cluster_cohort(
         small.files(".norm.h5ad")[::-1],
         small.files(".embedding.npy")[::-1],
         small.files(".annotation.parquet")[::-1],
@@ -188,7 +191,7 @@ def test_order_of_files_and_chunks_changes_no_byte(small, small_table, tmp_path)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     for sample, vectors in read_embeddings(small.files(".embedding.npy")).items():
         np.save(tmp_path / f"{sample}.000000000.embedding.npy", vectors)
-    whole = cluster_cohort(
+    whole, _ = cluster_cohort(
         small.files(".norm.h5ad"),
         tmp_path.glob("*.npy"),
         small.files(".annotation.parquet"),
@@ -202,7 +205,7 @@ def test_order_of_files_and_chunks_changes_no_byte(small, small_table, tmp_path)
 def test_few_cells(cells):
     vectors = np.random.default_rng(0).normal(size=(cells + 1, 4)).astype(np.float32)
     vectors[0] = np.nan
-    clusters, umap = cluster_embedding(vectors, resolution=1.0, seed=0)
+    clusters, umap, *_ = cluster_embedding(vectors, resolution=1.0, seed=0)
     assert clusters[0] == ""
     assert np.isnan(umap[0]).all()
     assert all(re.fullmatch(r"\d+", name) for name in clusters[1:])
@@ -215,7 +218,7 @@ def test_more_cells_than_the_graph_holds_are_placed_by_their_neighbours(monkeypa
     embedding = (6 * rng.normal(size=(3, 8))[of] + rng.normal(size=(400, 8))).astype(np.float32)
     embedding[7] = np.nan
     monkeypatch.setattr("spikgpt.cohort.clusters.LARGEST_GRAPH", 150)
-    clusters, umap = cluster_embedding(embedding, resolution=0.1, seed=0)
+    clusters, umap, *_ = cluster_embedding(embedding, resolution=0.1, seed=0)
     assert clusters[7] == ""
     known = np.arange(400) != 7
     assert np.isfinite(umap[known]).all()
@@ -234,7 +237,7 @@ def test_a_cohort_too_large_for_exact_neighbours():
     rng = np.random.default_rng(0)
     of = rng.integers(0, 3, 4200)
     embedding = (6 * rng.normal(size=(3, 8))[of] + rng.normal(size=(4200, 8))).astype(np.float32)
-    clusters, umap = cluster_embedding(embedding, resolution=0.05, seed=0)
+    clusters, umap, *_ = cluster_embedding(embedding, resolution=0.05, seed=0)
     assert len(set(zip(of, clusters, strict=True))) == 3
     again = cluster_embedding(embedding, resolution=0.05, seed=0)
     assert (again[0] == clusters).all()
@@ -242,13 +245,13 @@ def test_a_cohort_too_large_for_exact_neighbours():
 
 
 def test_no_cell_with_an_embedding():
-    clusters, umap = cluster_embedding(np.full((3, 4), np.nan, np.float32), resolution=1.0, seed=0)
+    clusters, umap, *_ = cluster_embedding(np.full((3, 4), np.nan, np.float32), resolution=1.0, seed=0)
     assert list(clusters) == ["", "", ""]
     assert np.isnan(umap).all()
 
 
 def test_identical_embeddings_are_one_place():
-    clusters, umap = cluster_embedding(np.ones((40, 4), np.float32), resolution=1.0, seed=0)
+    clusters, umap, *_ = cluster_embedding(np.ones((40, 4), np.float32), resolution=1.0, seed=0)
     assert (clusters != "").all()
     assert np.isfinite(umap).all()
     flat = np.ones((40, 4), np.float32)

@@ -11,6 +11,12 @@ from spikgpt.annotator import reference_markers
 from spikgpt.annotator.reference_markers import Marker, ReferenceMarkers, seen, seen_shares, thinning
 from spikgpt.base.tsv import read_tsv, write_tsv
 from spikgpt.cohort import evidence, populations
+from spikgpt.cohort.contradictions import (
+    CONTRADICTION_COLUMNS,
+    contradiction_table,
+    of_clusters_and_types,
+    sentence,
+)
 from spikgpt.cohort.evidence import (
     EVIDENCE_COLUMNS,
     MarkerEvidence,
@@ -231,7 +237,7 @@ def test_names_survive_in_both_tables(cells, joined, tmp_path, name):  # noqa: F
     write_tsv(
         tmp_path / "u.tsv",
         unknown_populations(
-            renamed, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, {**IN_REFERENCE, name: 100}
+            renamed, found, find_markers(joined)[0], judged, 0.05, SILENT, PLANTED, {**IN_REFERENCE, name: 100}
         ),
     )
     assert name in set(read_tsv(tmp_path / "e.tsv")["cell_type"])
@@ -244,7 +250,7 @@ def test_a_planted_population_is_found(cells, joined):  # noqa: F811
     assert len(found) == 1
     judged = judge_markers(joined, cells, PLANTED, pairs_to_judge(found, PLANTED))
     assert len(judged) == len(TYPES)
-    table = unknown_populations(cells, found, find_markers(joined), judged, 0.05, SILENT, PLANTED, IN_REFERENCE)
+    table = unknown_populations(cells, found, find_markers(joined)[0], judged, 0.05, SILENT, PLANTED, IN_REFERENCE)
     assert list(table.columns) == list(POPULATION_COLUMNS)
     row = table.iloc[0]
     assert row["unknown_cells"] == (cells["spikgpt_cell_type"] == "Unknown").sum()
@@ -275,7 +281,7 @@ def test_no_population_where_unknowns_are_spread_or_of_low_quality(cells, tmp_pa
 
 
 def test_flags_name_what_else_could_explain_a_population(cells, joined):  # noqa: F811
-    genes = find_markers(joined)
+    genes = find_markers(joined)[0]
     found = find_populations(cells, 0.05)
     plain = unknown_populations(cells, found, genes, {}, 0.05, SILENT, PLANTED, IN_REFERENCE).iloc[0]["qc_flags"]
     assert plain == "hardly a marker of its own: ambient RNA or damaged cells"  # it has mark_3 alone
@@ -386,14 +392,31 @@ def test_a_cluster_that_shows_genes_its_label_excludes(tmp_path):
             "sample": "one",
             "spikgpt_cluster": kind.astype(str),
             "spikgpt_cluster_cell_type": np.array(labels)[kind],
+            "spikgpt_cell_type": np.array(labels)[kind],
         }
     )
-    found = evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", cells, {"T helper": "CL:0000624"})
+    terms = {"T helper": "CL:0000624"}
+    found = of_clusters_and_types(tmp_path / "cohort.h5ad", cells, terms)["cluster"]
     # of a sample that did not measure CD8A and CD8B nothing can be said
     panel = cells.assign(sample=np.where(kind == 0, "panel", "one"))
-    assert evidence.clusters_of_wrong_lineage(tmp_path / "cohort.h5ad", panel, {"T helper": "CL:0000624"}) == {}
+    assert of_clusters_and_types(tmp_path / "cohort.h5ad", panel, terms) == {"cluster": {}, "type": {}}
     assert list(found) == ["0"]
     (wrong,) = found["0"]
     assert (wrong.lineage, wrong.genes) == ("CD8 T", ("CD8A", "CD8B"))
     assert wrong.estimate > 0.8
     assert wrong.sentence().startswith(f"{100 * wrong.share:.0f} % show CD8A/CD8B (")
+
+    # where the cluster's cells are labelled CD8, the label is right and the cluster's name is not
+    split = cells.assign(spikgpt_cell_type=np.where(kind == 0, "CD8 T cell", cells["spikgpt_cell_type"]))
+    both = of_clusters_and_types(tmp_path / "cohort.h5ad", split, terms)
+    assert (list(both["cluster"]), both["type"]) == (["0"], {})
+    # and where its CD4 labels lie in a cluster of another name, the labels are wrong
+    moved = cells.assign(spikgpt_cluster_cell_type=np.where(kind == 0, "CD8 T cell", cells["spikgpt_cell_type"]))
+    both = of_clusters_and_types(tmp_path / "cohort.h5ad", moved, terms)
+    assert (both["cluster"], list(both["type"])) == ({}, ["CD4 T cell"])
+    table = contradiction_table(moved, both)
+    assert list(table.columns) == list(CONTRADICTION_COLUMNS)
+    write_tsv(tmp_path / "contradictions.tsv", table)
+    (row,) = read_tsv(tmp_path / "contradictions.tsv").to_dict("records")
+    assert (row["of"], row["group"], row["cells"], row["lineage"]) == ("type", "CD4 T cell", "40", "CD8 T")
+    assert sentence(row) == both["type"]["CD4 T cell"][0].sentence()

@@ -662,7 +662,9 @@ def test_script_leaves_nothing_behind_a_mistake(tmp_path, script, model, counts,
     adata = as_anndata(counts, barcodes)
     adata.var_names = [symbol.title() for symbol in SYMBOLS]
     adata.write_h5ad(tmp_path / "mouse.h5ad")
-    done = script("import_counts.py", "--sample", "s1", "--matrix", "mouse.h5ad", "--scgpt-model", model)
+    done = script(
+        "import_counts.py", "--sample", "s1", "--matrix", "mouse.h5ad", "--scgpt-model", model, "--species", "human"
+    )
     assert done.returncode == 65
     assert done.stderr.startswith("SpikGPT stopped: ")
     assert "mouse" in done.stderr

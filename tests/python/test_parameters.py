@@ -35,11 +35,17 @@ MISTAKES = [
     ({"outdir": None}, "The parameter --outdir is missing", "no value", "Folder for the results"),
     ({"input": "sheet.xlsx"}, "Invalid value for --input", '"sheet.xlsx"', ".csv"),
     ({"annotator": "a"}, "Both --reference and --annotator", "--reference ref.h5ad and --annotator a", "one of them"),
+    ({"annotator": "a, a", "reference": None}, "names no annotator, or one twice", '"a, a"', "(pbmc, tissue)"),
+    ({"annotator": ",", "reference": None}, "names no annotator, or one twice", '","', "(pbmc, tissue)"),
 ]  # fmt: skip
 
 ACCEPTED = [
     # as text, as a launcher may hand over a command line
     ({"seed": "1", "unknown_rate": "0.1"}, {"seed": 1, "unknown_rate": 0.1}),
+    (
+        {"seed": "1", "skip_doublets": "true", "unknown_rate": "0.1"},
+        {"seed": 1, "skip_doublets": True, "unknown_rate": 0.1},
+    ),
     ({"skip_doublets": "true"}, {"skip_doublets": True}),
     ({"skip_doublets": "false", "max_genes": "1200 "}, {"skip_doublets": False, "max_genes": 1200}),
     ({"seed": "4294967295"}, {"seed": 4294967295}),
@@ -98,9 +104,10 @@ def test_every_parameter_is_of_one_kind():
     assert len(names) == len(set(names))
     science = {name for group in groups.values() if group["bears_on_results"] for name in group["properties"]}
     assert science == {
-        "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator", "features",
-            "unknown_rate", "scgpt_model", "scgpt_backend",
-        "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "cluster_resolution", "seed",
+        "species", "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator",
+        "features", "unknown_rate", "scgpt_model", "scgpt_backend",
+        "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "integrate", "cluster_resolution",
+        "seed",
     }  # fmt: skip
     assert {ref["$ref"].split("/")[-1] for ref in SCHEMA["allOf"]} == set(groups)
 

@@ -16,12 +16,14 @@ import pytest
 import yaml
 from spikgpt.base.colours import cell_type_colours, series_colours
 from spikgpt.base.tsv import write_tsv
+from spikgpt.cohort.annotators import ANNOTATOR_COLUMNS
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.clusters import write_cohort_cells
 from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS
 from spikgpt.cohort.conditions import compare_conditions, replicates
 from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
+from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
 from spikgpt.cohort.pseudobulk import pseudobulk_sheet
@@ -95,7 +97,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     cells, _ = read_cohort(joined)
     gone = pd.concat([pd.read_csv(path, sep="\t") for path in removed])
     gone = removed_cells(removed, gone.assign(nearest_type=ODD)[["sample", "barcode", "nearest_type"]])
-    markers = find_markers(joined)
+    markers, expression = find_markers(joined)
     judged = judge_markers(joined, cells, PLANTED, [(name, of) for name, (of, _) in nearest_types(cells).items()])
     found = find_populations(cells, 0.05)
     conflicts = Conflicts(LIBRARY, TYPES, {})
@@ -121,8 +123,28 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "markers.tsv": markers,
+        "marker_expression.tsv": expression,
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),
         "second_opinion.tsv": opinion_table(cells, conflicts),
+        "annotators.tsv": pd.DataFrame(
+            [
+                ("s10", "pbmc", "yes", "no", 0.7, 75, 0.9, "no"),
+                ("s10", ODD, "no", "yes", 0.9, 80, 0.9, "yes"),
+                ("s10", "tissue", "no", "", np.nan, 90, np.nan, "no"),
+            ],
+            columns=list(ANNOTATOR_COLUMNS),
+        ),
+        "expected_genes.tsv": pd.DataFrame(
+            [
+                ("0", 100, ODD, "T cell", "label", 7, 9, "supports", "CD3D, CD3E", "IL7R", "", "TRAC"),
+                ("1", 50, "Unknown", "B cell", "second_opinion", 0, 0, "", "", "", "", "MS4A1"),
+            ],
+            columns=list(EXPECTED_COLUMNS),
+        ),
+        "expected_genes_shown.tsv": pd.DataFrame(
+            [(cluster, ODD, "T cell", gene, 12.5, 1500.0) for cluster in "01" for gene in ("CD3D", "<b>")],
+            columns=list(SHOWN_COLUMNS),
+        ),
         "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": gone,
         "removed_by_type.tsv": removed_by_type(cells, gone),
@@ -130,10 +152,10 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "conditions.tsv": comparison,
         "batch_mixing.tsv": pd.DataFrame(
             [
-                ("scGPT", "all", 200, 2, 0.4, 0.3, 0.9),
-                ("scGPT", TYPES[0], 80, 2, 0.5, 0.4, np.nan),
-                ("Harmony", "all", 200, 2, 0.8, 0.7, 0.9),
-                ("Harmony", TYPES[0], 80, 2, 0.9, 0.8, np.nan),
+                ("scGPT", "all", 200, 2, 3, 0.4, 1.0, 0.3, 0.9),
+                ("scGPT", TYPES[0], 80, 2, 3, 0.5, 0.9, 0.4, np.nan),
+                ("Harmony", "all", 200, 2, 3, 0.8, 1.0, 0.7, 0.9),
+                ("Harmony", TYPES[0], 80, 2, 3, 0.9, 0.9, 0.8, np.nan),
             ],
             columns=list(MIXING_COLUMNS),
         ),
@@ -148,6 +170,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     for path in stats.glob("*.annotation.json"):
         facts = json.loads(path.read_text())
         path.write_text(json.dumps(facts | {
+            "rule": "first",
             "not_calibrated": ["all its types <b>differ</b> by 2.0 widths"] if facts["sample"] == "s2" else [],
             "rejected_types": [{"cell_type": "<i>NK", "cells": 78, "rejected": 78}] if facts["sample"] == "s2" else [],
             "firing_rates": {"blocks.0.attention_in": 0.05, "blocks.0.mlp_in": 0.0}, "dead_layers": ["blocks.0.mlp_in"],
@@ -266,7 +289,7 @@ def test_what_was_removed_and_left_out_is_shown(inputs):
     assert mixing["All cells"]["clisi_after"] == 0.9
     assert mixing[TYPES[0]] == {
         "cells": 80, "batches": 2, "ilisi_before": 0.5, "ilisi_after": 0.9, "kbet_acceptance_before": 0.4,
-        "kbet_acceptance_after": 0.8,
+        "kbet_acceptance_after": 0.8, "mixed": 0.9,
     }  # fmt: skip
 
 
@@ -366,6 +389,60 @@ def test_the_second_opinion_is_beside_the_labels_and_names_what_is_new(inputs):
     assert "of the 100 that can be compared with their label, 50.0 % contradict it" in first
     assert re.search(r"\(cluster \d, B cell, looks like epithelial cell\)", first)
     assert "looks like pancreatic islet cell, nearest type of the reference B cell" in first
+
+
+def test_which_annotator_fits_best_and_the_one_that_gives_labels_are_said(inputs):
+    first = in_short(inputs).data
+    assert "<b>Labels are those of pbmc</b>, the first of the annotators given." in first
+    assert f"{short(ODD)} fits s10 better: for its labels, give that annotator first." in first
+    rows = {section.id: section.data for _, section in sections(inputs)}["spikgpt_annotators"]
+    assert rows["s10: pbmc"] == {
+        "labels": "yes", "best": "no", "fit": 0.7, "labelled": 75, "confidence": 0.9, "calibrated": "no",
+    }  # fmt: skip
+    assert rows["s10: tissue"] == {"labels": "no", "labelled": 90, "calibrated": "no"}
+
+
+def test_labels_from_the_profiles_are_told_with_what_they_do_not_claim(given):
+    asked = read_inputs(**given)
+    for sample, stats in asked.stats["annotation"].items():
+        stats["rule"] = "unless_blood"
+        if sample != "s2":
+            stats |= {"labels_from": "profiles", "unknown_rate": 0.25}
+    asked.cells.loc[asked.cells["sample"] != "s2", "spikgpt_p_value"] = np.nan
+    first = in_short(asked).data
+    assert (
+        "<b>Labels from the tissue profiles</b> for 2 of 3 samples (a.b-c, s10): they do not look like blood" in first
+    )
+    assert "1 of 3 samples looks like blood and was labelled by the bundled annotator of human blood" in first
+    for word in ("tumour or normal", "CD4 or CD8", "kidney, breast, stomach", "other species"):
+        assert word in first
+    told = " ".join(warnings_and_remarks(asked)[0])
+    # the rate of the annotator is not held against them
+    assert "<b>s2</b> (25.0 %, 20 where 4 are expected): more than twice as many Unknown cells" in told
+    made = {section.id: section for _, section in sections(asked)}
+    assert list(made["spikgpt_p_values"].data) == ["s2"]
+    assert "no conformal p-value" in made["spikgpt_tissue"].data
+    assert "were labelled without a reference" in made["spikgpt_methods"].data
+    for stats in asked.stats["annotation"].values():
+        stats |= {"labels_from": "profiles", "rule": "tissue", "unknown_rate": 0.25}
+    first = in_short(asked).data
+    assert "for 3 of 3 samples (a.b-c, s10, s2): <code>--annotator tissue</code>." in first
+    assert "1 population outside of the tissue profiles" in first
+    assert "the tissue profiles name no class for them" in first
+    assert "rate asked for" not in first
+
+
+def test_expected_genes_of_the_classes_are_counted_and_mapped(inputs):
+    made = {section.id: section for _, section in sections(inputs)}
+    rows = made["spikgpt_expected"].data
+    assert (rows["Cluster 0"]["seen"], rows["Cluster 0"]["verdict"], rows["Cluster 0"]["missing"]) == (
+        "7 of 9", "supports", "IL7R",
+    )  # fmt: skip
+    assert (rows["Cluster 1"]["class"], rows["Cluster 1"]["seen"]) == ("B cell (second opinion)", "not judged")
+    shown = made["spikgpt_expected_map"]
+    assert shown.plot_type == "heatmap"
+    assert [list(row.values()) for row in shown.data.values()] == [[12.5, 12.5]] * 2
+    assert "T cell: &lt;b&gt;" in next(iter(shown.data.values()))
 
 
 def test_a_reference_whose_labels_the_profiles_contradict_is_a_warning(given):

@@ -23,7 +23,7 @@ def inputs_of(conditions: str, types: int, tmp_path, donors: str = "") -> Inputs
     cells = pd.DataFrame(rows, columns=["sample", "donor", "condition", "spikgpt_cell_type"])
     sheet = cells.rename(columns={"spikgpt_cell_type": "cell_type"}).value_counts().rename("cells").reset_index()
     found = replicates(sheet)
-    inputs = Inputs([], {"parameters": {"unknown_rate": 0.05}}, cells=cells)
+    inputs = Inputs([], {"parameters": {"unknown_rate": 0.05}}, cells=cells.assign(batch="one"))
     if found is not None:
         table, inputs.comparison = compare_conditions(found)
         write_tsv(tmp_path / "conditions.tsv", table)

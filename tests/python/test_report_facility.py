@@ -238,8 +238,8 @@ def test_figures_of_samples_are_those_of_the_report(given, joined):  # noqa: F81
 
 
 def test_markers_for_tools_that_name_clusters_are_those_of_the_table(joined):  # noqa: F811
-    statistics = marker_statistics(joined)
-    table, seurat = find_markers(joined), seurat_markers(statistics)
+    statistics = marker_statistics(joined)[0]
+    table, seurat = find_markers(joined)[0], seurat_markers(statistics)
     assert tuple(table.columns) == MARKER_COLUMNS
     assert tuple(seurat.columns) == SEURAT_COLUMNS
     assert seurat["gene"].tolist() == table["gene"].tolist()

@@ -46,7 +46,7 @@ def test_training_and_annotation_are_the_same_in_every_environment(tmp_path):
 
 def test_clusters_and_doublets_are_the_same_in_every_environment(tmp_path):
     found = {threads: results(tmp_path / str(threads), threads, "cluster", "doublets") for threads in (None, 1)}
-    assert len(found[None]) == 2
+    assert len(found[None]) == 3
     assert found[None] == found[1]
 
 

@@ -249,6 +249,12 @@ training. Written by `make annotator`.
 
 {figures_table(rows)}
 
+## Known limits
+- Human blood (PBMC) only, in 11 types. Granulocytes, erythrocytes, plasma cells, progenitors, gamma-delta T, NKT and \
+regulatory T cells are not among them: they become `Unknown` or get the label of a near relative.
+- A cell of another tissue may get the label of a blood type.
+- It can be used with the bundled scGPT checkpoint `scgpt-mini` alone.
+
 ## How its labels were made
 A T cell is a CD8 or a CD4 T cell here where its probability is at least 0.9, and is left out between the two. The \
 share of its 30 nearest T cells that show CD8A or CD8B gives the odds, its own counts of these genes multiply them. \

@@ -21,6 +21,14 @@ from scipy import sparse
 
 WITHHELD = "alpha"
 
+TERMS = {
+    "acinar": "CL:0002064", "activated_stellate": "CL:0002410", "alpha": "CL:0000171", "beta": "CL:0000169",
+    "delta": "CL:0000173", "ductal": "CL:0002079", "endothelial": "CL:0000115", "epsilon": "CL:0005019",
+    "gamma": "CL:0002275", "macrophage": "CL:0000235", "mast": "CL:0000097", "quiescent_stellate": "CL:0002410",
+    "schwann": "CL:0002573", "t_cell": "CL:0000084",
+}  # fmt: skip
+"""Terms of the Cell Ontology of the authors' labels."""
+
 
 def read_baron(wheel: Path) -> anndata.AnnData:
     """1,937 cells x 20,125 genes of raw counts (CSR int32), with obs `cell_type` and `library`."""
@@ -63,6 +71,7 @@ def main() -> None:
     cells = read_baron(options.wheel)
     query = cells[cells.obs["library"] == "human1_lib3"].copy()
     reference = cells[(cells.obs["library"] != "human1_lib3") & (cells.obs["cell_type"] != WITHHELD)].copy()
+    reference.obs["cell_type_ontology_term_id"] = reference.obs["cell_type"].map(TERMS).astype(str)
     reference.write_h5ad(options.out / "reference.h5ad", compression="gzip")
 
     truth = query.obs["cell_type"]

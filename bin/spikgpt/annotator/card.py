@@ -7,6 +7,7 @@ import pandas as pd
 
 from spikgpt.annotator.cautions import DEPTH_LEAKS
 from spikgpt.annotator.missing_types import share_caught
+from spikgpt.base.species import SPECIES
 
 
 def plain(value: Any) -> str:
@@ -69,7 +70,8 @@ Use it with `--annotator <this folder>`.
 
 ## Trained on
 {training["cells"]} cells, {training["genes"]} genes, {len(config["classes"])} cell types, \
-{len(training["batches"])} batch(es): {", ".join(f"{plain(name)} ({n})" for name, n in training["batches"].items())}.
+{len(training["batches"])} batch(es): {", ".join(f"{plain(name)} ({n})" for name, n in training["batches"].items())}. \
+Species: {SPECIES[config["species"]].spoken}; samples of another are refused.
 
 ## How it judges a cell
 - Features: {config["features"]}. Share of the embedding view in the mixture: {mixture["weight"]:g} \

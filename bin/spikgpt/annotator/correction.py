@@ -13,7 +13,7 @@ sample of the user. In the order in which they apply:
 5. `type_shift`: what one type shows beyond delta, by random effects: a type of which the reference has few cells leans
    on the sample's own location, a large one hardly moves. v = u - gate * shift_k.
 6. `spread`: how much wider the sample's upper half is; v > 0 is divided by it.
-7. `Scale.level`: what is put back of m_k.
+7. `Scale.put_back`: m_k again, for the types that the held-out scores hold.
 
 Every constant stands in `Constants`, with what was measured of it.
 """
@@ -63,13 +63,13 @@ class Constants:
     it."""
     upper: float = 0.9
     """Quantile that stands for the upper half's spread, against the median."""
-    level: float = 0.5
-    """Most that is put back of a type's own level m_k, in widths: types of few or mixed cells lie at 2 to 8, and were
-    rejected wholesale for it (24 to 91 % of their cells, at a rate of 5 %)."""
+    level: float = 1.0
+    """Most that is put back of a type's own level m_k, in widths: types of mixed cells lie at 2 to 8, and were rejected
+    wholesale for it (24 to 91 % of their cells, at a rate of 5 %)."""
     tail: float = 0.2
     """This share of what a sample's upper tails are heavier or lighter than held-out samples' is taken off, see
     `spikgpt.annotator.rejection.tail_excess`: in full it eats the unseen cells (caught fell from 55 to 32 %)."""
-    transfer: float = 0.1
+    transfer: float = 0.05
     """Taken off every probit of a p-value, see `spikgpt.annotator.rejection.transferred`."""
 
 
@@ -78,13 +78,15 @@ class Correction:
     """What a sample was corrected for.
 
     ``shared`` (signs,) the shift of all types, delta; ``of_types`` (classes, signs) shift of each; ``gate`` 0 to 1;
-    ``spread`` (signs,), what positive values were divided by.
+    ``spread`` (signs,), what positive values were divided by; ``apart``, how far the types moved from each other, see
+    `moved_apart`.
     """
 
     shared: Floats
     of_types: Floats
     gate: float
     spread: Floats
+    apart: float
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,16 @@ class Scale:
     """Scale of the signs as held-out cells have them.
 
     ``centre``, ``width`` (signs,); ``level``, ``width_ratio`` (classes, signs): m_k, and h_k to the power
-    ``own_spread``; ``location`` (signs,) and ``upper`` (classes, signs) of the standard signs: the `LOCATION` quantile
-    of the cells that count, and each type's upper quantile less its median; ``type_cells`` (classes,).
+    ``own_spread``; ``put_back`` (classes, signs): what of m_k is in the held-out scores; ``location`` (signs,) and
+    ``upper`` (classes, signs) of the standard signs: the `LOCATION` quantile of the cells that count, and each type's
+    upper quantile less its median; ``type_cells`` (classes,).
     """
 
     centre: Floats
     width: Floats
     level: Floats
     width_ratio: Floats
+    put_back: Floats
     location: Floats
     upper: Floats
     type_cells: Floats
@@ -127,7 +131,12 @@ class Scale:
         upper = np.stack(
             [upper_half(u[predicted == k], constants.upper) if cells[k] >= SOME else of_all for k in range(classes)]
         )
-        return cls(centre, width, level, ratio, np.quantile(u[counted], LOCATION, axis=0), upper, cells)
+        # A type whose cells do not count is not in the held-out scores, so no level of it can be compared with them.
+        share = np.bincount(predicted[counted], minlength=classes) / np.maximum(cells, 1.0)
+        put_back = np.minimum(level, constants.level)
+        put_back = np.where(put_back > 0, share[:, None] * put_back, put_back)
+        location = np.quantile(u[counted], LOCATION, axis=0)
+        return cls(centre, width, level, ratio, put_back, location, upper, cells)
 
     def standard(self, signs: Floats, predicted: Codes) -> Floats:
         """u: scaled, less the type's level, over its spread; ``(cells, signs)``."""
@@ -149,7 +158,7 @@ class Scale:
         of_types = np.tile(np.clip(shared, -MOST_SHIFT, MOST_SHIFT), (len(self.type_cells), 1))
         of_types[types] += type_shift(moved - shared, shared, number, reference, constants.type_clip)
         wider = spread(u, predicted, self.upper, constants.upper) ** gate
-        return Correction(shared, of_types, gate, wider)
+        return Correction(shared, of_types, gate, wider, moved_apart(moved - shared, number))
 
     def type_locations(self, u: Floats, predicted: Codes) -> tuple[Codes, Floats]:
         """Types of at least `FEW` cells, and how far ``(types, signs)`` each lies from where held-out cells do."""
@@ -157,11 +166,11 @@ class Scale:
         moved = [np.quantile(u[predicted == k], LOCATION, axis=0) - self.location for k in types]
         return types, np.array(moved).reshape(len(types), u.shape[1])
 
-    def corrected(self, u: Floats, predicted: Codes, what: Correction, constants: Constants) -> Floats:
+    def corrected(self, u: Floats, predicted: Codes, what: Correction) -> Floats:
         """v: shift and spread taken off, the type's level put back; ``(cells, signs)``."""
         v = u - what.gate * what.of_types[predicted]
         v = np.where(v > 0, v / what.spread, v)
-        return np.asarray(v + np.minimum(self.level, constants.level)[predicted])
+        return np.asarray(v + self.put_back[predicted])
 
 
 TAU, TAU_GROWS = 0.3, 0.25
@@ -182,6 +191,17 @@ def shared_shift(moved: Floats, number: Floats, reference: Floats) -> Floats:
         return np.zeros(moved.shape[1])
     weights = 1.0 / (1.0 / number + 1.0 / reference + TAU**2)
     return np.array([weighted_quantile(of_sign, weights) for of_sign in moved.T])
+
+
+def moved_apart(apart: Floats, number: Floats) -> float:
+    """How far the types' distances moved beyond the shared shift, in widths: root mean square over cells, or 0.
+
+    ``apart`` (types, signs): a - delta, the last sign being doubt; ``number`` (types,) cells.
+    """
+    if len(apart) == 0:
+        return 0.0
+    of_types = apart[:, :-1].mean(axis=1)
+    return float(np.sqrt(number @ of_types**2 / number.sum()))
 
 
 def open_gate(shared: Floats, limits: Floats, likeness: float) -> float:

@@ -17,6 +17,8 @@ from spikgpt.annotator.training_set import FEATURES
 from spikgpt.annotator.views import Arrays, Views, named, unnamed
 from spikgpt.base.errors import UserError
 from spikgpt.base.files import read_json_object, whole_file, write_json
+from spikgpt.base.h5ad import ORTHOLOG, stored
+from spikgpt.base.species import HUMAN, SPECIES
 
 FORMAT_VERSION = 2
 """Raised where an older folder can no longer be read. 2: held-out cells are kept sample by sample."""
@@ -48,7 +50,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "tensors_sha256": str,
     "digest": str,
 }
-"""Fields of config.json and their types; all must be there."""
+"""Fields of config.json and their types; all must be there. ``species`` came later: without it human."""
 
 INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "scgpt": {"name": str, "sha256": str, "embedding_size": int},
@@ -123,6 +125,20 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
     return Annotator(views, mixture, rejection, config)
 
 
+def check_species(species: str, h5ad: Path, folder: Path) -> None:
+    """UserError where an annotator of human cells is given a sample of another species, or the other way round."""
+    with stored(h5ad) as cells:
+        human = ORTHOLOG not in cells.var
+    if human != (species == HUMAN):
+        raise UserError(
+            f"The annotator is of {SPECIES[species].spoken} cells, and the sample is not.",
+            where=str(folder / CONFIG),
+            found=f"{h5ad.name}: genes of {'human' if human else 'another species'}",
+            expected=f"genes of {SPECIES[species].spoken}",
+            fix="train an annotator on labelled cells of the sample's species (--reference)",
+        )
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file; a missing one is the user's mistake."""
     try:
@@ -190,4 +206,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise damaged(path, f"features {config['features']}")
     if digest(config) != config["digest"]:
         raise damaged(path, "its digest does not fit its content")
+    config.setdefault("species", HUMAN)
+    if config["species"] not in SPECIES:
+        raise damaged(path, f"species {config['species']}")
     return config

@@ -24,14 +24,14 @@ def interval(caught: int, cells: int) -> tuple[float, float]:
 def rejected_types(best_match: pd.Series, unknown: pd.Series) -> list[dict[str, Any]]:
     """Types that were rejected wholesale, by name: ``cell_type``, ``cells`` nearest to it, ``rejected`` of them.
 
-    ``best_match``, ``unknown`` (cells,).
+    ``best_match`` (cells,), empty for none; ``unknown`` (cells,).
     """
     counts = pd.DataFrame({"match": best_match.astype(str), "unknown": np.asarray(unknown, dtype=bool)})
     found = counts.groupby("match")["unknown"].agg(["size", "sum"])
     return [
         {"cell_type": str(name), "cells": int(row["size"]), "rejected": int(row["sum"])}
         for name, row in found.iterrows()
-        if row["size"] >= REJECTED_CELLS and row["sum"] >= REJECTED_SHARE * row["size"]
+        if name and row["size"] >= REJECTED_CELLS and row["sum"] >= REJECTED_SHARE * row["size"]
     ]
 
 

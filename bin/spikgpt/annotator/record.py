@@ -85,6 +85,7 @@ def config(
         "grave": grave,
         "warnings": warnings,
         "ontology": reference.ontology,
+        "species": reference.species,
         "markers": markers.as_dict(),
         "tensors_sha256": "",
         "digest": "",

@@ -40,6 +40,8 @@ RELATED = 0.15
 not be a mixture. In PBMC CD8 T cells look like NK cells (0.18) and CD4 like CD8 T cells (0.17); B cells look like CD4 T
 cells less often (0.09; more where naive T cells are a type of their own), and T cells and monocytes like each other, or
 like B cells, at most 0.13."""
+NO_MARKERS: dict[str, Any] = {"depths": [1.0], "related": [], "types": {}}
+"""`ReferenceMarkers.as_dict` of labels without a reference."""
 _BLOCK_CELLS = 4096
 
 

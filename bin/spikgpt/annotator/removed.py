@@ -5,8 +5,11 @@ import pandas as pd
 
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.expression import ExpressionView
+from spikgpt.base.columns import OPINION_SCORE
 from spikgpt.base.h5ad import Stored
 from spikgpt.base.threads import one_thread
+from spikgpt.profiles.library import Library
+from spikgpt.profiles.opinion import second_opinion
 
 COLUMNS = ("sample", "barcode", "nearest_type")
 
@@ -45,3 +48,23 @@ def nearest_types(
             best = expression.log_probabilities(known.take(seen)).argmax(axis=1)
             types[order[seen]] = np.array(classes, dtype=object)[best]
     return pd.DataFrame(dict(zip(COLUMNS, (sample, barcodes.astype(object), types), strict=True)))
+
+
+def nearest_classes(library: Library, cells: Stored, sample: str) -> pd.DataFrame:
+    """The likeliest class of the tissue profiles for each cell, for samples that these labelled.
+
+    Returns
+    -------
+    DataFrame
+        As `nearest_types`; the class is empty where it cannot be told: too few of the profiles' genes, or no count.
+    """
+    table, _ = second_opinion(
+        library,
+        lambda: (block for _, block in cells.blocks("X")),
+        cells.symbols,
+        [str(gene_id) for gene_id in cells.var["gene_id"]],
+        [str(barcode) for barcode in cells.barcodes],
+    )
+    likeliest = table[library.classes].idxmax(axis=1) if len(table) else pd.Series(dtype=object)
+    types = likeliest.where(table[OPINION_SCORE] > 0, "").to_numpy(dtype=object)
+    return pd.DataFrame(dict(zip(COLUMNS, (sample, table["barcode"].to_numpy(dtype=object), types), strict=True)))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import MESSAGES
+from spikgpt.base.h5ad import MESSAGES, SPECIES
 from spikgpt.base.names import joined_embeddings, name_before
 from spikgpt.base.ontology import terms_of
+from spikgpt.base.species import HUMAN
 
 FEATURES = ("both", "embedding", "expression")
 """Which views of a cell an annotator has: its scGPT embedding, its counts, or both."""
@@ -33,7 +34,8 @@ class Reference:
     a cell without a gene that scGPT knows, which only an annotator without the embedding keeps;
     ``codes`` (cells,) into ``classes``; ``batch_codes`` (cells,) into ``batches``; ``depth`` (cells,) counts;
     ``without_known_gene``: cells that were left out for want of an embedding.
-    ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import.
+    ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
+    ``species`` a key of `spikgpt.base.species.SPECIES`.
     """
 
     counts: sp.csr_matrix
@@ -47,6 +49,7 @@ class Reference:
     without_known_gene: int
     ontology: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    species: str = HUMAN
 
     @classmethod
     def of(
@@ -60,6 +63,7 @@ class Reference:
         features: str,
         ontology: dict[str, str] | None = None,
         messages: Sequence[str] = (),
+        species: str = HUMAN,
     ) -> "Reference":
         """The cells that an annotator of these features learns from, in any order, as it takes them.
 
@@ -88,6 +92,7 @@ class Reference:
             without_known_gene=int((~readable).sum()),
             ontology=ontology or {},
             messages=list(messages),
+            species=species,
         )
 
 
@@ -141,6 +146,7 @@ def read_reference(path: Path, embeddings: list[Path], features: str = "both") -
         features,
         terms_of(data.obs),
         [str(message) for message in data.uns.get(MESSAGES, [])],
+        str(data.uns.get(SPECIES, HUMAN)),
     )
     check(np.array(reference.classes, dtype=object)[reference.codes], str(path))
     return reference

@@ -37,7 +37,7 @@ class Reason:
 
 LOW_CONFIDENCE = Reason("low_confidence", "lies between types", True)
 OUTSIDE_REFERENCE = Reason("outside_reference", "fits no type", True)
-LOW_GENE_MATCH = Reason("low_gene_match", "no gene that scGPT knows", False)
+LOW_GENE_MATCH = Reason("low_gene_match", "too few genes that the model knows", False)
 LOW_QUALITY = Reason("low_quality", "too shallow to judge", False)
 
 UNKNOWN_REASONS = (LOW_CONFIDENCE, OUTSIDE_REFERENCE, LOW_GENE_MATCH, LOW_QUALITY)
@@ -63,11 +63,20 @@ QUALITY = (
 )  # fmt: skip
 LABELS = (
     Column("spikgpt_cell_type", "text", "the label, or `Unknown`"),
-    Column("spikgpt_best_match", "text", "nearest type of the reference, never `Unknown`"),
-    Column("spikgpt_confidence", "0 to 1", "calibrated probability of the best match"),
+    Column(
+        "spikgpt_best_match", "text",
+        "nearest type of the reference, or likeliest class of the tissue profiles, never `Unknown`; empty where these "
+        "profiles could not judge",
+    ),
+    Column(
+        "spikgpt_confidence", "0 to 1",
+        "probability of the best match, calibrated on held-out cells; of the tissue profiles, on simulated cells of "
+        "withheld studies",
+    ),
     Column(
         "spikgpt_p_value", "0 to 1",
-        "conformal p-value that the cell belongs to the reference; at most `unknown_rate`: `Unknown`",
+        "conformal p-value that the cell belongs to the reference; at most `unknown_rate`: `Unknown`; empty (NaN) for "
+        "labels from the tissue profiles",
     ),
     Column(
         "spikgpt_unknown_reason", "text",
@@ -75,8 +84,8 @@ LABELS = (
     ),
     Column(
         TERM, "text",
-        "Cell Ontology term of the label, where the reference gave one; `unknown` for a label without one and for "
-        "`Unknown` cells, as CELLxGENE's schema (7.1.0) asks",
+        "Cell Ontology term of the label, where the reference gave one, or of the profiles' class; `unknown` for a "
+        "label without one and for `Unknown` cells, as CELLxGENE's schema (7.1.0) asks",
     ),
 )  # fmt: skip
 OPINION, OPINION_SCORE = "spikgpt_second_opinion", "spikgpt_second_opinion_score"

@@ -4,7 +4,7 @@ A name is taken for something else only where no table of genes has it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -96,14 +96,18 @@ def _altered() -> dict[str, str]:
 
     R's `make.names` (HLA.DRA, X7SK), Seurat (`_` to `-`), upper case (C1ORF112), Excel (1-Mar).
     """
-    known = _gene_of_name()
+    return altered_forms(_gene_of_name(), upper=True)
+
+
+def altered_forms(known: dict[str, str], upper: bool) -> dict[str, str]:
+    """The same of any names of genes, each with its gene; ``upper``: whether names are altered to upper case, too."""
     meant: dict[str, set[str]] = {}
     spelt: dict[str, str] = {}
     for name, gene in known.items():
         made = re.sub(r"[^A-Za-z0-9._]", ".", name)
         made = f"X{made}" if re.match(r"[0-9_]|\.\d", made) else made
-        forms = {made, name.replace("_", "-"), name.upper()}
-        if match := re.fullmatch(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})", name):
+        forms = {made, name.replace("_", "-")} | ({name.upper()} if upper else set())
+        if match := re.fullmatch(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})", name if upper else name.upper()):
             month = _MONTHS.get(match[1], "Mar")
             day = int(match[2])
             forms |= {f"{day}-{month}", f"{day:02d}-{month}", f"{month}-{day:02d}", f"{month}-{day}"}
@@ -138,7 +142,9 @@ def without_genome(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return bare, ["" if match is None else match["genome"] or match["named"] for match in found]
 
 
-def kinds_of_rows(names: Sequence[str], ids: Sequence[str] | None = None) -> np.ndarray:
+def kinds_of_rows(
+    names: Sequence[str], ids: Sequence[str] | None = None, others: Collection[str] = frozenset()
+) -> np.ndarray:
     """What rows are that are no genes, by their names; "" for a gene and for a name that says nothing.
 
     Rows for antibodies often bear the names of genes. So where three or more are antibodies by name, the rows from the
@@ -149,6 +155,8 @@ def kinds_of_rows(names: Sequence[str], ids: Sequence[str] | None = None) -> np.
     ----------
     names, ids
         Of each row; ids where the file has some.
+    others
+        Names of genes of another species than human.
 
     Returns
     -------
@@ -161,7 +169,7 @@ def kinds_of_rows(names: Sequence[str], ids: Sequence[str] | None = None) -> np.
         both = (name,) if ids is None or ids[row] in ("", name) else (name, ids[row])
         if any(ENSEMBL_GENE.match(text) for text in both):
             continue
-        gene = gene_of.get(name)
+        gene = name if name in others else gene_of.get(name)
         # CD45 beside PTPRC: an alias, in the same matrix as its gene
         if gene is not None and (gene == name or gene not in present):
             continue
@@ -179,7 +187,7 @@ def kinds_of_rows(names: Sequence[str], ids: Sequence[str] | None = None) -> np.
             name = names[row]
             if kinds[row] or (ids is not None and ENSEMBL_GENE.match(ids[row])):
                 continue
-            if name in before or re.sub(r"[-.]\d$", "", name) in before or not is_known(name):
+            if name in before or re.sub(r"[-.]\d$", "", name) in before or not (name in others or is_known(name)):
                 kinds[row] = ANTIBODY
             else:
                 left.append(row)

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.files import read_json_object
+from spikgpt.base.mouse_genes import mouse_genes
 
 TABLE = "HGNC and GENCODE v44"
 NAMES_TOLD = ("genes were named by Ensembl id", "genes had an older symbol and took the current one")
@@ -35,12 +36,12 @@ BOTH_IN_ONE = re.compile(r"^(?:(?P<symbol>.+)[_|])?(?P<id>ENS[A-Z]{0,4}G\d{11})(
 MITOCHONDRIAL = re.compile(r"^MT-", re.IGNORECASE)
 RIBOSOMAL = re.compile(r"^RP[SL](?:\d|A|P)", re.IGNORECASE)
 """Ribosomal proteins: RPS6, RPL13A, RPSA, RPLP0; not the kinases RPS6KA1 (see `ribosomal_genes`)."""
-HAEMOGLOBIN = re.compile(r"^HB(?:[ABDEMQZ]\d?|G\d|A[12])$", re.IGNORECASE)
-"""Haemoglobin genes (HBA1, HBB, HBG2, ...); not HBP1, HBEGF or HBS1L."""
+HAEMOGLOBIN = re.compile(r"^HB(?:[ABDEMQZ]\d?|G\d|A[12]|Q1[AB]|A-(?:A\d|X)|B-(?:B[ST12]|BH\d|Y))$", re.IGNORECASE)
+"""Haemoglobin genes (HBA1, HBB, HBG2, ...; of mice Hba-a1, Hbb-bs, ...); not HBP1, HBEGF or HBS1L."""
 IMMUNOGLOBULIN = re.compile(
-    r"^(?:IG[HKL]V.*|IG[HKL]J\d.*|IGHD(?:\d.*)?|IGH[AEGM]P?\d?|IGKC|IGLC.*|IGLL[15]|JCHAIN)$", re.IGNORECASE
+    r"^(?:IG[HKL]V.*|IG[HKL]J\d.*|IGHD(?:\d.*)?|IGH[AEGM]P?\d?[ABC]?|IGKC|IGLC.*|IGLL[15]|JCHAIN)$", re.IGNORECASE
 )
-"""Chains of antibodies (IGHG1, IGHV3-23, IGKC, IGLL5, JCHAIN); not IGHMBP2 or IGLON5."""
+"""Chains of antibodies (IGHG1, of mice Ighg2b; IGHV3-23, IGKC, IGLL5, JCHAIN); not IGHMBP2 or IGLON5."""
 
 SPECIES = {
     "ENSMUSG": "mouse", "ENSRNOG": "rat", "ENSDARG": "zebrafish", "ENSMMUG": "rhesus macaque",
@@ -157,14 +158,14 @@ def looks_like_ids(names: Sequence[str], share: float = 0.5) -> bool:
 
 
 def known_share(names: Sequence[str]) -> float:
-    """Share of names that are human symbols or Ensembl ids of any species, whatever their case.
+    """Share of names that are mouse symbols, or human ones whatever their case, or Ensembl ids of any species.
 
     For telling genes from cells and one column from another; never for matching.
     """
     if len(names) == 0:
         return 0.0
-    symbols = _upper_symbols()
-    return sum(bool(ENSEMBL_GENE.match(n)) or n.upper() in symbols for n in names) / len(names)
+    symbols, mouse = _upper_symbols(), mouse_genes().id_of
+    return sum(bool(ENSEMBL_GENE.match(n)) or n.upper() in symbols or n in mouse for n in names) / len(names)
 
 
 @lru_cache(maxsize=1)
@@ -228,7 +229,6 @@ def unify(
     symbols: list[str] = []
     ids: list[str] = []
     from_ids = renamed = 0
-    blank: list[int] = []
     for row, name in enumerate(names):
         name = name.strip()
         gene_id = plain_id(gene_ids[row].strip()) if gene_ids is not None else ""
@@ -245,11 +245,21 @@ def unify(
             renamed += 1
         else:
             symbol = name
-        if not symbol:
-            blank.append(row)
         symbols.append(symbol)
         known = human_genes().get(symbol)
         ids.append(gene_id or ids_by_symbol.get(symbol, "") or (known.gene_id if known else ""))
+    no_name(symbols, where)
+    messages = []
+    if from_ids:
+        messages.append(f"{from_ids} of {len(symbols)} {NAMES_TOLD[0]}; symbols from {TABLE}.")
+    if renamed:
+        messages.append(f"{renamed} {NAMES_TOLD[1]} ({TABLE}).")
+    return GeneNames(symbols, ids, f"Ensembl ids by {TABLE}" if from_ids > len(symbols) / 2 else "file", messages)
+
+
+def no_name(symbols: Sequence[str], where: str) -> None:
+    """UserError where a gene has neither a symbol nor an id."""
+    blank = [row for row, symbol in enumerate(symbols) if not symbol]
     if blank:
         raise UserError(
             f"{len(blank)} genes have no name.",
@@ -258,12 +268,6 @@ def unify(
             expected="a symbol or an Ensembl id for every gene",
             fix="Name or drop these genes.",
         )
-    messages = []
-    if from_ids:
-        messages.append(f"{from_ids} of {len(symbols)} {NAMES_TOLD[0]}; symbols from {TABLE}.")
-    if renamed:
-        messages.append(f"{renamed} {NAMES_TOLD[1]} ({TABLE}).")
-    return GeneNames(symbols, ids, f"Ensembl ids by {TABLE}" if from_ids > len(symbols) / 2 else "file", messages)
 
 
 def sum_duplicates(
@@ -348,12 +352,27 @@ def check_match(
     vocab: frozenset[str],
     at_least: float,
     where: str,
+    orthologs: Sequence[str] | None = None,
 ) -> GeneMatch:
-    """`match`, and a UserError with unmatched names and a guess why when it is under `at_least`."""
-    found = match(symbols, gene_totals, vocab)
+    """`match`, and a UserError with unmatched names and a guess why when it is under `at_least`.
+
+    With ``orthologs``, the human genes that those of another species are read as, these are matched.
+    """
+    found = match(symbols if orthologs is None else orthologs, gene_totals, vocab)
     if found.best >= at_least:
         return found
     order = np.argsort(-gene_totals, kind="stable")
+    if orthologs is not None:
+        without = [symbols[i] for i in order if not orthologs[i]]
+        raise UserError(
+            "Too few of the genes are, by way of a human ortholog, those that the scGPT checkpoint knows.",
+            where=where,
+            found=f"{found.counts:.1%} of the counts are on known genes, and {found.vocabulary:.1%} of the known "
+            f"genes are in the matrix; {len(without)} of {len(symbols)} genes are not the one ortholog of a human "
+            f"gene: {', '.join(without[:10])}",
+            expected=f"at least {at_least:.0%} of either (--min_gene_match)",
+            fix="Give gene symbols; Ensembl ids alone are understood of human and mouse genes, current ones.",
+        )
     spelling = Spelling(vocab)
     unmatched = [symbols[i] for i in order if spelling.of(symbols[i]) is None]
     why, fix = guess_why(unmatched, gene_ids, vocab)

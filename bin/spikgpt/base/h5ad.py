@@ -20,6 +20,15 @@ from scipy import sparse
 
 MESSAGES = "messages"
 """Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
+SPECIES = "species"
+"""Likewise: a key of `spikgpt.base.species.SPECIES`."""
+
+ORTHOLOG = "human_ortholog"
+"""Column of `var` where the genes are not human ones: the human gene that each is the one ortholog of, "" for none. A
+file without it has human genes."""
+
+OTHER_COUNTS = "counts_other_genomes"
+"""Column of `obs` where a matrix has several genomes: a barcode's counts on genes of the others (int64)."""
 
 MEASURED = "measured"
 """Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
@@ -33,9 +42,15 @@ COMPRESSION = {"compression": "gzip", "compression_opts": 1}
 _CHUNK = 1 << 18
 
 
-def count_data(counts: sparse.csr_matrix, barcodes: np.ndarray, symbols: list[str], gene_ids: list[str]) -> ad.AnnData:
-    """AnnData of raw counts: X int32 CSR (cells x genes), obs index barcode, var index symbol and gene_id."""
-    return ad.AnnData(X=counts, obs=cell_frame(barcodes), var=gene_frame(symbols, gene_ids))
+def count_data(
+    counts: sparse.csr_matrix,
+    barcodes: np.ndarray,
+    symbols: list[str],
+    gene_ids: list[str],
+    orthologs: list[str] | None = None,
+) -> ad.AnnData:
+    """AnnData of raw counts: X int32 CSR (cells x genes), obs index barcode, var as `gene_frame`."""
+    return ad.AnnData(X=counts, obs=cell_frame(barcodes), var=gene_frame(symbols, gene_ids, orthologs))
 
 
 def cell_frame(barcodes: np.ndarray) -> pd.DataFrame:
@@ -43,10 +58,19 @@ def cell_frame(barcodes: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(index=pd.Index(np.asarray(barcodes, dtype=object), name="barcode"))
 
 
-def gene_frame(symbols: Iterable[str], gene_ids: Iterable[str]) -> pd.DataFrame:
-    """`var` with gene_id, its index the symbols."""
-    ids = np.asarray(list(gene_ids), dtype=object)
-    return pd.DataFrame({"gene_id": ids}, index=pd.Index(list(symbols), dtype=object, name="gene"))
+def gene_frame(symbols: Iterable[str], gene_ids: Iterable[str], orthologs: Iterable[str] | None = None) -> pd.DataFrame:
+    """`var` with gene_id, for another species than human `ORTHOLOG`, its index the symbols."""
+    columns = {"gene_id": np.asarray(list(gene_ids), dtype=object)}
+    if orthologs is not None:
+        columns[ORTHOLOG] = np.asarray(list(orthologs), dtype=object)
+    return pd.DataFrame(columns, index=pd.Index(list(symbols), dtype=object, name="gene"))
+
+
+def genes_of(var: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a `var` that `gene_frame` makes, without what a step has added."""
+    return gene_frame(
+        var.index.astype(str), var["gene_id"].astype(str), var[ORTHOLOG].astype(str) if ORTHOLOG in var else None
+    )
 
 
 def write_h5ad(adata: ad.AnnData, path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from spikgpt.base.h5ad import Stored, constant, new_h5ad, write_csr, write_frame
+from spikgpt.base.h5ad import Stored, constant, genes_of, new_h5ad, write_csr, write_frame
 
 TARGET = 1e4
 BLOCK = 4096
@@ -58,7 +58,7 @@ def normalise(adata: ad.AnnData, sample: str) -> ad.AnnData:
     """
     counts = sparse.csr_matrix(adata.X, dtype=np.int32)
     obs = sheet_obs(adata.obs, sample)
-    return ad.AnnData(X=log1p_cp10k(counts), obs=obs, var=adata.var[["gene_id"]].copy(), layers={"counts": counts})
+    return ad.AnnData(X=log1p_cp10k(counts), obs=obs, var=genes_of(adata.var), layers={"counts": counts})
 
 
 def normalise_cells(
@@ -67,11 +67,11 @@ def normalise_cells(
     """Write the layout of norm.h5ad, a block of cells at a time.
 
     X is log1p CP10k float32, layers["counts"] int32, both CSR; further layers as they are. obs: `sheet_obs`, then
-    the columns that were there; var: gene_id.
+    the columns that were there; var: `spikgpt.base.h5ad.genes_of`.
     """
     with new_h5ad(out) as file:
         write_frame(file, "obs", sheet_obs(cells.obs, sample, batch, donor, condition))
-        write_frame(file, "var", cells.var[["gene_id"]])
+        write_frame(file, "var", genes_of(cells.var))
 
         def normalised() -> Iterator[sparse.csr_matrix]:
             for _, block in cells.blocks():

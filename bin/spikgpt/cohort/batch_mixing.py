@@ -1,7 +1,7 @@
 """Whether batches mix in the embedding: scores of neighbourhoods, as it is and after Harmony."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +9,21 @@ import pandas as pd
 
 from spikgpt.base.names import by_sample, joined_embeddings
 from spikgpt.base.threads import one_thread
-from spikgpt.cohort.clusters import standardise
+from spikgpt.cohort.clusters import read_batches, standardise
+from spikgpt.cohort.integration import ALL, FEWEST_CELLS, Integration, components, decide, harmonised
 
 MOST_CELLS = 20_000
 """Cells that are looked at, drawn from all."""
-COMPONENTS = 50
 PERPLEXITY = 30
 LISI_NEIGHBOURS = 3 * PERPLEXITY
 KBET_NEIGHBOURS = 50
 KBET_ALPHA = 0.05
-FEWEST_CELLS = 100
-"""A cell type with fewer cells, or fewer than 10 in a second batch, has no row of its own."""
 FEWEST_IN_BATCH = 10
-ALL = "all"
+"""The batches of a cell type with fewer cells than this in a second batch are not scored."""
 
-MIXING_COLUMNS = ("embedding", "cell_type", "cells", "batches", "ilisi", "kbet_acceptance", "clisi")
+MIXING_COLUMNS = (
+    "embedding", "cell_type", "cells", "batches", "labels", "ilisi", "ilisi_if_mixed", "kbet_acceptance", "clisi",
+)  # fmt: skip
 
 
 def kbet_acceptance(neighbours: np.ndarray, batches: np.ndarray) -> float:
@@ -47,23 +47,30 @@ def kbet_acceptance(neighbours: np.ndarray, batches: np.ndarray) -> float:
     return float((chi2.sf(statistic, len(expected) - 1) >= KBET_ALPHA).mean())
 
 
-def scaled_lisi(z: np.ndarray, groups: np.ndarray) -> float:
-    """Median local inverse Simpson index of groups (Korsunsky et al. 2019), by harmonypy, scaled as in scib-metrics.
+def lisi(z: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Local inverse Simpson index of groups (Korsunsky et al. 2019), by harmonypy, scaled as in scib-metrics.
 
     Returns
     -------
-    0 where all neighbours are of one group, 1 where they are of all groups alike.
+    float64 (cells,): 0 where all neighbours are of one group, 1 where they are of all groups alike; NaN where the
+    index has no value.
     """
     from harmonypy import compute_lisi
 
     found = compute_lisi(z, pd.DataFrame({"group": groups}), ["group"], PERPLEXITY)[:, 0]
-    return float((np.nanmedian(found) - 1) / (len(np.unique(groups)) - 1))
+    return (found - 1) / (len(np.unique(groups)) - 1)
+
+
+def scaled_lisi(z: np.ndarray, groups: np.ndarray) -> float:
+    """The median of `lisi`."""
+    return float(np.nanmedian(lisi(z, groups)))
 
 
 def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: str) -> pd.DataFrame:
-    """Scores of all cells and of each cell type that several batches have.
+    """Scores of all cells and of each cell type with at least `FEWEST_CELLS` cells.
 
-    A type is scored among its own cells, so that batches of other composition do not count as unmixed.
+    A type's batches are scored among its own cells, so that batches of other composition do not count as unmixed; how
+    far its label keeps apart from the others is scored among all cells.
 
     Parameters
     ----------
@@ -76,24 +83,34 @@ def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: 
 
     Returns
     -------
-    `MIXING_COLUMNS`; ilisi, kbet_acceptance and clisi from 0 to 1, clisi of all cells alone.
+    `MIXING_COLUMNS`; ilisi, kbet_acceptance and clisi from 0 to 1, clisi NaN with a single label, the others NaN for a
+    type of one batch. ilisi_if_mixed is what ilisi would be if the batches were mixed at random: less than 1 where they
+    differ in size. No rows where not even two batches have `FEWEST_IN_BATCH` cells.
     """
     from sklearn.neighbors import NearestNeighbors
 
+    apart = 1 - lisi(z, labels) if len(set(labels)) > 1 else np.full(len(z), np.nan)
     rows = []
     for label in [ALL, *sorted(set(labels))]:
         inside = np.ones(len(z), dtype=bool) if label == ALL else labels == label
         names, codes, sizes = np.unique(batches[inside], return_inverse=True, return_counts=True)
-        if len(names) < 2 or inside.sum() < FEWEST_CELLS or np.sort(sizes)[-2] < FEWEST_IN_BATCH:
+        if inside.sum() < FEWEST_CELLS:
             continue
-        part = z[inside]
-        nearest = NearestNeighbors(n_neighbors=min(KBET_NEIGHBOURS, len(part) // 2), algorithm="brute").fit(part)
-        several = label == ALL and len(set(labels)) > 1
+        between = (np.nan,) * 3
+        if len(names) > 1 and np.sort(sizes)[-2] >= FEWEST_IN_BATCH:
+            part = z[inside]
+            nearest = NearestNeighbors(n_neighbors=min(KBET_NEIGHBOURS, len(part) // 2), algorithm="brute").fit(part)
+            between = (
+                scaled_lisi(part, codes),
+                (1 / float(np.square(sizes / sizes.sum()).sum()) - 1) / (len(names) - 1),
+                kbet_acceptance(nearest.kneighbors(part, return_distance=False), codes),
+            )
+        elif label == ALL:
+            break
         rows.append(
             (
-                name, label, int(inside.sum()), len(names), scaled_lisi(part, codes),
-                kbet_acceptance(nearest.kneighbors(part, return_distance=False), codes),
-                1 - scaled_lisi(part, labels) if several else np.nan,
+                name, label, int(inside.sum()), len(names), len(set(labels)), *between,
+                float(np.nanmedian(apart[inside])) if np.isfinite(apart[inside]).any() else np.nan,
             )
         )  # fmt: skip
     return pd.DataFrame(rows, columns=list(MIXING_COLUMNS))
@@ -103,10 +120,9 @@ def mixing_scores(z: np.ndarray, batches: np.ndarray, labels: np.ndarray, name: 
 def batch_mixing(embedding: np.ndarray, batches: np.ndarray, labels: np.ndarray, seed: int) -> pd.DataFrame:
     """How well batches mix in the embedding, and in what Harmony makes of it.
 
-    The first 50 principal components of the standardised embedding; Harmony (Korsunsky et al. 2019, Nature
-    Methods 16:1289) by harmonypy. scib-metrics' definitions with harmonypy's LISI and our own kBET: the package
-    brings JAX, a third of a gigabyte, and its last release another SciPy than the rest of the pipeline.
-    Harmony's result is looked at, and kept nowhere.
+    The first 50 principal components of the standardised embedding, before and after Harmony. scib-metrics' definitions
+    with harmonypy's LISI and our own kBET: the package brings JAX, a third of a gigabyte, and its last release another
+    SciPy than the rest of the pipeline.
 
     Parameters
     ----------
@@ -119,11 +135,8 @@ def batch_mixing(embedding: np.ndarray, batches: np.ndarray, labels: np.ndarray,
 
     Returns
     -------
-    See `mixing_scores`; no rows with fewer than two batches.
+    See `mixing_scores`; no rows with fewer than two batches or `FEWEST_CELLS` cells.
     """
-    from harmonypy import run_harmony
-    from sklearn.decomposition import PCA
-
     present = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     if len(present) > MOST_CELLS:
         present = np.sort(np.random.default_rng(seed).choice(present, MOST_CELLS, replace=False))
@@ -131,33 +144,39 @@ def batch_mixing(embedding: np.ndarray, batches: np.ndarray, labels: np.ndarray,
     if len(set(batches)) < 2 or len(z) < FEWEST_CELLS:
         return pd.DataFrame(columns=list(MIXING_COLUMNS))
     standardise(z)
-    components = min(COMPONENTS, *z.shape)
-    z = PCA(components, svd_solver="full", random_state=seed).fit_transform(z.astype(np.float64))
+    reduced = components(z, seed)
     print(f"batch mixing of {len(z)} cells in {len(set(batches))} batches", file=sys.stderr)
-    made = run_harmony(z, pd.DataFrame({"batch": batches}), "batch", random_state=seed, ncores=1, verbose=False)
-    corrected = np.asarray(made.Z_corr, dtype=np.float64)
-    corrected = corrected if corrected.shape == z.shape else corrected.T
+    corrected = harmonised(reduced, batches, seed)
     return pd.concat(
-        [mixing_scores(z, batches, labels, "scGPT"), mixing_scores(corrected, batches, labels, "Harmony")],
+        [mixing_scores(reduced, batches, labels, "scGPT"), mixing_scores(corrected, batches, labels, "Harmony")],
         ignore_index=True,
     )
 
 
 def read_and_score(
-    h5ads: Iterable[str | Path], embeddings: Iterable[str | Path], annotations: Iterable[str | Path], seed: int
-) -> pd.DataFrame:
-    """`batch_mixing` of the files of all samples (see `spikgpt.cohort.files.cluster_cohort`), by their obs batch."""
-    import h5py
-    from anndata.io import read_elem
+    h5ads: Iterable[str | Path],
+    embeddings: Iterable[str | Path],
+    annotations: Iterable[str | Path],
+    asked: str,
+    seed: int,
+) -> tuple[pd.DataFrame, Integration]:
+    """`batch_mixing` of the files of all samples, by their obs batch, and whether Harmony is used.
 
-    batches: dict[str, np.ndarray] = {}
-    for sample, path in by_sample(h5ads, ".norm.h5ad").items():
-        with h5py.File(path) as file:
-            batches[sample] = read_elem(file["obs/batch"]).astype(str)
-    cells: Mapping[str, int] = {sample: len(values) for sample, values in batches.items()}
+    Parameters
+    ----------
+    h5ads, embeddings, annotations
+        See `spikgpt.cohort.clusters.cluster_cohort`.
+    asked
+        One of `spikgpt.cohort.integration.ASKED`.
+    seed
+        See `batch_mixing`.
+    """
+    batches = read_batches(h5ads)
     labels = [
         pd.read_parquet(path, columns=["spikgpt_cell_type"])["spikgpt_cell_type"].to_numpy(dtype=str)
         for path in by_sample(annotations, ".annotation.parquet").values()
     ]
-    joined = joined_embeddings(embeddings, cells)
-    return batch_mixing(joined, np.concatenate([np.asarray(b) for b in batches.values()]), np.concatenate(labels), seed)
+    joined = joined_embeddings(embeddings, {sample: len(values) for sample, values in batches.items()})
+    of = np.concatenate(list(batches.values()))
+    scores = batch_mixing(joined, of, np.concatenate(labels), seed)
+    return scores, decide(asked, scores, len(set(of)))

@@ -1,9 +1,11 @@
-"""Leiden clusters and a map of all samples' cells on the embedding, with a majority label for each cluster."""
+"""Leiden clusters and a map of all samples' cells on the embedding, integrated or not; a majority label per cluster."""
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import anndata as ad
 import h5py
@@ -16,6 +18,7 @@ from anndata.io import read_elem
 from spikgpt import UNKNOWN
 from spikgpt.base.names import by_sample, joined_embeddings
 from spikgpt.base.threads import one_thread
+from spikgpt.cohort.integration import components, harmonised
 
 NEIGHBOURS = 15
 """Neighbours per cell in the graph of the cohort (scanpy's default)."""
@@ -30,6 +33,34 @@ SMALLEST_MAP = 10
 
 CELL_TYPES_KEY = b"spikgpt_cell_types"
 """Metadata of `cohort_cells.parquet`: the cohort's cell types, so that each sample has the same colours."""
+CLUSTERS_KEY = b"spikgpt_clusters"
+"""The cohort's clusters, so that each sample has the same categories."""
+
+INTEGRATED = "integrated"
+"""Column of `<sample>.cohort.parquet`, a list of float32 for each cell: `obsm["X_integrated"]`."""
+MAP, MAP_BEFORE = ("umap_1", "umap_2"), ("umap_1_unintegrated", "umap_2_unintegrated")
+"""Columns of the map, and of the one that the cohort would have without Harmony."""
+
+
+class Embedded(NamedTuple):
+    """Cells as clusters and map see them; a cell without an embedding has NaN, and the cluster "".
+
+    Attributes
+    ----------
+    clusters
+        str (cells,): "0" is the largest cluster.
+    umap
+        float32 (cells, 2).
+    integrated
+        float32 (cells, components), what Harmony made of the embedding; None without it.
+    unintegrated
+        float32 (cells, 2), the map without Harmony; None without it.
+    """
+
+    clusters: np.ndarray
+    umap: np.ndarray
+    integrated: np.ndarray | None = None
+    unintegrated: np.ndarray | None = None
 
 
 def standardise(embedding: np.ndarray) -> None:
@@ -53,10 +84,13 @@ def standardise(embedding: np.ndarray) -> None:
 
 
 @one_thread("scanpy")
-def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cluster_embedding(
+    embedding: np.ndarray, *, resolution: float, seed: int, batches: np.ndarray | None = None
+) -> Embedded:
     """Leiden clusters and a UMAP of cells by their embedding, with scanpy.
 
-    Neighbours by Euclidean distance of the standardised embedding; Leiden as in igraph
+    Neighbours by Euclidean distance of the standardised embedding or, with batches, of its principal components as
+    Harmony corrects them (`spikgpt.cohort.integration`); Leiden as in igraph
     (Traag et al. 2019, https://doi.org/10.1038/s41598-019-41695-z), modularity; UMAP
     (McInnes et al. 2018, https://doi.org/10.48550/arXiv.1802.03426).
 
@@ -70,39 +104,50 @@ def cluster_embedding(embedding: np.ndarray, *, resolution: float, seed: int) ->
     resolution
         Of Leiden: more gives more clusters.
     seed
-        Of the draw, Leiden and UMAP.
+        Of the draw, Harmony, Leiden and UMAP.
+    batches
+        str (cells,), at least two: integrate them by Harmony.
 
     Returns
     -------
-    clusters, umap
-        str (cells,): "0" is the largest cluster; "" for cells without an embedding.
-        float32 (cells, 2): NaN for those; fewer than ten cells get the first two
-        standardised dimensions in place of a UMAP.
+    See `Embedded`; fewer than ten cells get their first two dimensions in place of a UMAP.
     """
     cells = len(embedding)
     clusters = np.full(cells, "", dtype=object)
     umap = np.full((cells, 2), np.nan, dtype=np.float32)
     present = np.flatnonzero(np.isfinite(embedding).all(axis=1))
     if len(present) == 0:
-        return clusters, umap
+        return Embedded(clusters, umap)
     z = embedding[present]
     standardise(z)
-    if len(z) <= LARGEST_GRAPH:
-        membership, umap[present] = _graph_clusters(z, resolution=resolution, seed=seed)
-    else:
-        drawn = np.sort(np.random.default_rng(seed).choice(len(z), LARGEST_GRAPH, replace=False))
-        print(f"clusters and map of {len(drawn)} cells drawn from {len(z)}", file=sys.stderr)
-        found = _graph_clusters(z[drawn], resolution=resolution, seed=seed)
-        membership, umap[present] = place_by_neighbours(z, drawn, *found, seed=seed)
+    integrated = unintegrated = None
+    if batches is not None:
+        unintegrated = umap.copy()
+        _, unintegrated[present] = _clusters_of_all(z, resolution=resolution, seed=seed)
+        print(f"Harmony on {len(z)} cells", file=sys.stderr)
+        z = harmonised(components(z, seed), batches[present].astype(str), seed).astype(np.float32)
+        integrated = np.full((cells, z.shape[1]), np.nan, dtype=np.float32)
+        integrated[present] = z
+    membership, umap[present] = _clusters_of_all(z, resolution=resolution, seed=seed)
     # numbered by size; equal sizes by their first cell
     names, first, sizes = np.unique(membership, return_index=True, return_counts=True)
     ranks = {int(names[at]): rank for rank, at in enumerate(np.lexsort((first, -sizes)))}
     clusters[present] = [str(ranks[int(member)]) for member in membership]
-    return clusters, umap
+    return Embedded(clusters, umap, integrated, unintegrated)
+
+
+def _clusters_of_all(z: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leiden membership (int) and map (float32, two columns); see `cluster_embedding` for many cells."""
+    if len(z) <= LARGEST_GRAPH:
+        return _graph_clusters(z, resolution=resolution, seed=seed)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(z), LARGEST_GRAPH, replace=False))
+    print(f"clusters and map of {len(drawn)} cells drawn from {len(z)}", file=sys.stderr)
+    found = _graph_clusters(z[drawn], resolution=resolution, seed=seed)
+    return place_by_neighbours(z, drawn, *found, seed=seed)
 
 
 def _graph_clusters(z: np.ndarray, *, resolution: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Leiden membership (int) and map (float32, two columns) of cells by their standardised embedding."""
+    """Leiden membership (int) and map (float32, two columns) of cells by their place in `z`."""
     data = ad.AnnData(obsm={"z": z}, shape=(len(z), 0))
     if len(z) < 3:
         # no graph worth the name: one cluster
@@ -134,7 +179,7 @@ def place_by_neighbours(
     Parameters
     ----------
     z
-        float32 (cells, dimensions), standardised.
+        float32 (cells, dimensions), as the graph was made of.
     drawn
         int (drawn cells,): rows of `z`.
     membership, places
@@ -185,6 +230,15 @@ def majority_labels(clusters: np.ndarray, labels: np.ndarray) -> dict[str, str]:
     return found
 
 
+def read_batches(h5ads: Iterable[str | Path]) -> dict[str, np.ndarray]:
+    """The batch of every cell of each `<sample>.norm.h5ad`, str (cells,), samples in the order of their names."""
+    found = {}
+    for sample, path in by_sample(h5ads, ".norm.h5ad").items():
+        with h5py.File(path) as file:
+            found[sample] = np.asarray(read_elem(file["obs/batch"]).astype(str))
+    return found
+
+
 def read_barcodes(h5ad: Path) -> np.ndarray:
     """Names of an h5ad's cells, without reading the matrix."""
     with h5py.File(h5ad) as file:
@@ -198,7 +252,8 @@ def cluster_cohort(
     *,
     resolution: float,
     seed: int,
-) -> pa.Table:
+    integrate: bool = False,
+) -> tuple[pa.Table, np.ndarray | None]:
     """Clusters, map and majority labels of all samples' cells.
 
     Parameters
@@ -207,19 +262,24 @@ def cluster_cohort(
         `<sample>.norm.h5ad`, `<sample>.<start>.embedding.npy`, `<sample>.annotation.parquet`.
     resolution, seed
         See `cluster_embedding`.
+    integrate
+        Whether batches are integrated by Harmony first; there must be two.
 
     Returns
     -------
-    Table with one row per cell, samples in the order of their names and cells in the order of
-    their h5ad: sample, barcode, umap_1, umap_2 (float32), spikgpt_cluster,
-    spikgpt_cluster_cell_type. Its metadata names the cohort's cell types.
+    cells, integrated
+        Table with one row per cell, samples in the order of their names and cells in the order of
+        their h5ad: sample, barcode, `MAP` and, where integrated, `MAP_BEFORE` (float32), spikgpt_cluster,
+        spikgpt_cluster_cell_type. Its metadata names the cohort's cell types and clusters.
+        float32 (cells, components), what Harmony made of the embedding; None without it.
 
     Raises
     ------
     ValueError
         The files do not belong together.
     """
-    cells_by_sample = {sample: read_barcodes(p) for sample, p in by_sample(h5ads, ".norm.h5ad").items()}
+    files = by_sample(h5ads, ".norm.h5ad")
+    cells_by_sample = {sample: read_barcodes(p) for sample, p in files.items()}
     labels_by_sample = {
         sample: pd.read_parquet(path, columns=["barcode", "spikgpt_cell_type", "spikgpt_best_match"])
         for sample, path in by_sample(annotations, ".annotation.parquet").items()
@@ -231,23 +291,42 @@ def cluster_cohort(
             raise ValueError(f"{sample}: the annotation's barcodes are not those of the h5ad")
     joined = joined_embeddings(embeddings, {sample: len(cells) for sample, cells in cells_by_sample.items()})
     print(f"clustering {len(joined)} cells of {len(cells_by_sample)} samples", file=sys.stderr)
-    clusters, umap = cluster_embedding(joined, resolution=resolution, seed=seed)
+    batches = np.concatenate(list(read_batches(files.values()).values())) if integrate else None
+    found = cluster_embedding(joined, resolution=resolution, seed=seed, batches=batches)
     labels = pd.concat(labels_by_sample.values(), ignore_index=True).astype(str)
-    majority = majority_labels(clusters, labels["spikgpt_cell_type"].to_numpy(dtype=object))
+    majority = majority_labels(found.clusters, labels["spikgpt_cell_type"].to_numpy(dtype=object))
+    maps = [(MAP, found.umap)] if found.unintegrated is None else [(MAP, found.umap), (MAP_BEFORE, found.unintegrated)]
     table = pa.table(
         {
             "sample": pa.array(
                 np.repeat(list(cells_by_sample), [len(b) for b in cells_by_sample.values()]), pa.string()
             ),
             "barcode": pa.array(np.concatenate(list(cells_by_sample.values())), pa.string()),
-            "umap_1": umap[:, 0],
-            "umap_2": umap[:, 1],
-            "spikgpt_cluster": pa.array(clusters, pa.string()),
-            "spikgpt_cluster_cell_type": pa.array([majority[c] for c in clusters], pa.string()),
+            **{name: places[:, at] for names, places in maps for at, name in enumerate(names)},
+            "spikgpt_cluster": pa.array(found.clusters, pa.string()),
+            "spikgpt_cluster_cell_type": pa.array([majority[c] for c in found.clusters], pa.string()),
         }
     )
-    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN})
-    return table.replace_schema_metadata({CELL_TYPES_KEY: json.dumps(types).encode()})
+    types = sorted({*labels["spikgpt_cell_type"], *labels["spikgpt_best_match"]} - {UNKNOWN, ""})
+    told = {CELL_TYPES_KEY: types, CLUSTERS_KEY: cluster_order(found.clusters)}
+    return table.replace_schema_metadata({key: json.dumps(names).encode() for key, names in told.items()}), (
+        found.integrated
+    )
+
+
+def cells_of_samples(table: pa.Table, integrated: np.ndarray | None) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of `cluster_cohort` sample by sample, with what Harmony made of each cell's embedding (`INTEGRATED`).
+
+    So that the task that writes a sample's h5ad reads what is its own, and not the cohort's.
+    """
+    samples = table["sample"].to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(np.r_[True, samples[1:] != samples[:-1]]) if len(samples) else np.array([], dtype=np.int64)
+    for start, end in pairwise([*starts.tolist(), len(samples)]):
+        part = table.slice(start, end - start)
+        if integrated is not None:
+            rows = pa.array(np.ascontiguousarray(integrated[start:end]).ravel())
+            part = part.append_column(INTEGRATED, pa.FixedSizeListArray.from_arrays(rows, integrated.shape[1]))
+        yield str(samples[start]), part
 
 
 def cluster_order(names: Iterable[str]) -> list[str]:
@@ -256,5 +335,5 @@ def cluster_order(names: Iterable[str]) -> list[str]:
 
 
 def write_cohort_cells(path: str | Path, table: pa.Table) -> None:
-    """Write the table of `cluster_cohort`."""
+    """Write the table of `cluster_cohort`, or of `cells_of_samples`."""
     pq.write_table(table, path)

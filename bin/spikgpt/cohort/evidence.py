@@ -18,21 +18,13 @@ from anndata.io import read_elem
 from scipy.stats import norm
 
 from spikgpt import UNKNOWN
-from spikgpt.annotator.lineages import (
-    LINEAGES,
-    WrongLineage,
-    lineage_columns,
-    lineage_of,
-    lineage_seen,
-    wrong_lineages,
-)
+from spikgpt.annotator.lineages import WrongLineage
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.reference_markers import ReferenceMarkers, seen, thinning
 from spikgpt.base.columns import REASON_NAMES
-from spikgpt.base.groups import class_members
 from spikgpt.base.h5ad import MEASURED, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
-from spikgpt.cohort.second_opinion import Conflicts, Likeness, contradicted
+from spikgpt.cohort.second_opinion import NOT_COMPARED, Conflicts, Likeness, contradicted
 
 EVIDENCE_COLUMNS = (
     "cluster",
@@ -184,52 +176,6 @@ def judge_markers(
     return out
 
 
-def clusters_of_wrong_lineage(
-    h5ad: str | Path, cells: pd.DataFrame, terms: Mapping[str, str]
-) -> dict[str, list[WrongLineage]]:
-    """Clusters many of whose cells show genes that the cluster's label excludes, in one pass over the counts.
-
-    See `spikgpt.annotator.lineages.wrong_lineages`; the cohort's other clusters tell how many cells show such a gene
-    rightly or by ambient RNA.
-
-    Parameters
-    ----------
-    h5ad
-        The cohort, with ``layers/counts``.
-    cells
-        See `spikgpt.cohort.tables.read_cohort`; in the order of the h5ad.
-    terms
-        Label to term of the Cell Ontology, for the labels that the reference gives one.
-
-    Returns
-    -------
-    Cluster to what contradicts its label; clusters without are left out.
-    """
-    cluster = cells["spikgpt_cluster"].astype(str)
-    labels = cells["spikgpt_cluster_cell_type"].astype(str).groupby(cluster).first()
-    names = cluster_names(cells)
-    lineages = {name: lineage_of(labels[name], terms.get(labels[name])) for name in names}
-    codes = pd.Index(names).get_indexer(cluster)
-    sums, sizes = np.zeros((len(names), len(LINEAGES))), np.zeros((len(names), len(LINEAGES)))
-    with h5py.File(h5ad) as file:
-        columns = lineage_columns(read_elem(file["var"]).index.astype(str).tolist())
-        has = read_elem(file[f"varm/{MEASURED}"])
-        # samples x lineages: whether the sample measured one of the genes; only such cells count
-        told = np.array([has.to_numpy()[own].any(axis=0) for own in columns]).T
-        of_sample = has.columns.get_indexer(cells["sample"].astype(str))
-        for start, block in csr_blocks(file["layers/counts"], _BLOCK_ELEMENTS):
-            part = slice(start, start + block.shape[0])
-            members, counted = class_members(codes[part], len(names)), told[of_sample[part]]
-            sums += members @ (lineage_seen(block, columns) & counted).astype(np.float64)
-            sizes += members @ counted.astype(np.float64)
-    shares = np.divide(sums, sizes, out=np.full_like(sums, np.nan), where=sizes > 0)
-    number = np.bincount(codes[codes >= 0], minlength=len(names)).tolist()
-    found: dict[str, list[WrongLineage]] = {}
-    for wrong in wrong_lineages(lineages, number, shares):
-        found.setdefault(wrong.group, []).append(wrong)
-    return found
-
-
 def commonest(values: pd.Series, but: str | None = None) -> tuple[str, float]:
     """The commonest text, other than one, and its percentage of all; ties to the first in the alphabet.
 
@@ -265,10 +211,11 @@ def nearest_types(cells: pd.DataFrame) -> dict[str, tuple[str, float]]:
 def evidence_table(
     cells: pd.DataFrame,
     judged: Judged,
-    unknown_rate: float,
+    rates: np.ndarray | float,
     likeness: Mapping[str, Likeness],
     conflicts: Conflicts,
     wrong: Mapping[str, list[WrongLineage]],
+    by_profiles: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The rows of `EVIDENCE_COLUMNS`, clusters in order.
 
@@ -278,15 +225,20 @@ def evidence_table(
         See `spikgpt.cohort.tables.read_cohort`.
     judged
         Of `judge_markers`, for the pairs of `nearest_types`.
-    unknown_rate
-        Expected share of Unknown cells.
+    rates
+        Expected share of Unknown cells in each cell's sample, (cells,) or one for all; see
+        `spikgpt.cohort.annotators.unknown_rates`.
     likeness
         The second opinion on each cluster, see `spikgpt.cohort.second_opinion.group_opinions`.
     wrong
-        Of `clusters_of_wrong_lineage`.
+        Contradictions of each cluster, see `spikgpt.cohort.contradictions.of_clusters_and_types`.
+    by_profiles
+        Cells that the tissue profiles labelled, (cells,), if any: their labels are not held against them again.
     """
+    profiled = np.zeros(len(cells), dtype=bool) if by_profiles is None else by_profiles
+    of_cells = np.broadcast_to(rates, len(cells))
     nearest = nearest_types(cells)
-    against = contradicted(cells, conflicts)
+    against = contradicted(cells, conflicts) & ~profiled
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rows = []
     for name, mine in _by_cluster(cells).items():
@@ -296,6 +248,7 @@ def evidence_table(
         reasons = mine["spikgpt_unknown_reason"].astype(str).value_counts()
         runner_up = commonest(mine["spikgpt_best_match"], but=nearest[name][0])
         markers = judged.get((name, nearest[name][0]), MarkerEvidence())
+        own = 2 * int(profiled[cluster == name].sum()) > len(mine)
         rows.append(
             (
                 name,
@@ -306,7 +259,7 @@ def evidence_table(
                 *runner_up,
                 unknown,
                 100 * unknown / len(mine),
-                unknown_rate * len(mine),
+                float(of_cells[cluster == name].mean()) * len(mine),
                 ", ".join(f"{reason}={reasons[reason]}" for reason in REASON_NAMES if reasons.get(reason, 0)),
                 ", ".join(
                     f"{row['cell_type']}={row['rejected']}/{row['cells']}"
@@ -318,7 +271,7 @@ def evidence_table(
                 "; ".join(entry.sentence() for entry in wrong.get(name, [])),
                 likeness[name].opinion,
                 likeness[name].score,
-                conflicts.between(likeness[name].opinion, label),
+                NOT_COMPARED if own else conflicts.between(likeness[name].opinion, label),
                 int(against[cluster == name].sum()),
             )
         )

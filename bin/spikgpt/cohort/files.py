@@ -25,9 +25,11 @@ from spikgpt.base.h5ad import (
     BLOCK,
     COMPRESSION,
     MEASURED,
+    ORTHOLOG,
     constant,
     csr_blocks,
     gene_frame,
+    genes_of,
     new_h5ad,
     stored,
     write_csr,
@@ -36,8 +38,11 @@ from spikgpt.base.h5ad import (
 from spikgpt.base.names import CELL_SEPARATOR, by_sample
 from spikgpt.base.ontology import TERM
 from spikgpt.base.variable_genes import Moments, highly_variable
-from spikgpt.cohort.clusters import CELL_TYPES_KEY, cluster_order
+from spikgpt.cohort.clusters import CELL_TYPES_KEY, CLUSTERS_KEY, INTEGRATED, MAP, MAP_BEFORE
 from spikgpt.cohort.proteins import join_proteins, write_sample_proteins
+
+EMBEDDINGS = ("X_scGPT", "X_umap", "X_integrated", "X_umap_unintegrated")
+"""`obsm` of the annotated files; the last two where batches were integrated."""
 
 
 def _categorical(values: Any, categories: Sequence[str]) -> pd.Categorical:
@@ -63,7 +68,7 @@ def annotated_obs(
     opinions
         Its second opinions, likewise.
     cohort
-        The table of `cluster_cohort`.
+        The table of `cluster_cohort`, or this sample's part of it.
     sample
         Name of the sample.
 
@@ -90,16 +95,16 @@ def annotated_obs(
         else:
             made[metric.name] = values.astype(np.float32).to_numpy()
     made["spikgpt_cell_type"] = _categorical(annotation["spikgpt_cell_type"], [*types, UNKNOWN])
-    made["spikgpt_best_match"] = _categorical(annotation["spikgpt_best_match"], types)
+    # empty where the tissue profiles could not judge a cell
+    unjudged = [""] if (annotation["spikgpt_best_match"] == "").any() else []
+    made["spikgpt_best_match"] = _categorical(annotation["spikgpt_best_match"], [*types, *unjudged])
     for column in ("spikgpt_confidence", "spikgpt_p_value"):
         made[column] = annotation[column].astype(np.float32).to_numpy()
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *REASON_NAMES])
     made[TERM] = _categorical(annotation[TERM], sorted(set(annotation[TERM])))
     made[OPINION] = _categorical(opinions[OPINION], sorted(set(opinions[OPINION])))
     made[OPINION_SCORE] = opinions[OPINION_SCORE].astype(np.float32).to_numpy()
-    made["spikgpt_cluster"] = _categorical(
-        mine["spikgpt_cluster"], cluster_order(cohort["spikgpt_cluster"].to_pylist())
-    )
+    made["spikgpt_cluster"] = _categorical(mine["spikgpt_cluster"], json.loads(cohort.schema.metadata[CLUSTERS_KEY]))
     made["spikgpt_cluster_cell_type"] = _categorical(
         mine["spikgpt_cluster_cell_type"],
         [*types, UNKNOWN, *([""] if "" in mine["spikgpt_cluster"].to_numpy() else [])],
@@ -164,20 +169,35 @@ def write_sample(
             obs[column] = constant(value, len(obs))
         if len(embedding) != len(obs):
             raise ValueError(f"{sample}: {len(obs)} cells, {len(embedding)} embeddings")
-        mine = cohort.filter(pc.equal(cohort["sample"], sample)).to_pandas()
+        mine = cohort.filter(pc.equal(cohort["sample"], sample))
         with new_h5ad(path) as out:
             write_frame(out, "obs", obs)
-            write_frame(out, "var", gene_frame(cells.symbols, cells.var["gene_id"].astype(str)))
+            write_frame(out, "var", genes_of(cells.var))
             # copied as they are compressed
             cells.file.copy("X", out)
             for key in cells.layers:
                 cells.file.copy(key, out["layers"])
             write_elem(out, "obsm/X_scGPT", embedding.astype(np.float32), dataset_kwargs=COMPRESSION)
-            places = mine[["umap_1", "umap_2"]].to_numpy(dtype=np.float32)
-            write_elem(out, "obsm/X_umap", places, dataset_kwargs=COMPRESSION)
+            for key, values in cohort_places(mine).items():
+                write_elem(out, f"obsm/{key}", values, dataset_kwargs=COMPRESSION)
             write_elem(out, "uns", {"spikgpt": dict(facts), **category_colours(obs)})
             if proteins is not None:
                 write_sample_proteins(out, proteins, obs.index)
+
+
+def cohort_places(mine: pa.Table) -> dict[str, np.ndarray]:
+    """The `obsm` entries that come from the cohort, float32 (cells, columns): the map and, where batches were
+    integrated, what they were integrated to and the map without it."""
+    made = {"X_umap": MAP, "X_umap_unintegrated": MAP_BEFORE}
+    places = {
+        key: np.stack([mine[name].to_numpy() for name in names], axis=1).astype(np.float32)
+        for key, names in made.items()
+        if names[0] in mine.column_names
+    }
+    if INTEGRATED in mine.column_names:
+        lists = mine[INTEGRATED].combine_chunks()
+        places["X_integrated"] = lists.flatten().to_numpy().reshape(len(mine), -1).astype(np.float32)
+    return places
 
 
 def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -193,13 +213,17 @@ def category_colours(obs: pd.DataFrame) -> dict[str, np.ndarray]:
 def _cohort_genes(files: Sequence[h5py.File]) -> pd.DataFrame:
     """The union of the samples' genes, by symbol; an Ensembl id from the first sample that has one."""
     ids: dict[str, str] = {}
+    orthologs: dict[str, str] = {}
     for file in files:
-        var = read_elem(file["var"])
-        for symbol, gene_id in zip(var.index, var["gene_id"].astype(str), strict=True):
+        var = genes_of(read_elem(file["var"]))
+        for symbol, gene_id in zip(var.index, var["gene_id"], strict=True):
             if not ids.get(symbol):
                 ids[symbol] = gene_id
+        # samples are of one species: all have the column or none
+        if ORTHOLOG in var:
+            orthologs |= var[ORTHOLOG].to_dict()
     symbols = sorted(ids)
-    return gene_frame(symbols, [ids[s] for s in symbols])
+    return gene_frame(symbols, [ids[s] for s in symbols], [orthologs[s] for s in symbols] if orthologs else None)
 
 
 def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
@@ -258,8 +282,8 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
             variable = highly_variable(moments, list(genes.index), candidates=by_all)
             write_frame(out, "var", genes.join(variable.set_axis(genes.index)))
             write_elem(out, f"varm/{MEASURED}", measured, dataset_kwargs=COMPRESSION)
-            write_elem(out, "uns", {"spikgpt": read_elem(files[0]["uns/spikgpt"]), **category_colours(obs)})
-            for key in ("obsm/X_scGPT", "obsm/X_umap"):
+            write_elem(out, "uns", {"spikgpt": joined_facts(files), **category_colours(obs)})
+            for key in (f"obsm/{name}" for name in EMBEDDINGS if name in files[0]["obsm"]):
                 shape = (len(obs), files[0][key].shape[1])
                 joined = out.create_dataset(key, shape, dtype=np.float32, chunks=True, **COMPRESSION)
                 joined.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
@@ -273,6 +297,13 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
     finally:
         for file in files:
             file.close()
+
+
+def joined_facts(files: Sequence[h5py.File]) -> dict[str, Any]:
+    """`uns["spikgpt"]` of the cohort: that of every sample, with the digests of all annotators that gave labels."""
+    every = [read_elem(file["uns/spikgpt"]) for file in files]
+    digests = sorted({str(facts["annotator_sha256"]) for facts in every})
+    return {**every[0], "annotator_sha256": ", ".join(digests)}
 
 
 def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

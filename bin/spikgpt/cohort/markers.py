@@ -1,4 +1,4 @@
-"""Marker genes of the cohort's clusters, from an h5ad that need not fit in memory."""
+"""Marker genes of the clusters, and what clusters and types show of them, from an h5ad that need not fit in memory."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,11 @@ from anndata.io import read_elem
 from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_ind_from_stats
 
+from spikgpt import UNKNOWN
 from spikgpt.base.groups import class_members
 from spikgpt.base.h5ad import BLOCK, MEASURED, csr_blocks
 from spikgpt.cohort.clusters import cluster_order
+from spikgpt.cohort.marker_expression import Group, expression_table
 
 TOP = 50
 """Markers per cluster in the table."""
@@ -20,26 +22,25 @@ TOP = 50
 MARKER_COLUMNS = ("cluster", "cell_type", "gene", "gene_id", "score", "log2fc", "pct_in", "pct_out", "p_adj")
 
 
-def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per cluster and gene: sum, sum of squares and number of cells above zero, in one pass.
+def group_moments(matrix: h5py.Group, *groupings: tuple[np.ndarray, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per group and gene: sum, sum of squares and number of cells above zero, in one pass.
 
     Parameters
     ----------
     matrix
         CSR matrix (cells, genes) in an h5ad.
-    codes
-        int (cells,): the cluster of each cell, -1 for none.
-    clusters
-        Number of clusters.
+    groupings
+        Each int (cells,), the group of each cell or -1 for none, and its number of groups.
 
     Returns
     -------
-    Three float64 arrays (clusters, genes).
+    Three float64 arrays (groups, genes), the groups of each grouping after those of the one before.
     """
     genes = int(matrix.attrs["shape"][1])
-    total, squares, above = (np.zeros((clusters, genes)) for _ in range(3))
+    total, squares, above = (np.zeros((sum(number for _, number in groupings), genes)) for _ in range(3))
     for start, block in csr_blocks(matrix, BLOCK):
-        member = class_members(codes[start : start + block.shape[0]], clusters)
+        rows = slice(start, start + block.shape[0])
+        member = sparse.vstack([class_members(codes[rows], number) for codes, number in groupings], format="csr")
         block = block.astype(np.float64)
         for store, values in ((total, block.data), (squares, block.data**2), (above, block.data > 0)):
             block_of = sparse.csr_matrix((values.astype(np.float64), block.indices, block.indptr), block.shape)
@@ -48,12 +49,13 @@ def cluster_moments(matrix: h5py.Group, codes: np.ndarray, clusters: int) -> tup
     return total, squares, above
 
 
-def find_markers(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
-    """`MARKER_COLUMNS` of `marker_statistics`: the table `markers.tsv`."""
-    return marker_statistics(h5ad, top)[list(MARKER_COLUMNS)]
+def find_markers(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`marker_statistics` with `MARKER_COLUMNS` alone: the tables `markers.tsv` and `marker_expression.tsv`."""
+    statistics, expression = marker_statistics(h5ad, top)
+    return statistics[list(MARKER_COLUMNS)], expression
 
 
-def marker_statistics(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
+def marker_statistics(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Genes higher in a cluster than in all other cells.
 
     Welch's t-test on log1p CP10k, each cluster against the rest, as
@@ -71,24 +73,27 @@ def marker_statistics(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
 
     Returns
     -------
-    `MARKER_COLUMNS`, clusters by number and genes by falling score (then by name): score is
-    Welch's t, log2fc that of mean CP10k, pct_in and pct_out the percentage of cells with the
-    gene inside and outside of the cluster, p_adj for the whole list. Besides, p before that
-    adjustment, and log2fc_of_one_more, log2fc with 1 added to both means. A cluster of one cell has
-    no variance, a single cluster has no rest: no rows.
+    statistics, expression
+        `MARKER_COLUMNS`, clusters by number and genes by falling score (then by name): score is
+        Welch's t, log2fc that of mean CP10k, pct_in and pct_out the percentage of cells with the
+        gene inside and outside of the cluster, p_adj for the whole list. Besides, p before that
+        adjustment, and log2fc_of_one_more, log2fc with 1 added to both means. A cluster of one cell has
+        no variance, a single cluster has no rest: no rows.
+        What every cluster and type shows of the best of them and of lineage genes, see
+        `spikgpt.cohort.marker_expression.expression_table`.
     """
     with h5py.File(h5ad) as file:
-        obs = read_elem(file["obs"])[["sample", "spikgpt_cluster", "spikgpt_cluster_cell_type"]].astype(str)
+        obs = read_elem(file["obs"])
+        obs = obs[["sample", "spikgpt_cluster", "spikgpt_cluster_cell_type", "spikgpt_cell_type"]].astype(str)
         var, measured = read_elem(file["var"]), read_elem(file[f"varm/{MEASURED}"])
         names = [name for name in cluster_order(obs["spikgpt_cluster"]) if name]
         codes = pd.Categorical(obs["spikgpt_cluster"], categories=names).codes
         print(f"markers of {len(names)} clusters, {len(obs)} cells", file=sys.stderr)
-        total, squares, above = cluster_moments(file["X"], codes, len(names))
-    # cells of each cluster and sample, then of each cluster and gene: those whose sample measured the gene
-    in_sample = pd.crosstab(codes, obs["sample"]).reindex(
-        index=range(len(names)), columns=measured.columns, fill_value=0
-    )  # fmt: skip
-    sizes = in_sample.to_numpy(dtype=float) @ measured.to_numpy(dtype=float).T
+        labels = sorted(set(obs["spikgpt_cell_type"]), key=lambda name: (name == UNKNOWN, name))
+        label_codes = pd.Categorical(obs["spikgpt_cell_type"], categories=labels).codes
+        moments = group_moments(file["X"], (codes, len(names)), (label_codes, len(labels)))
+    sizes = _cells_that_measured(codes, len(names), obs["sample"], measured)
+    total, squares, above = (sums[: len(names)] for sums in moments)
     types = dict(zip(obs["spikgpt_cluster"], obs["spikgpt_cluster_cell_type"], strict=True))
     whole = (total.sum(axis=0), squares.sum(axis=0), above.sum(axis=0), sizes.sum(axis=0))
     frames = [pd.DataFrame(columns=[*MARKER_COLUMNS, "p", "log2fc_of_one_more"])]
@@ -128,7 +133,20 @@ def marker_statistics(h5ad: str | Path, top: int = TOP) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+    markers = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+    groups = [
+        *(Group("cluster", name, types[name], int((codes == at).sum())) for at, name in enumerate(names)),
+        *(Group("type", name, name, int((label_codes == at).sum())) for at, name in enumerate(labels)),
+    ]
+    cells = np.concatenate([sizes, _cells_that_measured(label_codes, len(labels), obs["sample"], measured)])
+    shown = expression_table(markers, groups, list(var.index.astype(str)), cells, moments[0], moments[2])
+    return markers, shown
+
+
+def _cells_that_measured(codes: np.ndarray, groups: int, samples: pd.Series, measured: pd.DataFrame) -> np.ndarray:
+    """Cells of each group whose sample measured a gene, float64 (groups, genes)."""
+    in_sample = pd.crosstab(codes, samples).reindex(index=range(groups), columns=measured.columns, fill_value=0)
+    return in_sample.to_numpy(dtype=float) @ measured.to_numpy(dtype=float).T
 
 
 def _mean_variance(total: np.ndarray, squares: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -67,29 +67,33 @@ def rejected(cells: pd.DataFrame) -> np.ndarray:
     return (unknown & reasons.isin([reason.name for reason in UNKNOWN_REASONS if reason.of_the_cell])).to_numpy()
 
 
-def find_populations(cells: pd.DataFrame, unknown_rate: float) -> dict[str, float]:
+def find_populations(cells: pd.DataFrame, rates: np.ndarray | float) -> dict[str, float]:
     """Clusters with far more rejected cells than the rate allows, and the p-value of each.
 
-    Where every cell belongs to a type of the reference, about ``unknown_rate`` of them are rejected, independently: the
-    upper tail of the binomial distribution tests each cluster, by Bonferroni over clusters. Cells of a batch are not
+    Where every cell belongs to a type of the reference, about the rate's share of them is rejected, independently: the
+    upper tail of the binomial distribution tests each cluster, by Bonferroni over clusters. Where rates differ their
+    mean is taken, which makes the tail wider (Hoeffding, Ann Math Stat 27, 1956). Cells of a batch are not
     independent, and any shift makes the excess significant in a large cluster; hence the share that is asked for too.
 
     Parameters
     ----------
     cells
         See `spikgpt.cohort.tables.read_cohort`.
-    unknown_rate
-        Expected share of Unknown cells.
+    rates
+        Expected share of Unknown cells in each cell's sample, (cells,) or one for all; see
+        `spikgpt.cohort.annotators.unknown_rates`.
     """
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rejects = rejected(cells)
     names = cluster_names(cells)
+    of_cells = np.broadcast_to(rates, len(cells))
     found = {}
     for name in names:
         inside = cluster == name
         size, unknown = int(inside.sum()), int(rejects[inside].sum())
-        p = float(binom.sf(unknown - 1, size, unknown_rate)) * len(names)
-        if unknown >= max(POPULATION_SHARE, 2 * unknown_rate) * size and p < POPULATION_ALPHA:
+        rate = float(of_cells[inside].mean())
+        p = float(binom.sf(unknown - 1, size, rate)) * len(names)
+        if unknown >= max(POPULATION_SHARE, 2 * rate) * size and p < POPULATION_ALPHA:
             found[name] = p
     return found
 
@@ -104,7 +108,7 @@ def unknown_populations(
     populations: Mapping[str, float],
     markers: pd.DataFrame,
     judged: Judged,
-    unknown_rate: float,
+    rates: np.ndarray | float,
     likeness: Mapping[str, Likeness],
     reference: ReferenceMarkers,
     reference_cells: Mapping[str, int],
@@ -119,8 +123,8 @@ def unknown_populations(
         See `spikgpt.cohort.markers.find_markers`.
     judged
         `spikgpt.cohort.evidence.judge_markers` of the pairs of `pairs_to_judge`; a pair may be missing.
-    unknown_rate
-        Expected share of Unknown cells.
+    rates
+        See `find_populations`.
     likeness
         What the rejected cells of each population look like, see `spikgpt.cohort.second_opinion`.
     reference
@@ -139,6 +143,7 @@ def unknown_populations(
     cluster = cells["spikgpt_cluster"].astype(str).to_numpy()
     rejects = rejected(cells)
     doublet_like = _highest_doublet_scores(cells)
+    of_cells = np.broadcast_to(rates, len(cells))
     rows = []
     for name, p in populations.items():
         inside = cluster == name
@@ -158,7 +163,7 @@ def unknown_populations(
                 size,
                 unknown,
                 100 * unknown / size,
-                unknown_rate * size,
+                float(of_cells[inside].mean()) * size,
                 p,
                 int((per_sample > 0).sum()),
                 ", ".join(f"{s}={n}" for s, n in per_sample.items() if n),
@@ -264,7 +269,7 @@ def known_type(
     fits = []
     for of, found in judged.items():
         share = len(found.found) / max(found.tested, 1)
-        rare = of == nearest and reference_cells[of] < RARE_CELLS
+        rare = of == nearest and reference_cells.get(of, RARE_CELLS) < RARE_CELLS
         told = found.tested >= BOTH_MARKERS and share >= (0.5 if rare else KNOWN_MARKERS)
         if told and len(strong.intersection(found.found)) >= OWN_MARKERS:
             fits.append((of != nearest, -share, of))

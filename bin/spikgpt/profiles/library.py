@@ -3,6 +3,7 @@
 Its folder `assets/cell_profiles` says where the profiles come from; tools/assets/make_cell_profiles.py makes it.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ class Library:
     profiles), log1p of counts per 10,000. ``profiles`` has a row for each profile: study, source, type,
     cell_type_ontology_term_id, cell_type, class. ``classes`` are the broad classes in order, ``codes`` (profiles,)
     the class of each profile; ``merged`` names what is said where two classes are likely together, with the two.
-    ``terms`` are the terms of the Cell Ontology that a class, or two together, cover, the main one first.
+    ``terms`` are the terms of the Cell Ontology that a class, or two together, cover, the main one first. ``digest`` is
+    the sha256 of the files.
     """
 
     genes: list[str]
@@ -53,6 +55,7 @@ class Library:
     codes: NDArray[np.int64]
     merged: dict[str, tuple[str, str]]
     terms: dict[str, tuple[str, ...]]
+    digest: str = ""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Library":
@@ -77,7 +80,13 @@ class Library:
                     first, second = members.split("|")
                     merged[name] = (names[names.index(first)], names[names.index(second)])
             terms = {name: tuple(text.split()) for name, text in zip(classes["class"], classes["terms"], strict=True)}
-            return cls(genes["gene"].tolist(), genes["gene_id"].tolist(), values, profiles, names, codes, merged, terms)
+            digest = hashlib.sha256()
+            for name in (TENSORS, GENES, PROFILES, CLASSES):
+                digest.update((folder / name).read_bytes())
+            return cls(
+                genes["gene"].tolist(), genes["gene_id"].tolist(), values, profiles, names, codes, merged, terms,
+                digest.hexdigest(),
+            )  # fmt: skip
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise UserError(
                 "The library of cell profiles cannot be read.",

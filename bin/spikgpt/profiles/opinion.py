@@ -109,6 +109,7 @@ def second_opinion(
     symbols: Sequence[str],
     gene_ids: Sequence[str],
     barcodes: Sequence[str],
+    human: bool = True,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """What the library says of each cell of a sample.
 
@@ -120,6 +121,8 @@ def second_opinion(
         Of the sample's genes; an id may be "".
     barcodes
         Of the cells, in the order of the blocks.
+    human
+        Whether the genes are human ones; of another species nothing is said, whatever its genes are called.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def second_opinion(
     on sums of whole numbers: neither the order of cells nor the blocks change a byte.
     """
     columns = library.columns_in(symbols, gene_ids)
-    found = np.flatnonzero(columns >= 0)
+    found = np.flatnonzero(columns >= 0) if human else np.zeros(0, dtype=np.int64)
     names, scores = [""] * len(barcodes), np.zeros(len(barcodes), dtype=np.float32)
     every = np.zeros((len(barcodes), len(library.classes)), dtype=np.float32)
     offset_classes, messages = 0, []
@@ -146,7 +149,9 @@ def second_opinion(
                 part.sort_indices()
                 yield part
 
-    if len(found) < MIN_GENES:
+    if not human:
+        messages.append("No second opinion: the tissue profiles are of human cells, and this sample is not.")
+    elif len(found) < MIN_GENES:
         messages.append(
             f"No second opinion: {len(found)} of the {len(columns)} genes of the tissue profiles are in this sample, "
             f"at least {MIN_GENES} are needed."

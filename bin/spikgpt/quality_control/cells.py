@@ -50,7 +50,8 @@ def filter_cells(
     for name, table in (("metrics", metrics), ("doublets", doublets)):
         if not np.array_equal(table["barcode"].to_numpy(dtype=object), barcodes):
             raise ValueError(f"the table of {name} is of other cells than the matrix of sample {sample}")
-    reasons, bounds = removal_reasons(metrics, doublets["predicted_doublet"].to_numpy(), thresholds)
+    strangers = doublets["other_species"].to_numpy() if "other_species" in doublets else None
+    reasons, bounds = removal_reasons(metrics, doublets["predicted_doublet"].to_numpy(), thresholds, strangers)
     stays = reasons == ""
     genes_stay = np.ones(len(cells.var), dtype=bool)
     min_cells = thresholds.values["min_cells"]
@@ -63,7 +64,7 @@ def filter_cells(
             reasons[stays] = "min_cells"
             stays = reasons == ""
     if stays.any():
-        columns = metrics[list(QC_METRICS)].join(doublets.drop(columns="barcode"))
+        columns = metrics[list(QC_METRICS)].join(doublets[["doublet_score", "predicted_doublet"]])
         obs = cells.obs.join(columns.set_axis(cells.obs.index, axis=0))[stays]
         write_part(cells, out, obs, stays, genes_stay)
     write_part(cells, out_removed, cells.obs[~stays], ~stays)

@@ -65,7 +65,8 @@ MAD_RULES: dict[str, MadRule] = {
 }
 
 REASONS = (
-    "no_counts", "min_genes", "max_mito_percentage", "no_programme", *MAD_RULES, "predicted_doublet", "min_cells",
+    "other_species", "no_counts", "min_genes", "max_mito_percentage", "no_programme", *MAD_RULES, "predicted_doublet",
+    "min_cells",
 )  # fmt: skip
 """Why a cell is removed, in the order the rules are asked: a cell has the first reason that holds.
 
@@ -167,7 +168,10 @@ def group_bounds(values: np.ndarray, group: np.ndarray, groups: int, nmads: floa
 
 
 def removal_reasons(
-    metrics: pd.DataFrame, predicted_doublet: np.ndarray, thresholds: Thresholds
+    metrics: pd.DataFrame,
+    predicted_doublet: np.ndarray,
+    thresholds: Thresholds,
+    other_species: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Why each cell goes: the first rule of `REASONS` that it breaks, "" for a cell that stays.
 
@@ -183,6 +187,9 @@ def removal_reasons(
     ----------
     metrics
         Of `spikgpt.base.metrics.cell_metrics` with the columns of `spikgpt.quality_control.groups.find_groups`.
+    other_species
+        bool (cells,): barcodes of another genome (`spikgpt.quality_control.barnyard`), of which no bound is taken; None
+        where the matrix has one genome.
 
     Returns
     -------
@@ -200,9 +207,11 @@ def removal_reasons(
     groups = int(number.max(initial=0))
     # a cell without a count beside mitochondrial ones is judged with the largest group
     group = np.maximum(number - 1, 0)
-    base = metrics["in_bounds"].to_numpy() & counted & (number > 0)
+    strangers = np.zeros(cells, dtype=bool) if other_species is None else np.asarray(other_species, dtype=bool)
+    base = metrics["in_bounds"].to_numpy() & counted & (number > 0) & ~strangers
     by_group = counted.sum() >= FEWEST_CELLS and base.any()
     breaks = {reason: np.zeros(cells, dtype=bool) for reason in REASONS}
+    breaks["other_species"] = strangers
     breaks["no_counts"] = ~counted
     breaks["predicted_doublet"] = np.asarray(predicted_doublet, dtype=bool)
     rows: list[dict[str, Any]] = []

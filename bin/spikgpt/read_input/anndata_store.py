@@ -116,7 +116,11 @@ def _asked_for(path: Path, places: dict[str, str], counts_layer: str) -> str:
 
 
 def read_anndata(
-    path: Path, symbol_col: str | None = None, geneid_col: str | None = None, counts_layer: str | None = None
+    path: Path,
+    symbol_col: str | None = None,
+    geneid_col: str | None = None,
+    counts_layer: str | None = None,
+    species: str | None = None,
 ) -> Read:
     """h5ad or zarr: raw counts of X, raw.X or layers (`spikgpt.read_input.places.choose`), or of `counts_layer`."""
     with _store(path) as store:
@@ -158,7 +162,7 @@ def read_anndata(
     return Read(
         source,
         barcodes=[str(barcode) for barcode in obs.index],
-        features=select_genes(id_column(var, geneid_col, path.name), names, types, genomes, path.name),
+        features=select_genes(id_column(var, geneid_col, path.name), names, types, genomes, path.name, species),
         format="zarr" if path.is_dir() else "h5ad",
         counts_from=named,
         where=f"{path.name}, {named}",

@@ -10,7 +10,8 @@ from scipy import sparse
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import check_match, vocabulary
-from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, write_csr, write_frame
+from spikgpt.base.h5ad import OTHER_COUNTS, cell_frame, gene_frame, new_h5ad, write_csr, write_frame
+from spikgpt.base.species import SPECIES
 from spikgpt.read_input.matrix import Matrix, open_matrix
 from spikgpt.read_input.proteins import write_proteins
 from spikgpt.read_input.sanity import check_genes
@@ -30,10 +31,19 @@ def match_stats(
     -------
     The keys of the import's JSON that both samples and references share.
     """
-    match = check_match(matrix.symbols, matrix.gene_ids, gene_totals, vocab, min_gene_match, where)
-    panel, warnings = check_genes(matrix.symbols, gene_totals, where)
+    match = check_match(matrix.symbols, matrix.gene_ids, gene_totals, vocab, min_gene_match, where, matrix.orthologs)
+    panel, warnings = check_genes(matrix.symbols, gene_totals, where, matrix.species)
     matrix.warnings += warnings
+    mapped = _mapped(matrix, gene_totals)
+    if mapped:
+        matrix.messages.append(
+            f"The embedding reads the genes that are the one ortholog of a human gene: {mapped['ortholog_genes']:.1%} "
+            f"of the genes with a count, {mapped['ortholog_counts']:.1%} of the counts. All else is looked at in the "
+            f"{SPECIES[matrix.species].spoken} genes."
+        )
     return {
+        "species": matrix.species,
+        **mapped,
         "format": matrix.format,
         "barcodes": len(matrix.barcodes),
         "genes": len(matrix.symbols),
@@ -48,6 +58,19 @@ def match_stats(
     }
 
 
+def _mapped(matrix: Matrix, gene_totals: np.ndarray) -> dict[str, float]:
+    """Of another species than human: the share of the genes with a count, and of the counts, that are on the one
+    ortholog of a human gene."""
+    if matrix.orthologs is None:
+        return {}
+    mapped = np.array([name != "" for name in matrix.orthologs], dtype=bool)
+    seen = gene_totals > 0
+    return {
+        "ortholog_genes": round(float(mapped[seen].mean()), 6) if seen.any() else 0.0,
+        "ortholog_counts": round(float(gene_totals[mapped].sum()) / max(float(gene_totals.sum()), 1.0), 6),
+    }
+
+
 def import_counts(
     sample: str,
     path: str | Path,
@@ -59,6 +82,7 @@ def import_counts(
     geneid_col: str | None = None,
     counts_layer: str | None = None,
     proteins: str | Path | None = None,
+    species: str | None = None,
 ) -> dict[str, Any]:
     """Write one sample's raw counts, a block of cells at a time, and give the statistics of its import.
 
@@ -68,9 +92,12 @@ def import_counts(
     Parameters
     ----------
     out
-        The h5ad to write: X int32 CSR (cells x genes); obs index barcode; var index symbol, column gene_id.
+        The h5ad to write: X int32 CSR (cells x genes); obs index barcode, for a matrix of several genomes with
+        `spikgpt.base.h5ad.OTHER_COUNTS`; var as `spikgpt.base.h5ad.gene_frame`.
     proteins
         The h5ad to write where the file has counts of antibodies or hashtags, see `write_proteins`.
+    species
+        The value of --species; None to go by the genes.
 
     Returns
     -------
@@ -85,7 +112,7 @@ def import_counts(
             fix="Leave it out, or give a share of genes.",
         )
     vocab = vocabulary(scgpt_model)
-    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered) as matrix:
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered, species) as matrix:
         gene_totals = np.zeros(len(matrix.symbols), dtype=np.int64)
         counted: list[np.ndarray] = []
         digests = [hashlib.sha256("\n".join(matrix.symbols).encode()) for _ in range(3)]
@@ -105,8 +132,11 @@ def import_counts(
             stats = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
             has_counts = np.concatenate(counted)
             kept = np.ones_like(has_counts) if filtered else has_counts
-            write_frame(file, "obs", cell_frame(matrix.barcodes[kept]))
-            write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids))
+            obs = cell_frame(matrix.barcodes[kept])
+            if matrix.other_counts:
+                obs[OTHER_COUNTS] = np.concatenate(matrix.other_counts)[kept]
+            write_frame(file, "obs", obs)
+            write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids, matrix.orthologs))
         if proteins is not None:
             matrix.messages += write_proteins(matrix.read, matrix.barcodes, kept, proteins)
         return {

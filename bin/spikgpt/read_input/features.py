@@ -1,4 +1,4 @@
-"""Which rows of a matrix are human genes, and which columns of its tables name them."""
+"""Which rows of a matrix are genes of its species, and which columns of its tables name them."""
 
 import re
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from spikgpt.base import genes as gene_names
 from spikgpt.base.errors import UserError
 from spikgpt.base.gene_rows import (
     AMPLICON,
-    HUMAN_GENOME,
     SPIKE_IN,
     STATISTIC,
     kinds_of_rows,
     parts_of_genes,
-    restored,
     without_genome,
 )
+from spikgpt.base.mouse_genes import mouse_genes
+from spikgpt.base.species import HUMAN, MOUSE, SPECIES, restored_in, species_of, told_by
 
 GENE_EXPRESSION = "Gene Expression"
 _GENE_TYPES = {"gene expression", "gene", "genes", "rna", "mrna", "gex", "expression", "transcriptome", "wta"}
@@ -36,7 +36,7 @@ MISSING = {"", "nan", "none", "na", "n/a", "null", "<na>", "-"}
 
 @dataclass
 class Features:
-    """The columns of a matrix that are human genes.
+    """The columns of a matrix that are genes of its species.
 
     Attributes
     ----------
@@ -47,9 +47,11 @@ class Features:
     ids, names
         Of the genes; an id is "" where the file has none.
     left_out
-        object, one a column of the source: what it is instead of a human gene, "" for a gene.
+        object, one a column of the source: what it is instead of a gene of the species, "" for a gene.
     as_named
         Names of all columns of the source, as the file has them.
+    species
+        A key of `spikgpt.base.species.SPECIES`.
     """
 
     chosen: np.ndarray | None
@@ -59,6 +61,7 @@ class Features:
     left_out: np.ndarray
     messages: list[str] = field(default_factory=list)
     as_named: list[str] = field(default_factory=list)
+    species: str = HUMAN
 
 
 def select_genes(
@@ -67,18 +70,21 @@ def select_genes(
     types: Sequence[str] | None,
     genomes: Sequence[str] | None,
     where: str,
+    species: str | None = None,
 ) -> Features:
-    """Keep the features that are genes, of several genomes the human one; restore names that other software altered.
+    """Keep the features that are genes, of several genomes one; restore names that other software altered.
 
     Parameters
     ----------
     ids, names, types, genomes
         Of every feature; None where the file has no such column.
+    species
+        The value of --species; None: of several genomes the human one, and of one what its genes tell.
 
     Raises
     ------
     UserError
-        No feature is a gene, or which of several genomes is human cannot be told.
+        No feature is a gene, which of several genomes is of the species cannot be told, or the genes are of another.
     """
     messages: list[str] = []
     ids = [""] * len(names) if ids is None else ["" if _is_missing(text) else str(text).strip() for text in ids]
@@ -89,7 +95,11 @@ def select_genes(
     names, name_genomes = without_genome([AMPLICON.sub(r"\g<symbol>", name) for name in names])
     ids, id_genomes = without_genome(ids)
     names, ids, gene_of, endings = _without_parts(names, ids)
-    by_name = kinds_of_rows(names, ids)
+    if genomes is not None:
+        genome_of = ["" if _is_missing(genome) else str(genome).strip() for genome in genomes]
+    else:
+        genome_of = [a or b for a, b in zip(id_genomes, name_genomes, strict=True)]
+    by_name = kinds_of_rows(names, ids, mouse_genes().names if _may_be_mouse(names, genome_of, species) else ())
     # a gene by its type may bear any name (a CAR against CD19), but Cell Ranger calls spike-ins genes, too
     kinds = np.where((kinds == "") & (~typed | np.isin(by_name, (SPIKE_IN, STATISTIC))), by_name, kinds)
     if not (kinds == "").any():
@@ -101,11 +111,7 @@ def select_genes(
             expected=f"features of type {GENE_EXPRESSION}",
             fix="Give the gene expression matrix of this sample; antibody or CRISPR counts alone cannot be annotated.",
         )
-    if genomes is not None:
-        genome_of = ["" if _is_missing(genome) else str(genome).strip() for genome in genomes]
-    else:
-        genome_of = [a or b for a, b in zip(id_genomes, name_genomes, strict=True)]
-    kinds = _without_other_genomes(kinds, genome_of, where, messages)
+    kinds = _without_other_genomes(kinds, genome_of, species or HUMAN, where, messages)
     chosen = np.flatnonzero(kinds == "")
     ids, names = [ids[i] for i in chosen], [names[i] for i in chosen]
     target = None
@@ -117,7 +123,9 @@ def select_genes(
             f"unspliced, ambiguous); they were added up, {len(names)} rows to {len(kept)} genes."
         )
         ids, names = [ids[first[int(gene)]] for gene in kept], [names[first[int(gene)]] for gene in kept]
-    mended = [restored(name) for name in names]
+    found, told = species_of(names, ids, species, where)
+    messages += [told] if told else []
+    mended = [restored_in(name, found) for name in names]
     changed = [(old, new) for old, new in zip(names, mended, strict=True) if old != new]
     if changed:
         shown = ", ".join(f"{old} to {new}" for old, new in changed[:3])
@@ -125,7 +133,14 @@ def select_genes(
             f"{len(changed)} genes had names that other software had altered (R, Seurat, Excel or upper case), "
             f"and were given back their own: {shown}{', ...' if len(changed) > 3 else ''}."
         )
-    return Features(chosen if len(chosen) < len(kinds) else None, target, ids, mended, kinds, messages, as_named)
+    return Features(chosen if len(chosen) < len(kinds) else None, target, ids, mended, kinds, messages, as_named, found)
+
+
+def _may_be_mouse(names: Sequence[str], genome_of: Sequence[str], species: str | None) -> bool:
+    """Whether rows are mouse genes, so that Cd19 is no antibody: by --species, a genome, or their names."""
+    if species == MOUSE or any(genome_of):
+        return species == MOUSE or any(map(SPECIES[MOUSE].genome.match, set(genome_of)))
+    return told_by(names, [""] * len(names))[0] == MOUSE
 
 
 def _without_parts(names: list[str], ids: list[str]) -> tuple[list[str], list[str], np.ndarray | None, list[str]]:
@@ -175,30 +190,41 @@ def _kinds_by_type(types: Sequence[str] | None, features: int, messages: list[st
     return kinds, typed
 
 
-def _without_other_genomes(kinds: np.ndarray, genome_of: Sequence[str], where: str, messages: list[str]) -> np.ndarray:
-    """The kinds, with genes of other genomes than the human one named so."""
-    present = sorted({genome for genome, kind in zip(genome_of, kinds, strict=True) if not kind and genome})
-    if not present or (len(present) == 1 and HUMAN_GENOME.match(present[0])):
+def several_genomes(species: str, genomes: Sequence[str], where: str) -> UserError:
+    """The error for a matrix of several genomes, not one of which is the species'."""
+    spoken = SPECIES[species].spoken
+    return UserError(
+        f"The matrix has several genomes, and which one is {spoken} cannot be told.",
+        where=where,
+        found=", ".join(genomes),
+        expected="one genome whose name begins with GRCh, hg, human or T2T"
+        if species == HUMAN
+        else f"one genome of {spoken}",
+        fix=f"Give a matrix with the {spoken} genes only, or name the species that is meant by --species.",
+    )
+
+
+def _without_other_genomes(
+    kinds: np.ndarray, genome_of: Sequence[str], species: str, where: str, messages: list[str]
+) -> np.ndarray:
+    """The kinds, with genes of other genomes than that of the species named so."""
+    genome = SPECIES[species].genome
+    present = sorted({name for name, kind in zip(genome_of, kinds, strict=True) if not kind and name})
+    if not present or (len(present) == 1 and genome.match(present[0])):
         return kinds
-    human = [genome for genome in present if HUMAN_GENOME.match(genome)]
-    # genes without a genome are human where the others are not
-    bare = any(not genome and not kind for genome, kind in zip(genome_of, kinds, strict=True))
-    if len(human) > 1 or (len(present) > 1 and not human and not bare):
-        raise UserError(
-            "The matrix has several genomes, and which one is human cannot be told.",
-            where=where,
-            found=", ".join(present),
-            expected="one genome whose name begins with GRCh, hg, human or T2T",
-            fix="Give a matrix with the human genes only.",
-        )
-    if not human and not bare:
+    own = [name for name in present if genome.match(name)]
+    # genes without a genome are of the species where the others are not
+    bare = any(not name and not kind for name, kind in zip(genome_of, kinds, strict=True))
+    if len(own) > 1 or (len(present) > 1 and not own and not bare):
+        raise several_genomes(species, present, where)
+    if not own and not bare:
         return kinds
-    kept = human[0] if human else "genes without a genome's name"
+    kept = own[0] if own else "genes without a genome's name"
     messages.append(f"The matrix has the genomes {', '.join(present)}; only {kept} goes on.")
     made = kinds.copy()
-    for row, genome in enumerate(genome_of):
-        if not kinds[row] and genome and genome not in human:
-            made[row] = f"{GENE_EXPRESSION} ({genome})"
+    for row, name in enumerate(genome_of):
+        if not kinds[row] and name and name not in own:
+            made[row] = f"{GENE_EXPRESSION} ({name})"
     return made
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
-from spikgpt.base.gene_rows import HUMAN_GENOME, is_known
+from spikgpt.base.gene_rows import is_known
+from spikgpt.base.species import HUMAN, SPECIES
 from spikgpt.read_input.features import select_genes
 from spikgpt.read_input.market import market_header, market_source
 from spikgpt.read_input.sources import Read, Source, added, unzipped
@@ -120,7 +121,7 @@ def _triplets(folder: Path) -> dict[str, list[Triplet]]:
     return found
 
 
-def _choose(folder: Path, where: str, filtered: bool | None, messages: list[str]) -> list[Triplet]:
+def _choose(folder: Path, where: str, filtered: bool | None, species: str, messages: list[str]) -> list[Triplet]:
     """The one matrix of a folder or of the folders below it."""
     below = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir() and not path.name.startswith("__"))]
     found = {(place, key): group for place in below for key, group in _triplets(place).items()}
@@ -144,7 +145,8 @@ def _choose(folder: Path, where: str, filtered: bool | None, messages: list[str]
                 f"{Path(where).name} holds several matrices; {_place(*next(iter(kept)), folder)} is read, {why}."
             )
 
-    narrowed(HUMAN_GENOME.pattern.replace("(?i)^", r"(?i)(?:^|/)"), "as its genome is human")
+    own = SPECIES[species]
+    narrowed(own.genome.pattern.replace("(?i)^", r"(?i)(?:^|/)"), f"as its genome is {own.spoken}")
     if filtered is not None:
         wanted = r"(?i)(?<!un)filter(ed)?(\b|_)" if filtered else r"(?i)(?:^|[/_])(raw|unfiltered)(\b|_)"
         narrowed(wanted, "as the samplesheet's column says")
@@ -153,7 +155,7 @@ def _choose(folder: Path, where: str, filtered: bool | None, messages: list[str]
             "The folder holds several matrices.",
             where=where,
             found=", ".join(_place(*place, folder) for place in list(found)[:6]),
-            expected="one matrix, or one of a human genome (GRCh38)",
+            expected=f"one matrix, or one of a {own.spoken} genome" + (" (GRCh38)" if species == HUMAN else ""),
             fix="Give the folder of one of them; files of several samples in one folder need a folder for each sample.",
         )
     return next(iter(found.values()))
@@ -164,7 +166,13 @@ def _place(folder: Path, key: str, top: Path) -> str:
     return "/".join(part for part in ("" if inside == "." else inside, key) if part) or folder.name
 
 
-def read_folder(folder: Path, where: str = "", format: str = "10x folder", filtered: bool | None = None) -> Read:
+def read_folder(
+    folder: Path,
+    where: str = "",
+    format: str = "10x folder",
+    filtered: bool | None = None,
+    species: str | None = None,
+) -> Read:
     """A matrix market file, or several with parts of the counts, with barcodes and features.
 
     Parameters
@@ -180,7 +188,7 @@ def read_folder(folder: Path, where: str = "", format: str = "10x folder", filte
     where = where or str(folder)
     given = Path(where).name
     messages: list[str] = []
-    triplets = _choose(folder, where, filtered, messages)
+    triplets = _choose(folder, where, filtered, species or HUMAN, messages)
     for triplet in triplets:
         absent = [
             name
@@ -232,7 +240,7 @@ def read_folder(folder: Path, where: str = "", format: str = "10x folder", filte
     return Read(
         source,
         barcodes=barcodes,
-        features=select_genes(ids, names, types, genomes, given),
+        features=select_genes(ids, names, types, genomes, given, species),
         format=format,
         counts_from=" + ".join(triplet.matrix.name for triplet in triplets),
         where=given,

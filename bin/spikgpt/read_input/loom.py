@@ -31,7 +31,7 @@ def _source(path: Path, place: str) -> Source:
     return Source((cells, genes), cells * genes, blocks)
 
 
-def read_loom(path: Path) -> Read:
+def read_loom(path: Path, species: str | None = None) -> Read:
     """loom (genes x cells in /matrix), by h5py: anndata's reader needs loompy, which is no longer kept."""
 
     def text(values: Any) -> list[str]:
@@ -81,7 +81,7 @@ def read_loom(path: Path) -> Read:
     return Read(
         chosen.source,
         barcodes=barcodes,
-        features=select_genes(id_column(var, None, path.name), names, types, genomes, path.name),
+        features=select_genes(id_column(var, None, path.name), names, types, genomes, path.name, species),
         format="loom",
         counts_from=chosen.name,
         where=path.name,

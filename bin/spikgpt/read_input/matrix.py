@@ -18,8 +18,10 @@ from scipy import sparse
 from spikgpt.base import genes as gene_names
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
+from spikgpt.base.species import HUMAN, SPECIES, human_orthologs, unify_other
 from spikgpt.read_input.anndata_store import read_anndata
 from spikgpt.read_input.archives import TABLE, is_archive, unpacked
+from spikgpt.read_input.features import GENE_EXPRESSION
 from spikgpt.read_input.folders import read_folder
 from spikgpt.read_input.loom import read_loom
 from spikgpt.read_input.raw_counts import CountCheck
@@ -50,8 +52,14 @@ class Matrix:
     """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
     read: Read
     """What the reader found: columns that are no genes, too."""
+    species: str = HUMAN
+    orthologs: list[str] | None = None
+    """For another species than human: the human gene that stands for each in scGPT, "" for none."""
     feature_types_left_out: dict[str, int] = field(default_factory=dict)
     """Kind to number of features."""
+    other_counts: list[np.ndarray] = field(default_factory=list)
+    """Counts of each barcode on genes of other genomes, int64, block by block; known after `blocks`, empty for one
+    genome."""
     counts_left_out: dict[str, float] = field(default_factory=dict)
     """Kind to share of all counts; known after `blocks`."""
     messages: list[str] = field(default_factory=list)
@@ -71,9 +79,10 @@ def read_matrix(
     geneid_col: str | None = None,
     counts_layer: str | None = None,
     filtered: bool | None = None,
+    species: str | None = None,
 ) -> Matrix:
     """`open_matrix`, with all counts read into memory."""
-    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered) as matrix:
+    with open_matrix(path, vocab, symbol_col, geneid_col, counts_layer, filtered, species) as matrix:
         _ = matrix.counts
         return matrix
 
@@ -86,6 +95,7 @@ def open_matrix(
     geneid_col: str | None = None,
     counts_layer: str | None = None,
     filtered: bool | None = None,
+    species: str | None = None,
 ) -> Iterator[Matrix]:
     """Raw counts from any format of the samplesheet, to be read while the context is open.
 
@@ -97,12 +107,15 @@ def open_matrix(
         Where an h5ad or zarr keeps symbols, ids and counts, when not in a usual place.
     filtered
         Whether cells (True) or all barcodes (False) are wanted, for a folder that holds both matrices.
+    species
+        The value of --species; None to go by the genes.
 
     Raises
     ------
     UserError
         When the file is absent, damaged, of no known format, holds no raw counts, has no cells or no
-        genes, or names a barcode twice; on what only its values tell, when these are read.
+        genes, names a barcode twice, or has the genes of another species; on what only its values tell,
+        when these are read.
     """
     path = Path(path)
     if not path.exists():
@@ -120,7 +133,7 @@ def open_matrix(
             if path.is_file() and is_archive(path):
                 place = stack.enter_context(unpacked(path))
             try:
-                read = _read(place, path, columns, filtered)
+                read = _read(place, path, columns, filtered, species)
             except UserError as error:
                 # the folder that an archive was unpacked to says nothing to the user
                 if place != path:
@@ -129,7 +142,7 @@ def open_matrix(
         yield _finish(read, vocab, path)
 
 
-def _read(place: Path, path: Path, columns: dict[str, str | None], filtered: bool | None) -> Read:
+def _read(place: Path, path: Path, columns: dict[str, str | None], filtered: bool | None, species: str | None) -> Read:
     """What the reader that a file's content or name asks for finds in it.
 
     Parameters
@@ -148,12 +161,12 @@ def _read(place: Path, path: Path, columns: dict[str, str | None], filtered: boo
             fix="Leave these columns of the samplesheet empty for this sample.",
         )
     if reader is read_folder:
-        return read_folder(place, str(path), "10x folder" if place == path else "10x archive", filtered)
+        return read_folder(place, str(path), "10x folder" if place == path else "10x archive", filtered, species)
     if place.is_file() and h5py.is_hdf5(place):
         guards.check_hdf5(place)
     elif reader is read_anndata and place.is_dir():
         guards.check_zarr(place)
-    return reader(place, **columns) if reader is read_anndata else reader(place)
+    return reader(place, **(columns if reader is read_anndata else {}), species=species)
 
 
 def _reader_for(path: Path) -> Callable[..., Read]:
@@ -210,7 +223,8 @@ def _hdf5_reader(path: Path) -> Callable[..., Read]:
                 expected=FORMATS,
                 fix="Write its RNA counts as a 10x folder (DropletUtils::write10xCounts) or as .h5ad (SeuratDisk).",
             )
-    return {".h5ad": read_anndata, ".loom": read_loom}.get(path.suffix.lower(), read_10x_h5)
+    by_name: dict[str, Callable[..., Read]] = {".h5ad": read_anndata, ".loom": read_loom}
+    return by_name.get(path.suffix.lower(), read_10x_h5)
 
 
 def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
@@ -242,7 +256,10 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
             fix="If several libraries were joined, give each as a sample of its own, or make their barcodes unique "
             "(a -1, -2, ... suffix for each).",
         )
-    genes = gene_names.unify(features.names, vocab, features.ids, where)
+    if features.species == HUMAN:
+        genes = gene_names.unify(features.names, vocab, features.ids, where)
+    else:
+        genes = unify_other(features.names, features.ids, features.species, where)
     # what duplicates do to a matrix, done to the identity, is the matrix that does it to each block
     number = len(features.names)
     gather, symbols, gene_ids, merged = gene_names.sum_duplicates(
@@ -255,16 +272,21 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         gather = sparse.csr_matrix(parts @ gather)
     obs = read.obs if read.obs is not None else pd.DataFrame(index=range(cells))
     kinds, kind_of = np.unique(features.left_out.astype(str), return_inverse=True)
+    other_genome = np.array([kind.startswith(f"{GENE_EXPRESSION} (") for kind in kinds])[kind_of]
 
     def blocks() -> Iterator[sparse.csr_matrix]:
         check = CountCheck(read.where)
         by_kind = np.zeros(len(kinds))
+        matrix.other_counts.clear()
         with readable(path):
             for block in read.source.blocks():
                 if features.chosen is not None:
                     by_kind += np.bincount(
                         kind_of[block.indices], weights=np.nan_to_num(block.data), minlength=len(kinds)
                     )
+                    if other_genome.any():
+                        others = block @ other_genome.astype(np.float64)
+                        matrix.other_counts.append(np.rint(others).astype(np.int64))
                     block = block[:, features.chosen]
                 counts = check.counts(block)
                 yield counts if len(symbols) == kept else sparse.csr_matrix(counts @ gather)
@@ -283,6 +305,8 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         values=read.source.values,
         blocks=blocks,
         read=read,
+        species=features.species,
+        orthologs=None if features.species == HUMAN else human_orthologs(symbols, features.species),
         feature_types_left_out=read.other_genomes | {str(kind): n for kind, n in numbers.items() if kind},
         messages=[*read.messages, *features.messages, *genes.messages, *merged],
     )
@@ -300,4 +324,4 @@ def _left_out(counts: dict[str, float], matrix: Matrix) -> list[str]:
         + (f" ({100 * matrix.counts_left_out[kind]:.3g} % of the counts)" if kind in matrix.counts_left_out else "")
         for kind, number in matrix.feature_types_left_out.items()
     )
-    return [f"Left out, as they are not human gene expression: {told}."]
+    return [f"Left out, as they are not {SPECIES[matrix.species].spoken} gene expression: {told}."]

@@ -11,7 +11,7 @@ import pandas as pd
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import vocabulary
 from spikgpt.base.guards import check_names
-from spikgpt.base.h5ad import MESSAGES, constant, count_data, matrix_blocks
+from spikgpt.base.h5ad import MESSAGES, SPECIES, constant, count_data, matrix_blocks
 from spikgpt.base.metrics import cell_metrics
 from spikgpt.base.normalisation import normalise
 from spikgpt.base.ontology import NO_TERM, TERM, label_terms
@@ -31,6 +31,7 @@ def import_reference(
     min_gene_match: float,
     exclude_labels: Sequence[str] = (),
     merge_similar_labels: bool = False,
+    species: str | None = None,
 ) -> tuple[ad.AnnData, dict[str, Any]]:
     """Read a labelled reference and check that an annotator can be trained on it.
 
@@ -40,7 +41,7 @@ def import_reference(
         Layout of norm.h5ad (`spikgpt.base.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
         `spikgpt.base.metrics.cell_metrics`. All labelled cells of the file (`spikgpt.read_input.labels`), in its order.
-        obs cell_type_ontology_term_id where the reference has it for a label; uns messages.
+        obs cell_type_ontology_term_id where the reference has it for a label; uns messages and species.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
         themselves give to think about is told by training (`spikgpt.annotator.cautions`).
@@ -52,7 +53,7 @@ def import_reference(
         any sample).
     """
     vocab = vocabulary(scgpt_model)
-    matrix = read_matrix(path, vocab)
+    matrix = read_matrix(path, vocab, species=species)
     gene_totals = np.asarray(matrix.counts.sum(axis=0, dtype=np.int64)).ravel()
     shared = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
     where = Path(path).name
@@ -79,7 +80,7 @@ def import_reference(
             expected="cells that its authors would keep: the reference is never filtered",
             fix="Drop these cells from the reference.",
         )
-    counted = count_data(counts, barcodes, matrix.symbols, matrix.gene_ids)
+    counted = count_data(counts, barcodes, matrix.symbols, matrix.gene_ids, matrix.orthologs)
     metrics = cell_metrics(matrix_blocks(counts), barcodes, matrix.symbols)
     counted.obs = metrics.drop(columns="barcode").set_axis(counted.obs_names, axis=0)
     adata = normalise(counted, NAME)
@@ -88,6 +89,7 @@ def import_reference(
     if terms:
         adata.obs[TERM] = _categorical([terms.get(label, NO_TERM) for label in labels])
     adata.uns[MESSAGES] = np.array(messages, dtype=object)
+    adata.uns[SPECIES] = matrix.species
     sizes = pd.Series(labels).value_counts()
     stats = {
         "sample": NAME,

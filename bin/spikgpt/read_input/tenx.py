@@ -8,12 +8,12 @@ from scipy import sparse
 
 from spikgpt.base import guards
 from spikgpt.base.errors import UserError
-from spikgpt.base.gene_rows import HUMAN_GENOME
-from spikgpt.read_input.features import GENE_EXPRESSION, select_genes
+from spikgpt.base.species import HUMAN, SPECIES
+from spikgpt.read_input.features import GENE_EXPRESSION, select_genes, several_genomes
 from spikgpt.read_input.sources import Read, Source, csr_blocks
 
 
-def read_10x_h5(path: Path) -> Read:
+def read_10x_h5(path: Path, species: str | None = None) -> Read:
     """Cell Ranger's .h5, version 2 (a group for every genome) or 3 and later.
 
     scanpy.read_10x_h5 holds the whole matrix in memory, several times and with 64-bit places; a raw matrix
@@ -27,7 +27,7 @@ def read_10x_h5(path: Path) -> Read:
         if "matrix" in groups:
             group = "matrix"
         elif genomes:
-            group, other_genomes, messages = _human_group(file, genomes, path)
+            group, other_genomes, messages = _own_group(file, genomes, species or HUMAN, path)
         else:
             raise UserError(
                 "This .h5 is not a 10x matrix.",
@@ -59,7 +59,7 @@ def read_10x_h5(path: Path) -> Read:
     return Read(
         Source((cells, features), values, blocks),
         barcodes=barcodes,
-        features=select_genes(ids, names, types, genome_of, path.name),
+        features=select_genes(ids, names, types, genome_of, path.name, species),
         format="10x h5",
         counts_from=f"{group}/data",
         where=path.name,
@@ -68,18 +68,12 @@ def read_10x_h5(path: Path) -> Read:
     )
 
 
-def _human_group(file: h5py.File, genomes: list[str], path: Path) -> tuple[str, dict[str, int], list[str]]:
-    """Of a file of Cell Ranger 2, the group of the human genome, and the genes of the others."""
-    human = [g for g in genomes if HUMAN_GENOME.match(g)]
-    if len(genomes) > 1 and len(human) != 1:
-        raise UserError(
-            "The matrix holds several genomes, and which one is human cannot be told.",
-            where=str(path),
-            found=", ".join(genomes),
-            expected="one genome whose name begins with GRCh, hg, human or T2T",
-            fix="Give a matrix with the human genes only.",
-        )
-    genome = human[0] if len(genomes) > 1 else genomes[0]
+def _own_group(file: h5py.File, genomes: list[str], species: str, path: Path) -> tuple[str, dict[str, int], list[str]]:
+    """Of a file of Cell Ranger 2, the group of the species' genome, and the genes of the others."""
+    own = [g for g in genomes if SPECIES[species].genome.match(g)]
+    if len(genomes) > 1 and len(own) != 1:
+        raise several_genomes(species, genomes, str(path))
+    genome = own[0] if len(genomes) > 1 else genomes[0]
     left_out = {f"{GENE_EXPRESSION} ({g})": len(file[g]["genes"]) for g in genomes if g != genome}
     messages = [f"The matrix holds the genomes {', '.join(genomes)}; only {genome} goes on."] if left_out else []
     return genome, left_out, messages

@@ -135,7 +135,7 @@ def _rows(path: Path, layout: _Layout) -> Iterator[pd.DataFrame]:
         )  # fmt: skip
 
 
-def read_text(path: Path) -> Read:
+def read_text(path: Path, species: str | None = None) -> Read:
     """Counts from a table, the first row and column being names; or a long one, see `_read_long`.
 
     Read in blocks of rows, each made sparse and looked at: a scaled matrix is refused at its first block. Lines that
@@ -146,7 +146,7 @@ def read_text(path: Path) -> Read:
     if len(titles) <= MOST_NAME_COLUMNS and all(
         any(title in words for title in titles) for words in (LONG_GENE, LONG_CELL, LONG_COUNT)
     ):
-        return _read_long(path, layout, titles)
+        return _read_long(path, layout, titles, species)
     columns = [layout.header[at] for at in layout.numbers]
     names: list[list[str]] = [[] for _ in layout.names]
     blocks: list[sparse.csr_matrix] = []
@@ -193,7 +193,7 @@ def read_text(path: Path) -> Read:
     return Read(
         Source(loaded.shape, loaded.nnz, lambda: (block for _, block in matrix_blocks(loaded))),
         barcodes=barcodes,
-        features=select_genes(ids, symbols, None, None, path.name),
+        features=select_genes(ids, symbols, None, None, path.name, species),
         format="tsv" if layout.separator == "\t" else "csv",
         counts_from="table",
         where=path.name,
@@ -211,7 +211,7 @@ def _gene_columns(names: Sequence[list[str]]) -> tuple[list[str], list[str] | No
     return best, ids
 
 
-def _read_long(path: Path, layout: _Layout, titles: list[str]) -> Read:
+def _read_long(path: Path, layout: _Layout, titles: list[str], species: str | None) -> Read:
     """A table with a line for each gene of each cell: umi_tools count, BD Rhapsody's Expression_Data.st."""
     gene, cell, count = (
         next(titles.index(word) for word in words if word in titles) for words in (LONG_GENE, LONG_CELL, LONG_COUNT)
@@ -238,7 +238,7 @@ def _read_long(path: Path, layout: _Layout, titles: list[str]) -> Read:
     return Read(
         Source(loaded.shape, loaded.nnz, lambda: (block for _, block in matrix_blocks(loaded))),
         barcodes=list(cells),
-        features=select_genes(None, list(genes), None, None, path.name),
+        features=select_genes(None, list(genes), None, None, path.name, species),
         format="tsv" if layout.separator == "\t" else "csv",
         counts_from=layout.header[count],
         where=path.name,

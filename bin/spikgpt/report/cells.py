@@ -82,7 +82,7 @@ def steps_table(inputs: Inputs) -> Section:
 
 
 def features_left_out(inputs: Inputs) -> Section | None:
-    """Features of the matrices that are not human gene expression."""
+    """Features of the matrices that are not gene expression of the samples' species."""
     left_out = {s: stats.get("feature_types_left_out") or {} for s, stats in sorted(inputs.stats["import"].items())}
     kinds = sorted({kind for features in left_out.values() for kind in features})
     if not kinds:
@@ -99,8 +99,8 @@ def features_left_out(inputs: Inputs) -> Section | None:
     return table(
         "spikgpt_left_out",
         "Features left out",
-        "Features of the matrices that are not human gene expression, such as antibodies. They are dropped "
-        "at import and counted in no result.",
+        "Features of the matrices that are not gene expression of the samples' species, such as antibodies. They are "
+        "dropped at import and counted in no result.",
         rows,
         columns,
         first="Sample",

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from spikgpt.base.columns import OBS, OBS_COLUMNS
 from spikgpt.base.tsv import read_tsv
+from spikgpt.cohort.clusters import MAP, MAP_BEFORE
 from spikgpt.cohort.tables import REMOVED_COLUMNS, STATISTICS, cells_per_step, read_statistics
 
 _NUMBERS = tuple(column.name for column in OBS if column.kind in ("integer", "number", "0 to 1"))
@@ -45,9 +47,10 @@ class Inputs:
     qc
         Sample to QC metrics of its called cells, before any filter.
     umap
-        Coordinates of the cells, in the order of `cells`; None without them.
+        Coordinates of the cells, in the order of `cells`, and where batches were integrated those without it; None
+        without them.
     annotator
-        `config.json` of the annotator; None when there was none to read.
+        `config.json` of the annotator that gives labels; None when there was none to read, or none gave any.
     facility
         title, project, customer, contact, text: those that were given.
     logo
@@ -129,7 +132,7 @@ def read_inputs(
     qc
         `<sample>.qc.parquet`.
     annotator
-        Folder of the annotator.
+        Folder of the annotator that gives labels, if there is one.
     """
     sheet = read_json(samples)
     made = Inputs(sorted(row["sample"] for row in sheet), read_json(run), sheet)
@@ -148,7 +151,8 @@ def read_inputs(
     made.cells = _read_cells(folder / "cells.tsv.gz")
     places = folder / "cohort_cells.parquet"
     if places.is_file():
-        made.umap = pd.read_parquet(places, columns=["sample", "barcode", "umap_1", "umap_2"])
+        maps = [name for name in (*MAP, *MAP_BEFORE) if name in pq.read_schema(places).names]
+        made.umap = pd.read_parquet(places, columns=["sample", "barcode", *maps])
         if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
     if (folder / "conditions.json").is_file():
@@ -159,7 +163,9 @@ def read_inputs(
         made.tables[genes.name] = read_tsv(genes)
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
-    if annotator is not None and (Path(annotator) / "config.json").is_file():
+    labels = [stats.get("labels_from") for stats in made.stats["annotation"].values()]
+    by_profiles = bool(labels) and all(source == "profiles" for source in labels)
+    if annotator is not None and not by_profiles and (Path(annotator) / "config.json").is_file():
         made.annotator = read_json(Path(annotator) / "config.json")
     return made
 

@@ -1,7 +1,12 @@
 """The methods text of the report, filled in from the run."""
 
+from spikgpt.base.species import HUMAN, SPECIES
+from spikgpt.cohort.integration import COMPONENTS
+from spikgpt.profiles.opinion import CUT
+from spikgpt.report.annotators import all_profiled, profiled_samples
 from spikgpt.report.content import html_list, text
 from spikgpt.report.inputs import Inputs, Stats
+from spikgpt.report.integration import integration_of
 from spikgpt.report.removed import defaults_text
 
 _CITATIONS = {
@@ -117,8 +122,22 @@ def methods_html(inputs: Inputs) -> str:
             f"{text(str(chunks[0].get('scgpt_sha256', ''))[:12])}…), on at most {text(parameters.get('max_genes'))} "
             "genes per cell."
         )
+    others = {stats.get("species", HUMAN) for stats in inputs.stats["import"].values()} - {HUMAN}
+    if chunks and others:
+        parts.append(
+            f"scGPT knows human genes: of the {' and '.join(SPECIES[name].spoken for name in sorted(others))} genes it "
+            "was given those that are the one ortholog of one human gene (Ensembl), by that gene's symbol; expression "
+            "was looked at in the species' own genes."
+        )
     config = inputs.annotator
-    if config:
+    profiled = profiled_samples(inputs)
+    if profiled:
+        parts.append(
+            f"Cells of {len(profiled)} of {samples} samples were labelled without a reference, with broad classes from "
+            f"mean profiles of human tissues {cite('profiles')}; cells for which no class was likely enough "
+            f"(probability {CUT:g}) were called Unknown."
+        )
+    if config and not all_profiled(inputs):
         cells = config.get("training", {}).get("cells", 0)
         trained = "trained in this run" if parameters.get("reference") else "trained before"
         parts.append(
@@ -127,18 +146,27 @@ def methods_html(inputs: Inputs) -> str:
             f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
             f"was at most {inputs.unknown_rate:.3g} were called Unknown."
         )
-    if kept and inputs.stats["second_opinion"]:
+    if kept and inputs.stats["second_opinion"] and not others:
         parts.append(
             f"A second opinion on each cell's broad class came from mean profiles of human tissues {cite('profiles')}, "
             f"by Spearman's correlation {cite('singler')} after one correction for the sample, and by logistic "
             "regressions on cells simulated from the profiles. An opinion contradicts a label where neither stands "
-            "above the other in the Cell Ontology; opinions changed no label."
+            "above the other in the Cell Ontology; opinions changed no label that an annotator gave."
         )
     if kept:
+        integration = integration_of(inputs)
+        if integration is not None and integration.used == "harmony":
+            parts.append(
+                f"Batches were integrated by Harmony {cite('harmony')} on {COMPONENTS} principal components of the "
+                "standardised embedding; labels were not."
+            )
+            place = "integrated embedding"
+        else:
+            place = "standardised embedding"
         parts.append(
             f"All samples' cells were clustered by Leiden {cite('leiden')} (resolution "
             f"{text(parameters.get('cluster_resolution', 1.0))}) on the 15-nearest-neighbour graph of the "
-            f"standardised embedding and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster than "
+            f"{place} and laid out by UMAP {cite('umap')}. Markers are genes higher in a cluster than "
             "in all other cells (Welch's t-test, Benjamini-Hochberg). Clusters with at least 25 % Unknown cells (and "
             "twice the rate), more than the rate explains (binomial test, Bonferroni, p < 0.001), are reported as "
             "populations outside of the reference. The reference's markers of a type (detection in its cells against "
@@ -148,8 +176,8 @@ def methods_html(inputs: Inputs) -> str:
         )
     if len(inputs.tables.get("batch_mixing.tsv", ())):
         parts.append(
-            f"Mixing of batches was measured by LISI and Harmony {cite('harmony')} and by kBET {cite('kbet')}; "
-            "labels, clusters and embeddings were not corrected."
+            f"Mixing of batches was measured by LISI {cite('harmony')} and kBET {cite('kbet')}, before and after "
+            "Harmony."
         )
     tested = inputs.tables.get("conditions.tsv")
     if tested is not None and tested["test"].ne("").any():

@@ -10,6 +10,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.annotator.energy import ScGPTShape
 from spikgpt.annotator.energy import scgpt as scgpt_operations
+from spikgpt.base.species import SPECIES
 from spikgpt.report.content import Group, Section, html_facts, number, percent, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, markup, table
@@ -47,6 +48,17 @@ def checkpoint_facts(inputs: Inputs) -> Section | None:
                 f"{100 * min(matched):.1f} to {100 * max(matched):.1f} % per sample",
             )
         )
+    imported = [s for s in inputs.stats["import"].values() if "ortholog_counts" in s]
+    if imported:
+        genes, counts = ([100 * s[key] for s in imported] for key in ("ortholog_genes", "ortholog_counts"))
+        facts += [
+            ("Species", text(", ".join(sorted({SPECIES[s["species"]].spoken for s in imported})))),
+            (
+                "Genes that are the one ortholog of a human gene",
+                f"{min(genes):.1f} to {max(genes):.1f} % of the genes with a count, {min(counts):.1f} to "
+                f"{max(counts):.1f} % of the counts per sample; the embedding reads no others",
+            ),
+        ]
     return markup(
         "spikgpt_checkpoint",
         "scGPT checkpoint",

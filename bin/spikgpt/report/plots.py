@@ -131,6 +131,29 @@ def category_scatter(
     return Section(id, name, description, "scatter", [data], {"pconfig": config})
 
 
+def heat_map(
+    id: str, name: str, description: str, data: Any, *, xlab: str, ylab: str, zlab: str, most: float
+) -> Section:
+    """A row to column to number from 0 to `most`; rows and columns stay in their order."""
+    config = {
+        "xlab": xlab,
+        "ylab": ylab,
+        "zlab": zlab,
+        "min": 0,
+        "max": most,
+        "xcats_samples": False,
+        "ycats_samples": False,
+        "square": False,
+        "display_values": False,
+        "tt_decimals": 1,
+        "cluster_rows": False,
+        "cluster_cols": False,
+        # white is none: MultiQC's own scale would have a colour for it
+        "colstops": [[0, "#ffffff"], [0.5, "#7fb3d5"], [1, "#0b3c6f"]],
+    }
+    return Section(id, name, description, "heatmap", data, {"pconfig": config})
+
+
 def markup(id: str, name: str, description: str, html: str) -> Section:
     """HTML as it is; every text in it that a user chose must have gone through `content.text`."""
     return Section(id, name, description, "html", html)

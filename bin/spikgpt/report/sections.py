@@ -6,12 +6,15 @@
 from collections.abc import Callable
 
 from spikgpt.report import (
+    annotators,
     cells,
     comparison,
     conditions,
     differential,
+    expected,
     facility,
     history,
+    markers,
     models,
     record,
     removed,
@@ -53,7 +56,11 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.mixing_table,
             types.confidence_lines,
             types.cluster_evidence,
+            markers.markers_of_clusters,
+            markers.markers_of_types,
             types.second_opinion_table,
+            expected.expected_genes_table,
+            expected.expected_genes_map,
             comparison.own_labels_heatmap,
             comparison.agreement_table,
         ),
@@ -63,6 +70,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
         models.GROUP,
         (
             models.checkpoint_facts,
+            annotators.annotators_table,
+            annotators.tissue_facts,
             models.annotator_facts,
             models.reference_types_table,
             models.leave_one_out_table,

@@ -9,6 +9,9 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
 from spikgpt.base.genes import NAMES_TOLD
+from spikgpt.cohort.contradictions import sentence
+from spikgpt.report import integration
+from spikgpt.report.annotators import all_profiled, label_source, profiled_samples, where_labels_come_from
 from spikgpt.report.content import Group, Section, html_list, number, short, text
 from spikgpt.report.experiment import HIGH_MITO, HIGH_UNKNOWN, on_confounding, on_mito, on_unknown
 from spikgpt.report.inputs import Inputs
@@ -126,8 +129,10 @@ def in_short(inputs: Inputs) -> Section:
     if len(inputs.cells):
         sentences = [
             *_cells_and_types(inputs),
+            *where_labels_come_from(inputs),
             *_not_calibrated(inputs),
             _new_populations(inputs),
+            *integration.sentences(inputs),
             *_second_opinion(inputs),
         ]
     else:
@@ -152,10 +157,12 @@ def _cells_and_types(inputs: Inputs) -> Iterable[str]:
     yield f"They are of <b>{len(counts)} types</b>: {common}{', …' if len(counts) > 6 else '.'}"
     share = 100 * (len(cells) - len(labelled)) / len(cells)
     confidence = f"{labelled['spikgpt_confidence'].median():.2f}" if len(labelled) else "none"
-    yield (
-        f"<b>{share:.1f} %</b> are {UNKNOWN}; the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of "
-        f"known types. Median confidence of the labelled cells: {confidence}."
+    rate = (
+        "the tissue profiles name no class for them"
+        if all_profiled(inputs)
+        else f"the rate asked for is {100 * inputs.unknown_rate:.3g} % of the cells of known types"
     )
+    yield f"<b>{share:.1f} %</b> are {UNKNOWN}; {rate}. Median confidence of the labelled cells: {confidence}."
 
 
 def not_calibrated(inputs: Inputs, sample: str) -> list[str]:
@@ -187,8 +194,10 @@ def _per_sample(cells: pd.DataFrame, samples: int) -> str:
 
 def _new_populations(inputs: Inputs) -> str:
     populations = inputs.tables.get("unknown_populations.tsv", pd.DataFrame())
+    source = label_source(inputs)
     if not len(populations):
-        return f"No cluster has far more {UNKNOWN} cells than that rate: nothing suggests that a type is missing."
+        rate = "cells of known classes have" if all_profiled(inputs) else "that rate"
+        return f"No cluster has far more {UNKNOWN} cells than {rate}: nothing suggests that a type is missing."
     known = populations[populations["probably"] != ""]
     after_all = [
         f"cluster {text(row.cluster)} ({int(row.unknown_cells):,} {UNKNOWN} cells) is probably {short(row.probably)}, "
@@ -197,13 +206,13 @@ def _new_populations(inputs: Inputs) -> str:
     ]
     new = populations[populations["probably"] == ""]
     if not len(new):
-        return f"No population outside of the reference; {_listed(after_all)}."
+        return f"No population outside of {source}; {_listed(after_all)}."
     largest = new.iloc[0]
     looks = f"looks like {text(largest['looks_like'])}, " if largest["looks_like"] else ""
     return (
-        f"<b>{len(new)} population{'' if len(new) == 1 else 's'} outside of the reference</b>: the "
+        f"<b>{len(new)} population{'' if len(new) == 1 else 's'} outside of {source}</b>: the "
         f"largest is cluster {text(largest['cluster'])} with {int(largest['unknown_cells']):,} {UNKNOWN} cells, "
-        f"{looks}nearest type of the reference {short(largest['nearest_type'])}, markers "
+        f"{looks}nearest type of {source} {short(largest['nearest_type'])}, markers "
         f"{text(', '.join(str(largest['markers']).split(', ')[:5]))}."
         + (f" Not counted: {_listed(after_all)}." if after_all else "")
     )
@@ -230,7 +239,8 @@ def _second_opinion(inputs: Inputs) -> Iterable[str]:
         if compared
         else "none can be compared with its label"
     )
-    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of the cells; {rest}."
+    which = "the cells that an annotator labelled" if profiled_samples(inputs) else "the cells"
+    yield f"<b>Second opinion</b>: the tissue profiles name a broad class for {share} of {which}; {rest}."
 
 
 def _contradicted_clusters(inputs: Inputs) -> str:
@@ -299,6 +309,9 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
     _on_copies(findings, inputs)
     on_confounding(findings.warn, inputs)
     _on_genes(findings, inputs)
+    parted = integration.warning(inputs)
+    if parted:
+        findings.add("warning", parted, "Cohort")
     _on_reference(findings, inputs)
     for message in [*inputs.comparison, *(inputs.differential or {}).get("messages", [])]:
         findings.add("warning", text(message), "Conditions")
@@ -307,6 +320,10 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
             detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"
             message = f"shows genes that its label excludes: {text(row.wrong_lineage)}"
             findings.add("warning", message, f"Cluster {row.cluster}", detail)
+    for row in inputs.tables.get("contradictions.tsv", pd.DataFrame()).to_dict("records"):
+        if row["of"] == "type":
+            message = f"its cells show genes that the label excludes: {text(sentence(row))}"
+            findings.add("warning", message, f"Label {row['cell_type']}", f"{int(row['cells']):,} cells")
     benchmark = benchmark_comparison(inputs)
     if benchmark and benchmark.lost:
         findings.add("warning", benchmark.sentence, "Benchmark")
@@ -353,7 +370,7 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
         findings.add("warning", f"<b>not calibrated for this sample</b>: {text(reason)}", sample)
     for row in inputs.stats["annotation"].get(sample, {}).get("rejected_types", []):
         findings.add("warning", text(all_rejected(row)), sample)
-    if not other_tissue:
+    if sample not in profiled_samples(inputs) and not other_tissue:
         on_unknown(findings.warn, inputs, sample)
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import CONTINUOUS, REASON_COLOURS, cell_type_colours, series_colours
 from spikgpt.base.columns import REASON_NAMES
-from spikgpt.cohort.clusters import cluster_order
+from spikgpt.cohort.clusters import MAP, MAP_BEFORE, cluster_order
 from spikgpt.report.content import Group, Section, labels, text
 from spikgpt.report.inputs import Inputs
+from spikgpt.report.integration import integration_of
 from spikgpt.report.plots import TableColumn, bars, cell_scatter, evenly, histogram, lines, table
 
 GROUP = Group("spikgpt_types", "Cell types", "What the cells are, and how sure the labels are.")
@@ -42,12 +43,9 @@ def composition_bars(inputs: Inputs) -> Section | None:
         if column != "sample" and values.nunique() < 2:
             continue
         counts = pd.crosstab(values, cells["spikgpt_cell_type"].astype(str))
-        names = labels(name or "(not given)" for name in counts.index)
+        names = labels(name or NOT_GIVEN for name in counts.index)
         data.append(
-            {
-                names[name or "(not given)"]: {ids[t]: int(row[t]) for t in counts.columns}
-                for name, row in counts.iterrows()
-            }
+            {names[name or NOT_GIVEN]: {ids[t]: int(row[t]) for t in counts.columns} for name, row in counts.iterrows()}
         )
         tabs.append({"name": title, "ylab": "Cells"})
     return bars(
@@ -62,6 +60,37 @@ def composition_bars(inputs: Inputs) -> Section | None:
     )
 
 
+NOT_GIVEN = "(not given)"
+BEFORE = "Before integration, by batch"
+"""The tab of the map without Harmony."""
+
+
+def _axes(places: pd.DataFrame, names: tuple[str, str]) -> tuple[list[float], list[float]]:
+    """Coordinates with three decimals: a pixel is more."""
+    x, y = ([round(float(value), 3) for value in places[name]] for name in names)
+    return x, y
+
+
+def _by_sheet(
+    all_cells: pd.DataFrame, cells: pd.DataFrame
+) -> list[tuple[str, list[str], Sequence[str], dict[str, str]]]:
+    """Colourings of the map by batch, condition and donor, where the samplesheet tells several apart.
+
+    A batch that was not given is the sample's name: that tab would be the samples' again.
+    """
+    made: list[tuple[str, list[str], Sequence[str], dict[str, str]]] = []
+    for column in ("batch", "condition", "donor"):
+        values = all_cells[column].astype(str)
+        names = sorted(set(values))
+        if len(names) < 2 or (values == all_cells["sample"].astype(str)).all():
+            continue
+        given = {name: name or NOT_GIVEN for name in names}
+        shown = [given[value] for value in cells[column].astype(str)]
+        colours = dict(zip(given.values(), series_colours(len(names)), strict=True))
+        made.append((f"By {column}", shown, list(given.values()), colours))
+    return made
+
+
 def cell_map(inputs: Inputs) -> Section | None:
     """UMAP, coloured by what is known of the cells."""
     if inputs.umap is None or not len(inputs.umap):
@@ -72,8 +101,8 @@ def cell_map(inputs: Inputs) -> Section | None:
     chosen = placed[evenly(len(placed), MAP_POINTS)]
     places = inputs.umap.iloc[chosen]
     cells = inputs.cells.iloc[chosen]
-    x = [round(float(v), 3) for v in places["umap_1"]]
-    y = [round(float(v), 3) for v in places["umap_2"]]
+    integrated = MAP_BEFORE[0] in places
+    x, y = _axes(places, MAP)
     types = _types(inputs.cells)
     samples = sorted(set(cells["sample"]))
     clusters = [c for c in cluster_order(cells["spikgpt_cluster"]) if c]
@@ -87,14 +116,22 @@ def cell_map(inputs: Inputs) -> Section | None:
          cell_type_colours(types)),
         ("By sample", list(cells["sample"]), samples,
          dict(zip(samples, series_colours(len(samples)), strict=True))),
+        *_by_sheet(inputs.cells, cells),
         ("By confidence", [bins[i] for i in level], bins, dict(zip(bins, CONTINUOUS, strict=True))),
         (f"{UNKNOWN} by reason", list(reasons), [known, *REASON_NAMES],
          {known: "#dddddd", **REASON_COLOURS}),
         ("By cluster", list(cells["spikgpt_cluster"]), clusters,
          dict(zip(clusters, series_colours(len(clusters)), strict=True))),
     ]  # fmt: skip
+    if integrated:
+        # the same batches where they would lie without Harmony; with a batch for each sample the tab is that of samples
+        batches = sorted(set(inputs.cells["batch"]))
+        colours = dict(zip(batches, series_colours(len(batches)), strict=True))
+        colourings.append((BEFORE, list(cells["batch"]), batches, colours))
     data = []
-    for _, values, order, colours in colourings:
+    for title, values, order, colours in colourings:
+        if title == BEFORE:
+            x, y = _axes(places, MAP_BEFORE)
         shown = labels(order)
         rank = {name: at for at, name in enumerate(order)}
         points: dict[str, list[dict[str, Any]]] = {}
@@ -107,9 +144,10 @@ def cell_map(inputs: Inputs) -> Section | None:
     return cell_scatter(
         "spikgpt_map",
         "Map of the cells",
-        f"UMAP of the scGPT embedding, {len(chosen):,} of {len(inputs.umap):,} cells, evenly spaced. Cells that lie "
-        "together are similar; distances between groups mean little. Types should form groups, and samples should mix "
-        "within them.",
+        f"UMAP of the scGPT embedding{' after Harmony' if integrated else ''}, {len(chosen):,} of "
+        f"{len(inputs.umap):,} cells, evenly spaced. Cells that lie together are similar; distances between groups "
+        "mean little. Types should form groups, and samples should mix within them."
+        f"{' The last tab is the map as it would be without Harmony.' if integrated else ''}",
         data,
         [title for title, *_ in colourings],
         xlab="UMAP 1",
@@ -122,11 +160,15 @@ def mixing_table(inputs: Inputs) -> Section | None:
     mixing = inputs.tables.get("batch_mixing.tsv")
     if mixing is None or not len(mixing):
         return None
+    found = integration_of(inputs)
+    used = found is not None and found.used == "harmony"
     rows: dict[str, dict[str, int | float]] = {}
     before = mixing[mixing["embedding"] == "scGPT"].set_index("cell_type")
     after = mixing[mixing["embedding"] == "Harmony"].set_index("cell_type")
     for label, row in before.iterrows():
         values: dict[str, int | float] = {"cells": int(row["cells"]), "batches": int(row["batches"])}
+        if row["ilisi_if_mixed"]:
+            values["mixed"] = float(row["ilisi_if_mixed"])
         for score in ("ilisi", "kbet_acceptance", "clisi"):
             for when, frame in (("before", before), ("after", after)):
                 value = str(frame.at[label, score])
@@ -138,19 +180,24 @@ def mixing_table(inputs: Inputs) -> Section | None:
         "Batch mixing",
         "Whether cells group by batch in the embedding that labels come from, before and after Harmony. High iLISI and "
         "kBET within a type: its batches mix. Low scores that Harmony raises while cLISI stays high: a batch effect "
-        "that leaves the types apart. Where cLISI falls as well, labels follow batches. Harmony is used for this "
-        "comparison only: labels, clusters and X_scGPT are not corrected.",
+        "that leaves the types apart. Where cLISI falls as well, labels follow batches. Labels and X_scGPT are never "
+        f"corrected; clusters, map and markers rest on the embedding {'after' if used else 'before'} Harmony.",
         rows,
         {
             "cells": TableColumn("Cells", "Cells that were scored", decimals=0),
             "batches": TableColumn("Batches", "Batches with such cells", decimals=0),
             "ilisi_before": TableColumn("iLISI", "0: all neighbours are of one batch; 1: of all batches equally"),
             "ilisi_after": TableColumn("iLISI, Harmony", "The same after Harmony"),
+            "mixed": TableColumn(
+                "iLISI if mixed", "What iLISI would be if batches of these sizes were mixed at random", hidden=True
+            ),
             "kbet_acceptance_before": TableColumn(
                 "kBET", "Share of neighbourhoods with the same shares of batches as all cells"
             ),
             "kbet_acceptance_after": TableColumn("kBET, Harmony", "The same after Harmony"),
-            "clisi_before": TableColumn("cLISI", "1: all neighbours have one label; 0: all labels equally"),
+            "clisi_before": TableColumn(
+                "cLISI", "1: all neighbours of its cells, among all cells, have one label; 0: all labels equally"
+            ),
             "clisi_after": TableColumn("cLISI, Harmony", "The same after Harmony"),
         },
         first="Cell type",

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import REASON_COLOURS
 from spikgpt.base.columns import REASON_NAMES, UNKNOWN_REASONS
+from spikgpt.report.annotators import label_source
 from spikgpt.report.content import Group, Section, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, bars, histogram, lines, markup, table
@@ -44,7 +47,7 @@ def populations_table(inputs: Inputs) -> Section | None:
         return None
     id, name, description = (
         "spikgpt_populations",
-        "Populations outside of the reference",
+        f"Populations outside of {label_source(inputs)}",
         f"Clusters in which far more cells are {UNKNOWN} than unknown_rate allows. Some are probably a type of the "
         "reference after all. Their markers suggest what they are; the quality column gives other explanations.",
     )
@@ -60,7 +63,7 @@ def populations_table(inputs: Inputs) -> Section | None:
             "nearest": f"{text(row.nearest_type)} ({float(row.nearest_percent):.0f} %)",
             "probably": f"{text(row.probably)}, of which the reference has {int(row.reference_cells):,} cells"
             if row.probably
-            else "outside of the reference",
+            else f"outside of {label_source(inputs)}",
             "looks": likeness_text(row),
             "markers": text(row.markers),
             "missing": text(row.nearest_markers_missing) or "none",
@@ -108,7 +111,9 @@ def likeness_text(population: Any) -> str:
 
 def p_value_lines(inputs: Inputs) -> Section | None:
     """Distribution of the p-values, per sample."""
-    curves = {sample: histogram(values) for sample, values in inputs.values("spikgpt_p_value").items()}
+    # labels from the tissue profiles have none
+    known = {sample: values[np.isfinite(values)] for sample, values in inputs.values("spikgpt_p_value").items()}
+    curves = {sample: histogram(values) for sample, values in known.items() if len(values)}
     if not curves:
         return None
     return lines(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import Spelling
+from spikgpt.base.h5ad import ORTHOLOG
 from spikgpt.base.threads import one_thread, pin_thread
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
@@ -249,7 +250,10 @@ def batches(cells: list[tuple[int, CellTokens]], token_budget: int) -> Iterator[
 
 
 class CountsFile:
-    """The raw counts of an h5ad (``layers["counts"]``, CSR), read by rows."""
+    """The raw counts of an h5ad (``layers["counts"]``, CSR), read by rows.
+
+    ``symbols`` are those of human genes: of another species, the orthologs' ("" for a gene without one).
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = path
@@ -257,7 +261,8 @@ class CountsFile:
         self.counts = sparse_dataset(self.file["layers/counts"])
         self.cells, self.genes = self.counts.shape
         var, self.obs = self.file["var"], self.file["obs"]
-        self.symbols: list[str] = list(var[var.attrs["_index"]].asstr()[:])
+        names = var[ORTHOLOG if ORTHOLOG in var else var.attrs["_index"]]
+        self.symbols: list[str] = list(names.asstr()[:])
 
     def rows(self, first: int, last: int) -> tuple[sparse.csr_matrix, list[str]]:
         """Counts and barcodes of rows ``[first, last)``."""

@@ -12,6 +12,7 @@ process DETECT_DOUBLETS {
     output:
     tuple val(meta), path("${meta.id}.doublets.parquet"), emit: doublets
     tuple val(meta), path("${meta.id}.doublets.json"), emit: stats
+    tuple val(meta), path("${meta.id}.genomes.tsv.gz"), emit: genomes, optional: true
     tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
 
     script:

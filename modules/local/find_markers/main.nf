@@ -1,4 +1,4 @@
-// Marker genes of every cluster
+// Marker genes of every cluster, and what every cluster and type shows of them
 process FIND_MARKERS {
     tag "${meta.id}"
     label 'whole_cohort'
@@ -9,6 +9,7 @@ process FIND_MARKERS {
 
     output:
     tuple val(meta), path('markers.tsv'), emit: markers
+    tuple val(meta), path('marker_expression.tsv'), emit: expression
     // for other programs; no step reads it
     path 'markers_seurat.tsv', emit: seurat
     tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
@@ -21,6 +22,6 @@ process FIND_MARKERS {
 
     stub:
     """
-    touch markers.tsv markers_seurat.tsv
+    touch markers.tsv markers_seurat.tsv marker_expression.tsv
     """
 }

@@ -9,6 +9,7 @@ process IMPORT_COUNTS {
     tuple val(meta), path(matrix), val(content)
     path scgpt_model
     val min_gene_match
+    val species
     val digest
 
     output:
@@ -23,6 +24,7 @@ process IMPORT_COUNTS {
         meta.symbol_col ? "--symbol-col ${shellQuote(meta.symbol_col)}" : '',
         meta.geneid_col ? "--geneid-col ${shellQuote(meta.geneid_col)}" : '',
         meta.counts_layer ? "--counts-layer ${shellQuote(meta.counts_layer)}" : '',
+        species ? "--species ${species}" : '',
         task.ext.args ?: '',
     ].join(' ').trim()
     """

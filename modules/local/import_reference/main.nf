@@ -13,6 +13,7 @@ process IMPORT_REFERENCE {
     val merge_similar_labels
     path scgpt_model
     val min_gene_match
+    val species
     val digest
 
     output:
@@ -24,6 +25,7 @@ process IMPORT_REFERENCE {
         batch_key ? "--batch-key ${shellQuote(batch_key)}" : '',
         exclude_labels ? "--exclude-labels ${shellQuote(exclude_labels)}" : '',
         merge_similar_labels ? '--merge-similar-labels' : '',
+        species ? "--species ${species}" : '',
         task.ext.args ?: '',
     ].join(' ').trim()
     """

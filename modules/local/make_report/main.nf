@@ -20,6 +20,7 @@ process MAKE_REPORT {
 
     script:
     def args = [
+        annotator ? "--annotator ${annotator}" : '',
         logo ? "--logo ${logo}" : '',
         history ? "--history ${history}" : '',
         task.ext.args ?: '',
@@ -37,7 +38,6 @@ process MAKE_REPORT {
         --stats stats/*.json \\
         --qc qc/*.parquet \\
         --tables tables \\
-        --annotator ${annotator} \\
         --facility facility.json \\
         --out report ${args}
     """

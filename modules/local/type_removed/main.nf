@@ -6,6 +6,8 @@ process TYPE_REMOVED {
     input:
     tuple val(meta), path(h5ad)
     path annotator
+    path profiles
+    path stats, stageAs: 'stats/*'
     val digest
 
     output:
@@ -13,9 +15,9 @@ process TYPE_REMOVED {
     tuple val("${task.process}"), val('scikit-learn'), eval('package_version.py scikit-learn'), emit: versions_sklearn, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = [annotator ? "--annotator ${annotator}" : '', task.ext.args ?: ''].join(' ').trim()
     """
-    type_removed.py --h5ad ${h5ad} --annotator ${annotator} ${args}
+    type_removed.py --h5ad ${h5ad} --profiles ${profiles} --stats ${stats} ${args}
     """
 
     stub:

@@ -6,8 +6,7 @@ process WRITE_SAMPLE {
     label 'one_core'
 
     input:
-    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion), val(extra), path(protein)
-    path cohort_cells
+    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion), path(cohort_cells), val(extra), path(protein)
     val record
     val digest
 

@@ -17,9 +17,10 @@ workflow BUILD_COHORT {
     ch_removed_types  // parquet: nearest type of each removed cell
     ch_samples      // [meta, samples.json]
     ch_own_labels   // [meta, parquet] of samples whose own labels are compared
-    ch_annotator    // folder of the annotator
+    ch_annotator    // folder of the annotator that gives labels, or an empty list
     ch_stats        // json of any step
     record          // text: JSON with version and parameters of the run, see runRecord
+    integrate       // text: auto, harmony or none
     resolution      // number: of the Leiden clusters
     seed            // integer
     contrast        // text: column of the samplesheet, treated and control, or null
@@ -32,8 +33,9 @@ workflow BUILD_COHORT {
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .filter { entries -> entries }
         .map { entries ->
+            def told_apart = integrate == 'harmony' || entries.any { entry -> entry[0].batch }
             [
-                entries.any { entry -> entry[0].batch } && entries.collect { entry -> entry[0].batch ?: entry[0].id }.unique().size() > 1,
+                told_apart && entries.collect { entry -> entry[0].batch ?: entry[0].id }.unique().size() > 1,
                 cohort_meta,
                 entries.collect { entry -> entry[1] },
                 entries.collectMany { entry -> entry[2] },
@@ -44,10 +46,19 @@ workflow BUILD_COHORT {
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .filter { entries -> entries }
         .map { entries -> entries.collect { entry -> entry[5] } }
-    CLUSTER_COHORT(ch_all.map { entries -> entries.tail() }, resolution, seed, digestOf('cluster_cohort.py'))
-
-    // only where the samplesheet tells batches apart
-    BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, seed, digestOf('batch_mixing.py'))
+    // only where the samplesheet tells batches apart, or where samples are to be integrated
+    BATCH_MIXING(ch_all.filter { entries -> entries.head() }.map { entries -> entries.tail() }, integrate, seed, digestOf('batch_mixing.py'))
+    CLUSTER_COHORT(
+        ch_all.map { entries -> entries.tail() },
+        BATCH_MIXING.out.integration.map { _meta, integration -> integration }.ifEmpty([]),
+        resolution,
+        seed,
+        digestOf('cluster_cohort.py'),
+    )
+    // each sample's own part, so that no task reads that of the others
+    ch_cells = CLUSTER_COHORT.out.by_sample.flatMap { _meta, parts ->
+        [parts].flatten().collect { part -> [part.name.replaceFirst(/\.cohort\.parquet$/, ''), part] }
+    }
 
     // the samplesheet's own columns go into the files, and into no other task
     ch_extra = ch_samples.flatMap { _meta, sheet ->
@@ -56,13 +67,13 @@ workflow BUILD_COHORT {
     // not every sample has antibodies, and not every sample with antibodies has a cell left
     ch_complete = ch_annotated
         .map { entry -> [entry[0].id, entry] }
+        .join(ch_cells)
         .join(ch_extra)
         .join(ch_protein.map { meta, protein -> [meta.id, protein] }, remainder: true)
         .filter { entry -> entry[1] }
-        .map { _id, entry, extra, protein -> entry + [extra, protein ?: []] }
+        .map { _id, entry, cells, extra, protein -> entry + [cells, extra, protein ?: []] }
     WRITE_SAMPLE(
         ch_complete,
-        CLUSTER_COHORT.out.cells.map { _meta, cells -> cells },
         record,
         digestOf('write_sample.py'),
     )
@@ -109,8 +120,11 @@ workflow BUILD_COHORT {
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
         .mix(MAKE_TABLES.out.comparison.flatten())
+        .mix(MAKE_TABLES.out.contradictions.map { _meta, contradictions -> contradictions })
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
+        .mix(FIND_MARKERS.out.expression.map { _meta, expression -> expression })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
+        .mix(BATCH_MIXING.out.integration.map { _meta, integration -> integration })
         .mix(COMPARE_CONDITIONS.out.conditions.flatMap { _meta, table, messages -> [table, messages] })
         .mix(DIFFERENTIAL_EXPRESSION.out.genes.flatMap { _meta, table, told -> [table, told] })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })

@@ -3,7 +3,7 @@ include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
 include { READ_LABELS      } from '../../../modules/local/read_labels'
-include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson } from '../utils'
+include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson ; speciesMistake ; speciesOf } from '../utils'
 
 // One row of the samplesheet as [meta, path of the matrix as text, where it stands]. What a task needs is in meta as a value:
 // a row's task then runs again when that row changes, not when the sheet does.
@@ -39,6 +39,7 @@ workflow READ_INPUT {
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
     compare_key     // text: column of the samples' obs with labels to compare, where the samplesheet names none; or null
+    species         // text: species of samples and reference, or null to go by their genes
 
     main:
     CHECK_INPUT(
@@ -65,7 +66,7 @@ workflow READ_INPUT {
         .map { sample, path, content, column -> [sample.subMap(['id', 'filtered', 'counts_layer']) + [column: column], path, content] }
     READ_LABELS(ch_own, digestOf('read_labels.py'))
     // The checkpoint's files count here and in no later step: what is imported anew, all others run anew.
-    IMPORT_COUNTS(ch_matrices.map { entry -> entry.take(3) }, scgpt_model, min_gene_match, digestOf('import_counts.py', [scgpt_model]))
+    IMPORT_COUNTS(ch_matrices.map { entry -> entry.take(3) }, scgpt_model, min_gene_match, species ?: '', digestOf('import_counts.py', [scgpt_model]))
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
@@ -76,6 +77,7 @@ workflow READ_INPUT {
         merge_similar_labels,
         scgpt_model,
         min_gene_match,
+        species ?: '',
         digestOf('import_reference.py', [scgpt_model]),
     )
 
@@ -87,11 +89,17 @@ workflow READ_INPUT {
 
     // Nothing goes on before every input was read: one bad sample ends the run here, not hours later.
     ch_read = IMPORT_COUNTS.out.h5ad
-        .map { meta, h5ad -> [meta, h5ad, null] }
+        .join(IMPORT_COUNTS.out.stats)
         .mix(IMPORT_REFERENCE.out.h5ad)
         .mix(CHECK_ANNOTATOR.out.annotator.map { meta, folder -> [meta, folder, null] })
         .toSortedList { a, b -> a[0].id <=> b[0].id }
-        .flatMap { entries -> entries }
+        .flatMap { entries ->
+            def message = speciesMistake(entries.collect { meta, given, stats -> [meta, speciesOf(stats ?: given.resolve('config.json'))] })
+            if (message) {
+                error(message)
+            }
+            entries
+        }
         .branch { meta, _file, _stats ->
             reference: meta.reference
             annotator: meta.annotator

@@ -10,7 +10,7 @@ workflow REPORT {
     ch_stats        // json of any step
     ch_qc           // parquet of a sample
     ch_tables       // table of the cohort
-    ch_annotator    // folder
+    ch_annotator    // folder of the annotator that gives labels, or an empty list
     ch_versions     // yaml
     facility        // [JSON of the report's head as text, logo or [], table of earlier runs or []]
 

@@ -35,6 +35,30 @@ def helpText() {
     return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
 }
 
+// The annotators that --annotator names, separated by commas: pbmc and tissue, which are bundled, or folders
+def annotatorNames(given) {
+    return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
+}
+
+// What --list_annotators shows: of each bundled annotator its name, its classes, and what its model card says of its
+// training and its limits
+def annotatorList() {
+    def names = file("${projectDir}/assets/annotators", glob: false).listFiles().collect { folder -> folder.name }.sort()
+    def entries = names.collect { name ->
+        def folder = file("${projectDir}/assets/annotators/${name}", glob: false)
+        // the tissue profiles have a table of theirs; below the classes it has those that may be said together
+        def classes = name == 'tissue'
+            ? file("${projectDir}/assets/cell_profiles/classes.tsv", glob: false).getText('UTF-8').readLines().tail().findAll { line -> !line.contains('|') }.collect { line -> line.tokenize('\t')[0] }
+            : readJson(folder.resolve('config.json')).classes
+        def card = folder.resolve('README.md').getText('UTF-8')
+        def told = ['Trained on', 'Known limits'].collect { heading ->
+            "  ${heading}\n${card.split("\n## ${heading}\n")[1].split('\n## ')[0].strip().readLines().collect { line -> "    ${line}" }.join('\n')}"
+        }
+        "--annotator ${name}\n  ${classes.size()} classes\n    ${classes.join('; ')}\n${told.join('\n')}"
+    }
+    return "Bundled annotators. A folder that an earlier run trained (results/annotator) is given by its path.\n\n${entries.join('\n\n')}"
+}
+
 // A value as the schema's type. What a command line gives may be text, or a number where text is meant; what
 // cannot be of the type stays as it is, for the check to refuse.
 def typed(value, type) {
@@ -104,6 +128,12 @@ def parameterMistake(given, schema) {
         def found = wrong.value instanceof CharSequence ? "\"${wrong.value}\"" : wrong.value
         return mistake("Invalid value for --${wrong.key}", found, misfit(wrong.value, specs[wrong.key]), "--${wrong.key}: ${specs[wrong.key].description}")
     }
+    if (given.annotator) {
+        def names = annotatorNames(given.annotator)
+        if (!names || names.toSet().size() < names.size()) {
+            return mistake('--annotator names no annotator, or one twice', "\"${given.annotator}\"", "names of bundled annotators (pbmc, tissue) or folders, each once, separated by commas", "correct it; 'nextflow run . --list_annotators' lists the bundled ones")
+        }
+    }
     if (given.reference && given.annotator) {
         return mistake('Both --reference and --annotator are given', "--reference ${given.reference} and --annotator ${given.annotator}", 'one of them: a reference trains a new annotator, an annotator is used as it is', 'leave one of them out')
     }
@@ -130,7 +160,9 @@ def runRecord(options, version) {
         .subMap(specs.keySet())
         .findAll { _name, value -> value != null }
         .sort()
-        .collectEntries { name, value -> [name, specs[name].format?.endsWith('-path') ? value.tokenize('/').last() : value] }
+        .collectEntries { name, value ->
+            [name, name == 'annotator' ? annotatorNames(value).collect { path -> path.tokenize('/').last() }.join(',') : specs[name].format?.endsWith('-path') ? value.tokenize('/').last() : value]
+        }
     return groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: parameters])
 }
 
@@ -285,6 +317,29 @@ def emptyMistake(stats) {
     return stats && stats.every { path -> readJson(path).cells_out == 0 }
         ? mistake('No sample has a cell left after quality control', 'every cell removed', 'at least one cell in one sample', 'check that the matrices hold called cells, or relax the thresholds (samplesheet columns min_genes, max_mito_percentage, *_nmads)', 'all samples')
         : null
+}
+
+// The species that a step or an annotator's config.json tells; null in a stub's files. An annotator that is older than
+// that field is human.
+def speciesOf(path) {
+    if (!path.exists() || path.size() == 0) {
+        return null
+    }
+    def told = readJson(path)
+    return told.species ?: (told.classes instanceof List ? 'human' : null)
+}
+
+// Samples that are of another species than what their labels come from, a reference or an annotator: the message, or
+// null. Pairs of meta and species.
+def speciesMistake(pairs) {
+    def told = pairs.findAll { _meta, species -> species }
+    def source = told.find { meta, _species -> meta.reference || meta.annotator }
+    def others = source ? told.findAll { _meta, species -> species != source[1] } : []
+    if (!others) {
+        return null
+    }
+    def given = source[0].annotator ? 'annotator' : 'reference'
+    return mistake("The ${given} is of ${source[1]} cells, and samples are of another species", others.collect { meta, species -> "${meta.id}: ${species}" }.join(', '), "samples of ${source[1]} cells alone", given == 'annotator' ? "give labelled ${others[0][1]} cells as --reference, or the folder of an annotator that was trained on such as --annotator; the bundled annotator is of human blood" : 'give samples and a reference of one species', 'genes of the samples')
 }
 
 // A task was killed, most often for memory, or by a scheduler that left no exit status (Nextflow has

@@ -1,0 +1,65 @@
+"""How tests run the pipeline: Nextflow on this checkout or on a copy of it, with real or stub tasks."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+def nextflow(folder: Path, *args: object, project: Path = ROOT, **env: object) -> subprocess.CompletedProcess[str]:
+    """Run the pipeline in `folder`; its output is kept whole, for the message of a test that fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(
+        ["nextflow", "run", str(project), "-ansi-log", "false", *map(str, args)],
+        cwd=folder, capture_output=True, text=True, timeout=1200, check=False,
+        env=os.environ | {name: str(value) for name, value in env.items()},
+    )  # fmt: skip
+
+
+def told(run: subprocess.CompletedProcess[str]) -> str:
+    return run.stdout + run.stderr
+
+
+def submitted(run: subprocess.CompletedProcess[str]) -> set[str]:
+    return {line.split(" > ")[1] for line in run.stdout.splitlines() if "Submitted process" in line}
+
+
+def process_and_tag(task: str) -> tuple[str, str]:
+    process, tag = task.rstrip(")").split(" (")
+    return process.split(":")[-1], tag.split(":")[0]
+
+
+def copy_project(folder: Path) -> Path:
+    """The pipeline in a folder of its own, whose code a test may change.
+
+    Its answer to what a package's version is takes no time: a stub run has more of these than of anything else.
+    """
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
+        shutil.copy2(ROOT / name, folder / name)
+    for name in ("assets", "bin", "conf", "modules", "subworkflows"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "bin" / "package_version.py").write_text("#!/bin/sh\necho 1\n")
+    return folder
+
+
+def stub_args(folder: Path) -> tuple:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("a.h5ad", "reference.h5ad"):
+        (folder / name).touch()
+    sheet = folder / "sheet.csv"
+    sheet.write_text("sample,filtered,unfiltered\na,a.h5ad,\nb,,a.h5ad\n")
+    return ("-profile", "local,test", "-stub", "--input", sheet, "--reference", "reference.h5ad", "--outdir", "results")
+
+
+def launcher(folder: Path) -> Path:
+    """Nextflow as `make setup` installs it from this checkout, over the jars of the active environment."""
+    jars = Path(shutil.which("nextflow")).resolve().parents[1] / "nextflow"
+    if not jars.is_dir():
+        pytest.skip("the active Nextflow is not the one that tools/setup installs")
+    (folder / "bin").mkdir(parents=True)
+    (folder / "nextflow").symlink_to(jars)
+    shutil.copy2(ROOT / "tools" / "env" / "nextflow.sh", folder / "bin" / "nextflow")
+    return folder / "bin"
