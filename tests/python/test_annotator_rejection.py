@@ -58,6 +58,7 @@ def test_table_and_annotation_give_one_p_value(training, kinds, by_batch):
         "scgpt": {"embedding_size": reference.embedding.shape[1]},
         "depth": {"low": 0.0},
         "ontology": {},
+        "levels": {"source": "flat", "told": "", "nodes": [], "least_log_p": [-3.0] * 11, "far": [], "held_out": {}},
     }
     annotator = Annotator(judged.views, judged.mixture, judged.rejection, config)
     rows = judged.rows
@@ -72,7 +73,8 @@ def test_table_and_annotation_give_one_p_value(training, kinds, by_batch):
     np.testing.assert_array_equal(table["spikgpt_p_value"], judged.p_values.astype(np.float32))
     unseen = reference.codes[rows] == 1
     unknown = (table["spikgpt_cell_type"] == "Unknown").to_numpy()
-    row = leave_out.table_row(*arguments)
+    row, of_cells = leave_out.judged_type(*arguments)
+    np.testing.assert_array_equal(of_cells.p_value, judged.p_values[unseen])
     assert row["caught"] == round(unknown[unseen].mean(), 6)
     assert row["interval"][0] <= row["caught"] <= row["interval"][1]
     assert row["cells"] == unseen.sum()

@@ -67,6 +67,10 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
         "spikgpt_unknown_reason",
         "spikgpt_runner_up",
         "cell_type_ontology_term_id",
+        "spikgpt_level_cell_type",
+        "spikgpt_level_term_id",
+        "spikgpt_level",
+        "spikgpt_label_set",
     ]
     called_b = table["spikgpt_cell_type"] == "B cell"
     assert (table["cell_type_ontology_term_id"] == np.where(called_b, "CL:0000236", "unknown")).all()

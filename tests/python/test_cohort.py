@@ -24,6 +24,8 @@ ODD = '<script>alert("x")</script>, it\'s\ta "B cell" — β' + "x" * 300
 """A cell type's name with everything in it that breaks HTML, tables and plots."""
 
 TYPES = ("T cell", "B cell", ODD)
+LYMPHOCYTE = "lymphocyte & <b>more</b>"
+"""A level above the first two types."""
 LIBRARY = Library.read(Path(__file__).resolve().parents[2] / "assets" / "cell_profiles")
 RUN = {
     "pipeline": "spikgpt",
@@ -124,6 +126,10 @@ def write_small(folder: Path, sizes: dict[str, int], seed: int = 0) -> Small:
                 "spikgpt_unknown_reason": np.where(unknown, "outside_reference", ""),
                 "spikgpt_runner_up": "T cell",
                 "cell_type_ontology_term_id": np.where(kind == 0, "CL:0000084", "unknown"),
+                "spikgpt_level_cell_type": np.where(unknown, "Unknown", np.where(kind == 1, LYMPHOCYTE, best)),
+                "spikgpt_level_term_id": np.where(kind == 1, "CL:0000542", "unknown"),
+                "spikgpt_level": np.where(unknown, "", np.where(kind == 1, "ancestor 1", "leaf")),
+                "spikgpt_label_set": np.where(unknown, "", best),
             }
         )
         annotation.to_parquet(folder / f"{sample}.annotation.parquet", index=False)

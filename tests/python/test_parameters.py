@@ -104,8 +104,8 @@ def test_every_parameter_is_of_one_kind():
     assert len(names) == len(set(names))
     science = {name for group in groups.values() if group["bears_on_results"] for name in group["properties"]}
     assert science == {
-        "species", "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "annotator",
-        "features", "unknown_rate", "scgpt_model", "scgpt_backend",
+        "species", "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "label_levels",
+        "annotator", "features", "unknown_rate", "scgpt_model", "scgpt_backend",
         "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "integrate", "cluster_resolution",
         "seed",
     }  # fmt: skip

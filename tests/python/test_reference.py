@@ -194,6 +194,22 @@ def test_a_table_has_no_labels(tmp_path, model, reference):
         import_reference(tmp_path / "ref.csv", "cell_type", None, model, 0.3)
 
 
+def test_coarser_labels_go_on_with_the_reference(tmp_path, model, reference):
+    reference.obs["lineage"] = ["lymphoid"] * CELLS
+    reference.obs["class"] = ["B", "T or NK", "T or NK"] * 20
+    reference.write_h5ad(tmp_path / "ref.h5ad")
+    levels = ("lineage", "class")
+    adata, _ = import_reference(tmp_path / "ref.h5ad", "cell_type", None, model, 0.3, levels=levels)
+    assert json.loads(adata.uns["label_levels"]) == {
+        "B cell": ["lymphoid", "B"], "NK cell": ["lymphoid", "T or NK"], "T cell": ["lymphoid", "T or NK"],
+    }  # fmt: skip
+    assert "label_levels" not in import_reference(tmp_path / "ref.h5ad", "cell_type", None, model, 0.3)[0].uns
+    with pytest.raises(UserError, match="no column 'clas'") as told:
+        import_reference(tmp_path / "ref.h5ad", "cell_type", None, model, 0.3, levels=["clas"])
+    assert "did you mean class" in str(told.value)
+    assert "--label_levels" in str(told.value)
+
+
 def test_script(tmp_path, script, reference):
     reference.write_h5ad(tmp_path / "ref.h5ad")
     # a whole checkpoint: the script checks it

@@ -24,6 +24,7 @@ from spikgpt.cohort.conditions import compare_conditions, replicates
 from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
+from spikgpt.cohort.levels import levels_table
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
 from spikgpt.cohort.pseudobulk import pseudobulk_sheet
@@ -49,11 +50,24 @@ from spikgpt.report.removed import bounds_table, lost_types, removed_types_table
 from spikgpt.report.sections import ORDER, sections
 from spikgpt.report.summary import general_statistics, in_short, warnings_and_remarks
 from spikgpt.report.types import mixing_table
-from test_cohort import LIBRARY, ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
+from test_cohort import LIBRARY, LYMPHOCYTE, ODD, RUN, TYPES, annotated, joined, small, small_table  # noqa: F401
 from test_evidence import NASTY, PLANTED
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOVED = {"min_genes": 3, "predicted_doublet": 2}
+LEVELS = {
+    "source": "columns",
+    "told": "The levels are <b>terms</b>.",
+    "nodes": [{"name": LYMPHOCYTE, "term": "CL:0000542", "types": sorted(TYPES[:2]), "own": None}],
+    "least_log_p": [-3.0] * 11,
+    "far": [[]],
+    "held_out": {
+        "cells": 120, "at_type": 0.9, "above": 0.08, "unknown": 0.02, "error_at_type": 0.03, "error_above": None,
+        "set_error": 0.04, "set_size": 1.1,
+        "types": {name: {"at_type": 0.9, "set_error": 0.05, "set_size": 1.2} for name in TYPES},
+    },
+}  # fmt: skip
+"""What an annotator says of its levels."""
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +136,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "differential_expression.tsv.gz": different,
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
+        "levels.tsv": levels_table(cells, LEVELS, TYPES),
         "markers.tsv": markers,
         "marker_expression.tsv": expression,
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),
@@ -195,9 +210,10 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "depth": {"leak": {"balanced_accuracy": 0.4, "chance": 0.33, "leak": 0.1}},
         "leave_one_out": [
             {"cell_type": name, "cells": 40, "caught": 0.9 * (at % 2), "interval": [0.7 * (at % 2), 0.96], "auroc": 0.9,
-             "mistaken_for": NASTY[at - 1]}
+             "mistaken_for": NASTY[at - 1], "level_unknown": 0.5, "level_above": 0.25, "level": LYMPHOCYTE}
             for at, name in enumerate(NASTY)
         ],
+        "levels": LEVELS, "unknown_rate": 0.05,
         "tensors_sha256": "ef" * 32,
     }  # fmt: skip
     (annotator / "config.json").write_text(json.dumps(config))
@@ -365,6 +381,29 @@ def test_evidence_and_leave_one_out_say_what_speaks_for_a_label(inputs):
     assert [row["interval"] for row in missing.values()][:2] == ["0 to 96", "70 to 96"]
     nearest = [html.unescape(row["nearest"]) for row in missing.values()]
     assert nearest == [name.replace("\t", " ") for name in (NASTY[-1], *NASTY[:-1])]
+
+
+def test_levels_are_shown_coarse_and_fine_with_where_cells_stopped(inputs):
+    made = {section.id: section for _, section in sections(inputs)}
+    fine, coarse = made["spikgpt_levels"].data
+    names = [{key: html.unescape(value["name"]) for key, value in tab.items()}
+             for tab in made["spikgpt_levels"].options["categories"]]  # fmt: skip
+    table = inputs.tables["levels.tsv"].astype({"cells": int})
+    assert set(names[0].values()) == {html.unescape(short(name)) for name in table["cell_type"]}
+    assert "T cell" not in names[1].values()  # it lies below the level
+    for tab in (fine, coarse):
+        assert sum(sum(sample.values()) for sample in tab.values()) == len(inputs.cells) == table["cells"].sum()
+    stopped = list(made["spikgpt_stopped"].data.values())
+    assert sum(row["cells"] for row in stopped) == len(inputs.cells)
+    assert stopped[0]["level"] == "the type itself"
+    above = next(row for row in stopped if html.unescape(row["level"]) == LYMPHOCYTE)
+    assert above["why"].startswith("far from the type")
+    held = made["spikgpt_levels_held_out"]
+    assert "missed the right one for 4.0 %" in held.description
+    assert [row["size"] for row in held.data.values()] == [1.2] * len(TYPES)
+    missing = made["spikgpt_leave_one_out"].data
+    assert {row["levels"] for row in missing.values()} == {75.0}
+    assert "<b>" not in json.dumps([held.data, stopped, made["spikgpt_levels"].description])
 
 
 def test_the_second_opinion_is_beside_the_labels_and_names_what_is_new(inputs):

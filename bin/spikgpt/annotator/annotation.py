@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,28 @@ import scipy.sparse as sp
 from spikgpt import UNKNOWN
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, side_by_side
+from spikgpt.annotator.levels import NOWHERE, Answers, Levels, Tails
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.realised import level_names, measured
 from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.training_set import readable_cells
 from spikgpt.annotator.views import Views
-from spikgpt.base.arrays import Codes, Floats, Floats32
-from spikgpt.base.columns import LOW_CONFIDENCE, LOW_GENE_MATCH, LOW_QUALITY, OUTSIDE_REFERENCE, REASON_NAMES
+from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.columns import (
+    ANCESTOR,
+    LABEL_SET,
+    LEAF,
+    LEVEL,
+    LEVEL_NAME,
+    LEVEL_TERM,
+    LOW_CONFIDENCE,
+    LOW_GENE_MATCH,
+    LOW_QUALITY,
+    OUTSIDE_REFERENCE,
+    REASON_NAMES,
+    SEPARATOR,
+)
 from spikgpt.base.errors import UserError
 from spikgpt.base.ontology import TERM, labels_to_terms
 from spikgpt.base.threads import one_thread
@@ -41,6 +57,11 @@ class Annotator:
     @property
     def classes(self) -> list[str]:
         return list(self.config["classes"])
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The levels above the types."""
+        return Levels.from_dict(self.config["levels"], self.classes)
 
     @property
     def genes(self) -> list[str]:
@@ -77,6 +98,7 @@ class Annotator:
         ``low_quality`` shallower than 99 % of the reference and than half its sample's median; ``outside_reference``
         fits no type; ``low_confidence`` lies between types. Of the figures, ``not_calibrated`` says why the rate cannot
         be promised for this sample (nothing where it can), ``rejected_types`` which types were rejected wholesale.
+        Levels: see `spikgpt.annotator.levels`.
 
         Raises
         ------
@@ -101,6 +123,8 @@ class Annotator:
         }
         firing: dict[str, Any] = {"firing_rates": {}, "dead_layers": []}
         pooled = False
+        level = np.full(number, UNKNOWN, dtype=object)
+        steps, sets = np.full(number, "", dtype=object), np.full(number, "", dtype=object)
 
         if readable.any():
             judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
@@ -117,6 +141,18 @@ class Annotator:
                 "not_calibrated": judgement.not_calibrated + self._too_few(signs.kind, unknown_rate),
             }
             pooled = signs.kind == "pooled"
+            tails_of = Tails.of(self.rejection, signs.kind)
+            far, tails, cut = measured(self.rejection, tails_of, signs)
+            answers = self.levels.answer(
+                log_p,
+                rejected(judgement.p_value, unknown_rate),
+                tails,
+                far,
+                cut,
+                unknown_rate,
+                may_climb=not judgement.not_calibrated,
+            )
+            level[readable], steps[readable], sets[readable] = self._told(answers, log_p.argmax(1), judgement.by_fit)
         if not readable.all() and self.views.expression is not None:
             # Unknown in any case, but expression still names the nearest type
             unread = cells.take(np.flatnonzero(~readable))
@@ -127,6 +163,7 @@ class Annotator:
         reason = np.where(by_fit, OUTSIDE_REFERENCE.name, LOW_CONFIDENCE.name)
         reason = np.where(shallow, LOW_QUALITY.name, reason)
         reason = np.where(readable, reason, LOW_GENE_MATCH.name)
+        level[unknown & shallow], steps[unknown & shallow] = UNKNOWN, ""
         names = np.array(self.classes, dtype=object)
         labels = np.where(unknown, UNKNOWN, names[best])
         table = pd.DataFrame(
@@ -140,6 +177,10 @@ class Annotator:
                 "spikgpt_unknown_reason": np.where(unknown, reason, ""),
                 "spikgpt_runner_up": names[runner_up],
                 TERM: labels_to_terms(pd.Series(labels), self.config["ontology"]),
+                LEVEL_NAME: level,
+                LEVEL_TERM: labels_to_terms(pd.Series(level), self.levels.terms(self.config["ontology"])),
+                LEVEL: steps,
+                LABEL_SET: sets,
             }
         )
         as_given = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
@@ -154,6 +195,22 @@ class Annotator:
             f"the reference has too few held-out cells for an unknown rate of {unknown_rate:g}: the smallest p-value "
             f"that they can give is {least:.3f}"
         ]
+
+    def _told(self, answers: Answers, best: Codes, by_fit: Flags) -> tuple[Any, Any, Any]:
+        """Name of the level, how far it is above the best match, and the set, of cells ``(cells,)``, as text.
+
+        A cell that fits no type and no level has an empty set: all types were excluded.
+        """
+        steps = np.array([LEAF, *(f"{ANCESTOR} {step}" for step in range(1, int(answers.steps.max()) + 1))], object)
+        nowhere = answers.node == NOWHERE
+        which, at = np.unique(answers.sets, axis=0, return_inverse=True)
+        names = np.array(self.classes, dtype=object)
+        sets = np.array([SEPARATOR.join(names[row]) for row in which], dtype=object)[at.ravel()]
+        return (
+            level_names(self.levels.tree, self.classes, answers, best),
+            np.where(nowhere, "", steps[answers.steps]),
+            np.where(nowhere & by_fit, "", sets),
+        )
 
     def signs(self, cells: Cells) -> tuple[Floats, dict[str, Any], Signs]:
         """What a sample is labelled and judged by, all of its cells readable.

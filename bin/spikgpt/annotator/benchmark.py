@@ -18,7 +18,10 @@ from spikgpt.base.arrays import Codes, Floats32
 from spikgpt.base.normalisation import log1p_cp10k
 from spikgpt.base.threads import one_thread
 
-COLUMNS = ["method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by"]
+COLUMNS = [
+    "method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by",
+    "emitted_on_levels", "accuracy_on_levels", "at_type",
+]  # fmt: skip
 GENE_PENALTY = 0.01
 """C of logistic regression on 2,000 scaled genes, and 0.1 on the scaled embedding: usual choices, not tuned."""
 EMBEDDING_PENALTY = 0.1
@@ -57,7 +60,8 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
     """One row a method, all trained and tested on the same cells: the largest fold is held out.
 
     SpikGPT's row is the model of `train_annotator` that did not see this fold, and neither did the weight and the
-    temperature that mix its views. Accuracy and macro-F1 are of the best match, rejection left aside.
+    temperature that mix its views. Accuracy and macro-F1 are of the best match, rejection left aside. It alone has
+    answers on levels: the share of cells with one, the share of those that are right, and the share called by a type.
     """
     fold = fold_of[held.rows[0]]
     train, test = np.flatnonzero(fold_of != fold), held.rows
@@ -78,7 +82,7 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
 
     rows = []
 
-    def add(method: str, predicted: Codes, seconds: float) -> None:
+    def add(method: str, predicted: Codes, seconds: float, **levels: float) -> None:
         score = f1_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
         rows.append(
             {
@@ -89,11 +93,21 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
                 "training_cells": len(train),
                 "held_out_cells": len(test),
                 "held_out_by": held_out_by,
+                **levels,
             }
         )
 
     assert held.mixed is not None
-    add("SpikGPT", held.mixed.argmax(1), held.seconds)
+    assert held.on_levels is not None
+    deep = {name: round(value, 4) for name, value in held.on_levels.items()}
+    add(
+        "SpikGPT",
+        held.mixed.argmax(1),
+        held.seconds,
+        emitted_on_levels=deep["emitted"],
+        accuracy_on_levels=deep["right"],
+        at_type=deep["at_type"],
+    )
     for view in ("embedding", "expression"):
         if view in held.log_probabilities and len(held.log_probabilities) > 1:
             add(f"SpikGPT, {view} view alone", held.log_probabilities[view].argmax(1), float("nan"))

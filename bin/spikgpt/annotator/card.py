@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from spikgpt.annotator.cautions import DEPTH_LEAKS
-from spikgpt.annotator.missing_types import share_caught
+from spikgpt.annotator.missing_types import share_caught, share_on_levels
 from spikgpt.base.species import SPECIES
 
 
@@ -22,6 +22,36 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows])
 
 
+def levels_section(config: dict[str, Any]) -> str:
+    """The levels, and what they come to on held-out cells where that was measured."""
+    levels, held = config["levels"], config["levels"]["held_out"]
+    told = f"""## Levels above the types
+{plain(levels["told"])} Where a cell's type does not hold at the unknown rate, it is called by the deepest level \
+that does.
+"""
+    if not levels["nodes"]:
+        return told
+    nodes = [[node["name"], node["term"] or None, ", ".join(node["types"])] for node in levels["nodes"]]
+    told += f"\n{table(['level', 'Cell Ontology', 'types below it'], nodes)}\n"
+    if not held:
+        return told + "\nWhat they come to on held-out cells was not measured.\n"
+    sets = [
+        [name, f"{100 * row['at_type']:.1f} %", f"{100 * row['set_error']:.1f} %", f"{row['set_size']:.2f}"]
+        for name, row in held["types"].items()
+    ]
+
+    def share(key: str) -> str:
+        return "–" if held[key] is None else f"{100 * held[key]:.1f} %"
+
+    return f"""{told}
+Held-out cells: {share("at_type")} called by a type ({share("error_at_type")} of them wrong), {share("above")} at a \
+level above ({share("error_above")} wrong), {share("unknown")} Unknown. The set of types that could not be excluded \
+missed the right one for {share("set_error")}.
+
+{table(["cell type", "called by a type", "not in the set", "types in the set"], sets)}
+"""
+
+
 def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
     """README.md of the model folder, from its config and the benchmark table."""
     held, calibration, mixture = config["held_out"], config["calibration"], config["mixture"]
@@ -32,7 +62,15 @@ def model_card(config: dict[str, Any], benchmark: pd.DataFrame) -> str:
         for name, row in held["types"].items()
     ]
     missing = [
-        [row["cell_type"], row["cells"], share_caught(row), f"{row['auroc']:.3f}", row["mistaken_for"]]
+        [
+            row["cell_type"],
+            row["cells"],
+            share_caught(row),
+            f"{row['auroc']:.3f}",
+            row["mistaken_for"],
+            None if (on_levels := share_on_levels(row)) is None else f"{100 * on_levels:.0f} %",
+            row["level"],
+        ]
         for row in config["leave_one_out"]
     ]
     # without the seconds of benchmark.tsv: the same training must give the same annotator, its card included
@@ -105,8 +143,12 @@ this annotator's rule at an unknown rate of {config["unknown_rate"]:g}. The tabl
 Unknown with its 95 % interval, and the type that most of them are nearest to. It is measured within the reference, \
 on cells of its own batches: on another donor, fewer may be caught.
 
-{table(["cell type", "cells", "Unknown (95 % interval)", "AUROC", "nearest to"], missing)}
+{table(["cell type", "cells", "Unknown (95 % interval)", "AUROC", "nearest to", "on levels", "level"], missing)}
 
+On levels: the share whose answer would be Unknown or a level above that has the type, and the level that most of \
+those get.
+
+{levels_section(config)}
 ## Beside other methods
 The largest fold held out, every method trained on the rest. Best match, rejection left aside.
 

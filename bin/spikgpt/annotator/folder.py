@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.levels import Levels
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Architecture
 from spikgpt.annotator.rejection import Calibration, Rejection
@@ -20,8 +21,9 @@ from spikgpt.base.files import read_json_object, whole_file, write_json
 from spikgpt.base.h5ad import ORTHOLOG, stored
 from spikgpt.base.species import HUMAN, SPECIES
 
-FORMAT_VERSION = 2
-"""Raised where an older folder can no longer be read. 2: held-out cells are kept sample by sample."""
+FORMAT_VERSION = 3
+"""Raised where an older folder can no longer be read. 2: held-out cells are kept sample by sample. 3: levels above the
+types."""
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -43,6 +45,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "training": dict,
     "held_out": dict,
     "leave_one_out": list,
+    "levels": dict,
     "grave": list,
     "warnings": list,
     "ontology": dict,
@@ -58,6 +61,7 @@ INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "calibration": {"kinds": list, "cells": int, "folds": int, "folds_by": str, "samples": int, "distances": list},
     "depth": {"low": float, "median": float},
     "training": {"cells": int, "genes": int, "batches": dict},
+    "levels": {"source": str, "told": str, "nodes": list, "least_log_p": list, "far": list, "held_out": dict},
     "markers": {"depths": list, "types": dict, "related": list},
 }
 """The same for the fields of those that are objects and that annotation reads."""
@@ -114,6 +118,7 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
             kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
         }
         mixture = Mixture(**config["mixture"])
+        Levels.from_dict(config["levels"], config["classes"])
         if len(views.present) != len(config["classes"]):
             raise ValueError(f"{len(views.present)} classes in the tensors, {len(config['classes'])} named")
         told = config["calibration"]

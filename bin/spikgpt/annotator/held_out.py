@@ -22,7 +22,8 @@ class HeldOut:
     ``fold`` its number; ``rows`` (held-out cells,) into the reference: those whose type was among the training cells,
     sample after sample; ``samples``: how many of them each sample has, a batch of the fold or the whole fold;
     ``log_probabilities`` (held-out cells, classes) of each view; ``seconds``: training and prediction together;
-    ``mixed`` (held-out cells, classes): the views by a mixture of the other folds, see `mix_by_the_other_folds`.
+    ``mixed`` (held-out cells, classes): the views by a mixture of the other folds, see `mix_by_the_other_folds`;
+    ``on_levels``: what answers on levels come to, see `spikgpt.annotator.realised.held_out_answers`.
     """
 
     views: Views
@@ -32,6 +33,7 @@ class HeldOut:
     log_probabilities: dict[str, Floats]
     seconds: float
     mixed: Floats | None = None
+    on_levels: dict[str, float] | None = None
 
     def of_samples(self) -> Iterator[slice]:
         """Where the cells of each sample stand in ``rows``."""

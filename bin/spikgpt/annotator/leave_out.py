@@ -16,13 +16,14 @@ from sklearn.metrics import roc_auc_score
 
 from spikgpt.annotator.folds import large_enough
 from spikgpt.annotator.held_out import HeldOut, Training
+from spikgpt.annotator.levels import LeftOut, Tails, cut_of_sample, distance_of
 from spikgpt.annotator.missing_types import interval
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.views import Views
 from spikgpt.annotator.workers import results
-from spikgpt.base.arrays import Codes, Floats
+from spikgpt.base.arrays import Codes, Flags, Floats
 
 MIN_CELLS = 15
 """Types with fewer cells on either side are left out of the table: a share of them would be noise."""
@@ -35,13 +36,14 @@ MAX_TYPES = 20
 @dataclass
 class WithoutType:
     """An annotator that lacks a type: views, mixture and rule; the held-out ``rows`` (cells,) of the reference that it
-    judged, sample after sample, the ``samples`` (rows of each), their mixed log-probabilities (cells, classes) and
-    p-values (cells,)."""
+    judged, sample after sample, the ``samples`` (rows of each), their ``signs``, mixed log-probabilities (cells,
+    classes) and p-values (cells,)."""
 
     views: Views
     mixture: Mixture
     rejection: Rejection
     samples: list[Codes]
+    signs: list[Signs]
     log_probabilities: Floats
     p_values: Floats
 
@@ -58,8 +60,8 @@ def leave_one_out_table(
     weight: float,
     rule: Rejection,
     threads: int,
-) -> list[dict[str, Any]]:
-    """The rows of the table, on the split that ``held`` out; see `table_row`.
+) -> list[tuple[dict[str, Any], LeftOut]]:
+    """The rows of the table, on the split that ``held`` out, each with the cells it is about; see `judged_type`.
 
     ``fold_of`` (cells of the reference,); ``threads`` processes; the rest as in `without_type`.
     """
@@ -67,7 +69,7 @@ def leave_one_out_table(
     train = np.flatnonzero(fold_of != held.fold)
     return results(
         [
-            (table_row, training, train, held.rows, k, unknown_rate, weight, rule)
+            (judged_type, training, train, held.rows, k, unknown_rate, weight, rule)
             for k in types_to_try(codes, train, held.rows, classes)
         ],
         threads,
@@ -128,10 +130,10 @@ def without_type(
         rule.by_batch,
     )
     p_values = [rejection.judge(of_sample).p_value for of_sample in signs]
-    return WithoutType(views, mixture, rejection, samples, np.concatenate(log_p), np.concatenate(p_values))
+    return WithoutType(views, mixture, rejection, samples, signs, np.concatenate(log_p), np.concatenate(p_values))
 
 
-def table_row(
+def judged_type(
     training: Training,
     train: Codes,
     test: Codes,
@@ -139,8 +141,8 @@ def table_row(
     unknown_rate: float,
     weight: float,
     rule: Rejection,
-) -> dict[str, Any]:
-    """One row of the table; parameters as in `without_type`.
+) -> tuple[dict[str, Any], LeftOut]:
+    """One row of the table, and what the model without the type saw of its cells; parameters as in `without_type`.
 
     ``caught`` is the share of the type's cells called Unknown, ``interval`` its 95 % interval; ``mistaken_for`` the
     type that most of its cells are called otherwise; ``auroc`` of the p-value against the other cells.
@@ -149,8 +151,9 @@ def table_row(
     judged = without_type(training, train, test, left_out, unknown_rate, weight, rule)
     unseen = codes[judged.rows] == left_out
     caught = int(rejected(judged.p_values[unseen], unknown_rate).sum())
-    called = np.bincount(judged.log_probabilities.argmax(1)[unseen], minlength=len(names))
-    return {
+    of_cells = seen_without(judged, unseen, left_out, len(names))
+    called = np.bincount(of_cells.called, minlength=len(names))
+    row = {
         "cell_type": names[left_out],
         "cells": int(unseen.sum()),
         "caught": round(caught / int(unseen.sum()), 6),
@@ -158,3 +161,26 @@ def table_row(
         "auroc": round(float(roc_auc_score(~unseen, judged.p_values)), 6),
         "mistaken_for": names[int(called.argmax())],
     }
+    return row, of_cells
+
+
+def seen_without(judged: WithoutType, unseen: Flags, left_out: int, classes: int) -> LeftOut:
+    """What a model that lacks a type saw of its cells, ``unseen`` (cells,) among those that it judged."""
+    signs = judged.rejection.signs
+    far = [distance_of(judged.rejection.corrected(of_sample), signs) for of_sample in judged.signs]
+    tails_of = Tails.of(judged.rejection, judged.signs[0].kind)
+    tails = [tails_of(f, of_sample.predicted) for f, of_sample in zip(far, judged.signs, strict=True)]
+    cuts = np.concatenate(
+        [
+            cut_of_sample(t, of_sample.predicted, classes)[of_sample.predicted]
+            for t, of_sample in zip(tails, judged.signs, strict=True)
+        ]
+    )
+    return LeftOut(
+        left_out,
+        judged.p_values[unseen],
+        judged.log_probabilities[unseen],
+        np.concatenate(far)[unseen],
+        np.concatenate(tails)[unseen],
+        cuts[unseen],
+    )

@@ -48,6 +48,11 @@ def share_caught(row: dict[str, Any]) -> str:
     return f"{100 * row['caught']:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
+def share_on_levels(row: dict[str, Any]) -> float | None:
+    """The share of a left-out type's cells with a true answer on levels or Unknown; None where it was not measured."""
+    return None if row["level_unknown"] is None else float(row["level_unknown"] + row["level_above"])
+
+
 def leave_one_out_lines(rows: list[dict[str, Any]]) -> list[str]:
     """The table as lines of the training log."""
     return [

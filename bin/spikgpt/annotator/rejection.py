@@ -203,6 +203,12 @@ class Rejection:
         p_value = np.asarray(norm.sf(probits)).round(6)
         return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
+    def corrected(self, signs: Signs) -> Floats:
+        """Signs ``(cells, signs)`` less what is the sample's batch, in widths that all types share; see `judge`."""
+        scale = self._held_out(signs.kind).scale
+        u, what = self._correction(scale, signs, None)
+        return scale.corrected(u, signs.predicted, what)
+
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that a cell of an otherwise usual sample can get, for want of held-out cells."""
         cells = len(self._held_out(kind).score)

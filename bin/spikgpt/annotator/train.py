@@ -16,12 +16,16 @@ from spikgpt.annotator.held_out import (
     mix_by_the_other_folds,
 )
 from spikgpt.annotator.leave_out import leave_one_out_table
+from spikgpt.annotator.levels import LeftOut, Levels
 from spikgpt.annotator.missing_types import leave_one_out_lines
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe, SpikingTransformer
+from spikgpt.annotator.realised import figures as level_figures
+from spikgpt.annotator.realised import held_out_answers, left_out_row
 from spikgpt.annotator.record import config, held_out_figures
 from spikgpt.annotator.rejection import Rejection
 from spikgpt.annotator.training_set import Reference
+from spikgpt.annotator.tree import grow_tree
 from spikgpt.annotator.views import distance_names
 from spikgpt.annotator.workers import Job, results
 from spikgpt.base.arrays import Codes
@@ -82,22 +86,35 @@ def train_annotator(
     mixture = Mixture.fit(log_p, reference.codes[rows])
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
     calibrates = large_enough(reference.codes, len(reference.classes), unknown_rate)[reference.codes]
+    judged = list(held_out_signs(training, held, mixture, calibrates))
     rejection = Rejection.learn(
-        held_out_signs(training, held, mixture, calibrates),
+        judged,
         distance_names(features),
         len(reference.classes),
         training.by_batch,
     )
 
-    missing = []
+    mixed = mix_by_the_other_folds(held, reference.codes)
+    tree = grow_tree(
+        reference.classes, reference.ontology, reference.levels, reference.codes[rows], mixed, views.type_profiles()
+    )
+    progress(tree.told)
+    missing: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
     if leave_one_out:
         progress("leaving out types in turn")
-        missing = leave_one_out_table(training, largest, fold_of, unknown_rate, mixture.weight, rejection, threads)
+        found = leave_one_out_table(training, largest, fold_of, unknown_rate, mixture.weight, rejection, threads)
+        left_out = [cells for _, cells in found]
+        for row, cells in found:
+            others = Levels.learn(tree, reference.codes[rows], mixed, [one for one in left_out if one is not cells])
+            missing.append(row | left_out_row(tree, others, cells, unknown_rate))
         for line in leave_one_out_lines(missing):
             progress(line)
+    levels = Levels.learn(tree, reference.codes[rows], mixed, left_out)
+    told_on, answers = held_out_answers(tree, rejection, held, judged, reference.codes, left_out, unknown_rate)
+    on_levels = level_figures(tree, reference.classes, answers, mixed.argmax(1), reference.codes[told_on])
     leak = depth_leak(reference.depth, reference.codes, seed)
     warnings = reference_warnings(reference, folds_by, unknown_rate, leak)
-    mixed = mix_by_the_other_folds(held, reference.codes)
     figures = held_out_figures(reference.classes, reference.codes[rows], mixed, log_p)
     grave = grave_cautions(figures, unknown_rate)
     for line in (*grave, *warnings):
@@ -118,6 +135,7 @@ def train_annotator(
         folds_by=folds_by,
         leak=leak,
         leave_one_out=missing,
+        levels={**levels.as_dict(reference.classes), "held_out": on_levels},
         held_out=figures,
         grave=grave,
         warnings=warnings,

@@ -1,5 +1,6 @@
 """The labelled cells that an annotator learns from: reading and checking them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import MESSAGES, SPECIES
+from spikgpt.base.h5ad import LEVELS, MESSAGES, SPECIES
 from spikgpt.base.names import joined_embeddings, name_before
 from spikgpt.base.ontology import terms_of
 from spikgpt.base.species import HUMAN
@@ -35,7 +36,8 @@ class Reference:
     ``codes`` (cells,) into ``classes``; ``batch_codes`` (cells,) into ``batches``; ``depth`` (cells,) counts;
     ``without_known_gene``: cells that were left out for want of an embedding.
     ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
-    ``species`` a key of `spikgpt.base.species.SPECIES`.
+    ``species`` a key of `spikgpt.base.species.SPECIES`; ``levels``: class to its labels in the columns of
+    `--label_levels`, the coarsest first.
     """
 
     counts: sp.csr_matrix
@@ -50,6 +52,7 @@ class Reference:
     ontology: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     species: str = HUMAN
+    levels: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class Reference:
         ontology: dict[str, str] | None = None,
         messages: Sequence[str] = (),
         species: str = HUMAN,
+        levels: dict[str, list[str]] | None = None,
     ) -> "Reference":
         """The cells that an annotator of these features learns from, in any order, as it takes them.
 
@@ -93,6 +97,7 @@ class Reference:
             ontology=ontology or {},
             messages=list(messages),
             species=species,
+            levels=levels or {},
         )
 
 
@@ -147,6 +152,7 @@ def read_reference(path: Path, embeddings: list[Path], features: str = "both") -
         terms_of(data.obs),
         [str(message) for message in data.uns.get(MESSAGES, [])],
         str(data.uns.get(SPECIES, HUMAN)),
+        json.loads(data.uns[LEVELS]) if LEVELS in data.uns else None,
     )
     check(np.array(reference.classes, dtype=object)[reference.codes], str(path))
     return reference

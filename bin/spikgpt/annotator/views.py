@@ -160,6 +160,14 @@ class Views:
         assert self.embedding is not None
         return nearest(self.embedding.standardised(cells.embedding))
 
+    def type_profiles(self) -> Floats:
+        """Mean profile of each type ``(classes, features)``: of expression where there is that view, else of the
+        embedding."""
+        if self.profile is not None:
+            return self.profile.profiles.bulks
+        assert self.embedding is not None
+        return self.embedding.type_means
+
     def likeness(self, cells: Cells, predicted: Codes) -> float:
         """How much the sample's types look like the reference's: median correlation over types, weighted by cells.
 

@@ -88,6 +88,26 @@ LABELS = (
         "label without one and for `Unknown` cells, as CELLxGENE's schema (7.1.0) asks",
     ),
 )  # fmt: skip
+LEVEL_NAME, LEVEL_TERM, LEVEL, LABEL_SET = (
+    "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set",
+)  # fmt: skip
+LEAF, ANCESTOR = "leaf", "ancestor"
+"""Words of `spikgpt_level`: the best match itself, or a level so many steps above it."""
+SEPARATOR = "|"
+"""Between the types of a set."""
+LEVELS = (
+    Column(
+        LEVEL_NAME, "text",
+        "the deepest level that holds at the unknown rate: the type, a level above it, or `Unknown`",
+    ),
+    Column(LEVEL_TERM, "text", "Cell Ontology term of that level; `unknown` where it has none, and for `Unknown`"),
+    Column(LEVEL, "text", "`leaf`: the type itself; `ancestor 1`, `ancestor 2`, ...: so many levels above the best "
+           "match; empty: `Unknown`"),
+    Column(
+        LABEL_SET, "text",
+        "types that could not be excluded at the unknown rate, with a vertical bar between them; empty: all were",
+    ),
+)  # fmt: skip
 OPINION, OPINION_SCORE = "spikgpt_second_opinion", "spikgpt_second_opinion_score"
 SECOND_OPINION = (
     Column(
@@ -110,7 +130,7 @@ CLUSTERS = (
     ),
 )  # fmt: skip
 
-OBS = (*SAMPLE, *QUALITY, *LABELS, *SECOND_OPINION, *CLUSTERS)
+OBS = (*SAMPLE, *QUALITY, *LABELS, *LEVELS, *SECOND_OPINION, *CLUSTERS)
 """Columns of `obs` in every annotated h5ad, in this order."""
 SAMPLE_COLUMNS = tuple(column.name for column in SAMPLE)
 OBS_COLUMNS = tuple(column.name for column in OBS)

@@ -30,6 +30,9 @@ file without it has human genes."""
 OTHER_COUNTS = "counts_other_genomes"
 """Column of `obs` where a matrix has several genomes: a barcode's counts on genes of the others (int64)."""
 
+LEVELS = "label_levels"
+"""Key of `uns` in the reference's h5ad: JSON, label to its coarser labels (`--label_levels`)."""
+
 MEASURED = "measured"
 """Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
 

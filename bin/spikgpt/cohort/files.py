@@ -20,7 +20,7 @@ from anndata.io import read_elem, write_elem
 
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import cell_type_colours
-from spikgpt.base.columns import OBS_COLUMNS, OPINION, OPINION_SCORE, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
+from spikgpt.base.columns import LEVELS, OBS_COLUMNS, OPINION, OPINION_SCORE, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
 from spikgpt.base.h5ad import (
     BLOCK,
     COMPRESSION,
@@ -102,6 +102,8 @@ def annotated_obs(
         made[column] = annotation[column].astype(np.float32).to_numpy()
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *REASON_NAMES])
     made[TERM] = _categorical(annotation[TERM], sorted(set(annotation[TERM])))
+    for column in (level.name for level in LEVELS):
+        made[column] = _categorical(annotation[column], sorted(set(annotation[column])))
     made[OPINION] = _categorical(opinions[OPINION], sorted(set(opinions[OPINION])))
     made[OPINION_SCORE] = opinions[OPINION_SCORE].astype(np.float32).to_numpy()
     made["spikgpt_cluster"] = _categorical(mine["spikgpt_cluster"], json.loads(cohort.schema.metadata[CLUSTERS_KEY]))

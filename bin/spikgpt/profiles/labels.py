@@ -12,7 +12,19 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.base.cell_ontology import ancestors
-from spikgpt.base.columns import LOW_CONFIDENCE, LOW_GENE_MATCH, LOW_QUALITY, OPINION, OPINION_SCORE, REASON_NAMES
+from spikgpt.base.columns import (
+    LABEL_SET,
+    LEAF,
+    LEVEL,
+    LEVEL_NAME,
+    LEVEL_TERM,
+    LOW_CONFIDENCE,
+    LOW_GENE_MATCH,
+    LOW_QUALITY,
+    OPINION,
+    OPINION_SCORE,
+    REASON_NAMES,
+)
 from spikgpt.base.ontology import TERM, labels_to_terms
 from spikgpt.profiles.library import Library
 from spikgpt.profiles.opinion import MIN_GENES
@@ -88,6 +100,7 @@ def annotation(
     too_few = figures["genes_found"] < MIN_GENES
     reason = np.where(judged, LOW_CONFIDENCE.name, LOW_GENE_MATCH.name if too_few else LOW_QUALITY.name)
     labels = np.where(unknown, UNKNOWN, said)
+    terms = labels_to_terms(pd.Series(labels, dtype=object), class_terms(library))
     table = pd.DataFrame(
         {
             "barcode": opinions["barcode"],
@@ -97,7 +110,12 @@ def annotation(
             "spikgpt_p_value": np.full(len(opinions), np.nan, dtype=np.float32),
             "spikgpt_unknown_reason": np.where(unknown, reason, ""),
             "spikgpt_runner_up": np.where(judged, names[ranked[:, 1]], ""),
-            TERM: labels_to_terms(pd.Series(labels, dtype=object), class_terms(library)),
+            TERM: terms,
+            # the classes have no levels: a class holds, or nothing does
+            LEVEL_NAME: labels,
+            LEVEL_TERM: terms,
+            LEVEL: np.where(unknown, "", LEAF),
+            LABEL_SET: said,
         }
     )
     return table, _figures(table, library)

@@ -1,5 +1,6 @@
 """The labelled reference: its labelled cells, taken as its authors cleaned them; checked, never filtered by quality."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pandas as pd
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import vocabulary
 from spikgpt.base.guards import check_names
-from spikgpt.base.h5ad import MESSAGES, SPECIES, constant, count_data, matrix_blocks
+from spikgpt.base.h5ad import LEVELS, MESSAGES, SPECIES, constant, count_data, matrix_blocks
 from spikgpt.base.metrics import cell_metrics
 from spikgpt.base.normalisation import normalise
 from spikgpt.base.ontology import NO_TERM, TERM, label_terms
 from spikgpt.read_input.counts import match_stats
 from spikgpt.read_input.labels import read_labels
+from spikgpt.read_input.levels import label_levels
 from spikgpt.read_input.matrix import Matrix, read_matrix
 
 NAME = "reference"
@@ -32,8 +34,14 @@ def import_reference(
     exclude_labels: Sequence[str] = (),
     merge_similar_labels: bool = False,
     species: str | None = None,
+    levels: Sequence[str] = (),
 ) -> tuple[ad.AnnData, dict[str, Any]]:
     """Read a labelled reference and check that an annotator can be trained on it.
+
+    Parameters
+    ----------
+    levels
+        Columns with coarser labels, coarse to fine (`spikgpt.read_input.levels`).
 
     Returns
     -------
@@ -41,7 +49,8 @@ def import_reference(
         Layout of norm.h5ad (`spikgpt.base.normalisation.normalise`) with sample "reference"; obs cell_type and
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
         `spikgpt.base.metrics.cell_metrics`. All labelled cells of the file (`spikgpt.read_input.labels`), in its order.
-        obs cell_type_ontology_term_id where the reference has it for a label; uns messages and species.
+        obs cell_type_ontology_term_id where the reference has it for a label; uns messages and species, and
+        label_levels where columns were named: as JSON, label to its names.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
         themselves give to think about is told by training (`spikgpt.annotator.cautions`).
@@ -71,6 +80,9 @@ def import_reference(
     batches = (
         _batches(_column(matrix, batch_key, "batch_key", where)[found.kept], batch_key, where) if batch_key else None
     )
+    coarser = label_levels(
+        [_column(matrix, key, "label_levels", where)[found.kept] for key in levels], levels, labels, where
+    )
     empty = np.flatnonzero(np.diff(counts.indptr) == 0)
     if empty.size:
         raise UserError(
@@ -88,6 +100,8 @@ def import_reference(
     adata.obs.insert(0, "cell_type", _categorical(labels))
     if terms:
         adata.obs[TERM] = _categorical([terms.get(label, NO_TERM) for label in labels])
+    if coarser:
+        adata.uns[LEVELS] = json.dumps(coarser, sort_keys=True)
     adata.uns[MESSAGES] = np.array(messages, dtype=object)
     adata.uns[SPECIES] = matrix.species
     sizes = pd.Series(labels).value_counts()

@@ -10,6 +10,7 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.annotator.energy import ScGPTShape
 from spikgpt.annotator.energy import scgpt as scgpt_operations
+from spikgpt.annotator.missing_types import share_on_levels
 from spikgpt.base.species import SPECIES
 from spikgpt.report.content import Group, Section, html_facts, number, percent, text
 from spikgpt.report.inputs import Inputs
@@ -149,6 +150,8 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
             "interval": "{:.0f} to {:.0f}".format(*(100 * bound for bound in row["interval"])),
             "auroc": number(row["auroc"]),
             "nearest": text(row["mistaken_for"]),
+            "levels": None if (on_levels := share_on_levels(row)) is None else number(100 * on_levels),
+            "level": None if on_levels is None else text(row["level"] or "none"),
         }
         for row in left_out
     }
@@ -169,6 +172,11 @@ def leave_one_out_table(inputs: Inputs) -> Section | None:
                 decimals=2,
             ),
             "nearest": TableColumn("Nearest to", "The label that most of them would get"),
+            "levels": TableColumn(
+                "On levels %",
+                f"Share of these cells whose answer on levels would be {UNKNOWN} or a level that has the type",
+            ),
+            "level": TableColumn("Level", "The level above the type that most of those would get"),
         },
         first="Type left out",
         decimals=1,

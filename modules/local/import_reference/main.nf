@@ -11,6 +11,7 @@ process IMPORT_REFERENCE {
     val batch_key
     val exclude_labels
     val merge_similar_labels
+    val label_levels
     path scgpt_model
     val min_gene_match
     val species
@@ -26,6 +27,7 @@ process IMPORT_REFERENCE {
         exclude_labels ? "--exclude-labels ${shellQuote(exclude_labels)}" : '',
         merge_similar_labels ? '--merge-similar-labels' : '',
         species ? "--species ${species}" : '',
+        label_levels ? "--label-levels ${shellQuote(label_levels)}" : '',
         task.ext.args ?: '',
     ].join(' ').trim()
     """

@@ -36,6 +36,7 @@ workflow READ_INPUT {
     batch_key       // text: column with its batches, or null
     exclude_labels  // text: labels whose cells are left out, as CSV, or null
     merge_similar_labels  // boolean: whether labels that differ in spelling alone are one
+    label_levels    // text: columns of the reference's obs with coarser labels, coarse to fine, as CSV, or null
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
     compare_key     // text: column of the samples' obs with labels to compare, where the samplesheet names none; or null
@@ -75,6 +76,7 @@ workflow READ_INPUT {
         batch_key ?: '',
         exclude_labels ?: '',
         merge_similar_labels,
+        label_levels ?: '',
         scgpt_model,
         min_gene_match,
         species ?: '',
