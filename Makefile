@@ -1,14 +1,15 @@
 # The commands of a developer's and a newcomer's day; each does what it needs first.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: audit faults help load setup setup-scgpt setup-viewers demo test lint bench-setup bench bench-speed bench-docs \
-    bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc bench-integration lock \
-    genes annotator images clean
+.PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
+    bench-docs bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc \
+    bench-integration lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
 	@echo 'make setup-scgpt  the scgpt package, for --scgpt_backend package without a container'
 	@echo 'make setup-viewers  cellxgene and a browser'\''s remote control, for the tests of what comes out'
+	@echo 'make setup-cellxgene  the validator of CELLxGENE (0.9 GB), for assets/cellxgene.py and its test'
 	@echo 'make demo    the whole pipeline on real human pancreas cells (SEED=1 for another seed)'
 	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
@@ -25,7 +26,8 @@ help:
 	@echo 'make faults  kills, full disks, resume: the same results every time (RUNS=20)'
 	@echo 'make load    200 samples, one large sample, one sample more (CELLS=file.h5ad); two hours'
 	@echo 'make genes   the tables of gene symbols and of orthologs again'
-	@echo 'make images  the container images, with Docker'
+	@echo 'make images  the container images, with Docker, for this machine'
+	@echo 'make push REGISTRY=host/folder/  the images for a cloud or cluster (linux/amd64), in its registry'
 	@echo 'make lock    lock files again from the .in files'
 	@echo 'make clean   results and work files of demo and tests'
 
@@ -37,6 +39,9 @@ setup-scgpt: setup
 
 setup-viewers: setup
 	@tools/make-env .venv-viewers tools/report/requirements.lock
+
+setup-cellxgene: setup
+	@tools/make-env .venv-cellxgene tools/cellxgene/requirements.lock
 
 SEED ?= 0
 demo: setup
@@ -171,6 +176,12 @@ images:
 	@for image in spikgpt scgpt multiqc; do \
 	    docker build --network host -f containers/$$image/Dockerfile -t spikgpt/$$image:$(VERSION) .; \
 	done
+
+# what a cloud's machines need, whatever machine builds it; IMAGES='spikgpt scgpt multiqc' for --scgpt_backend package
+REGISTRY ?=
+IMAGES ?= spikgpt multiqc
+push:
+	@tools/push-images "$(REGISTRY)" $(IMAGES)
 
 clean:
 	rm -rf .demo/work .demo/test .demo/bench results .nf-test .nextflow .nextflow.log*

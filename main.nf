@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; emptyMistake ; existingPath ; helpText ; killedMessage ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake } from './subworkflows/local/utils'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -23,9 +23,22 @@ workflow {
         return
     }
     def options = checkedParameters(params)
+    def elsewhere = workFolderMistake(workflow.profile, workflow.workDir.toUriString(), options.k8s_storage_claim, options.k8s_mount_path)
+    if (elsewhere) {
+        error(elsewhere)
+    }
     checkFolders('work folder (-work-dir)': workflow.workDir, 'the pipeline': projectDir)
     def scgpt_model = plainlyNamed(existingPath('scgpt_model', options.scgpt_model))
     checkOutdir(options.outdir, workflow.resume)
+    def logo = options.report_logo ? plainlyNamed(existingPath('report_logo', options.report_logo)) : []
+    def bad_logo = logo ? logoMistake(logo) : null
+    if (bad_logo) {
+        error(bad_logo)
+    }
+    def earlier = options.history ? earlierRuns(existingPath('history', options.history), options.outdir) : []
+    def facility = ['title', 'project', 'customer', 'contact', 'text']
+        .collectEntries { name -> [name, options["report_${name}".toString()]] }
+        .findAll { _name, value -> value != null }
     publishParameters(options, workflow.manifest.version, workflow.sessionId)
     def record = runRecord(options, workflow.manifest.version)
 
@@ -65,10 +78,11 @@ workflow {
         options.label_levels,
         scgpt_model,
         options.min_gene_match,
+        options.compare_key,
         options.species,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
-        def message = strangersMistake(options.outdir, samples)
+        def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)
         if (message) {
             error(message)
         }
@@ -127,12 +141,15 @@ workflow {
         QUALITY_CONTROL.out.removed,
         ANNOTATE_CELLS.out.removed_types,
         READ_INPUT.out.samples,
+        READ_INPUT.out.own_labels,
         ANNOTATE_CELLS.out.annotator,
         ch_stats,
         record,
         options.integrate,
         options.cluster_resolution,
         options.seed,
+        options.contrast,
+        READ_INPUT.out.protein,
     )
 
     // one yaml of every tool's version; a tool that a task did not use has none
@@ -154,5 +171,6 @@ workflow {
         BUILD_COHORT.out.tables.mix(ANNOTATE_CELLS.out.benchmark.map { _meta, benchmark -> benchmark }),
         ANNOTATE_CELLS.out.annotator,
         ch_versions,
+        [groovy.json.JsonOutput.toJson(facility), logo, earlier],
     )
 }

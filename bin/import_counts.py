@@ -20,10 +20,14 @@ def main() -> None:
 
     from spikgpt.read_input.counts import import_counts
 
-    with whole_file(f"{args.sample}.counts.h5ad") as partial:
+    with (
+        whole_file(f"{args.sample}.counts.h5ad") as partial,
+        whole_file(f"{args.sample}.protein.h5ad", optional=True) as proteins,
+    ):
         stats = import_counts(
             args.sample, args.matrix, partial, args.scgpt_model, args.min_gene_match, filtered=not args.unfiltered,
             symbol_col=args.symbol_col, geneid_col=args.geneid_col, counts_layer=args.counts_layer,
+            proteins=proteins,
             species=args.species,
         )  # fmt: skip
     write_json(f"{args.sample}.import.json", stats)

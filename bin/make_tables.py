@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, evidence, unknown populations, quality control and cells per step."""
+"""Tables of cells, composition, evidence, unknown populations, quality control, steps, and figures of each sample."""
 
 from spikgpt.base.files import whole_file
 from spikgpt.cli import launch, parser
@@ -16,6 +16,7 @@ def main() -> None:
     args.add_argument("--removed-types", required=True, help="removed_types.parquet")
     args.add_argument("--samples", required=True, help="samples.json")
     args.add_argument("--stats", nargs="+", required=True, help="JSON files of the steps")
+    args.add_argument("--own-labels", nargs="*", default=[], help="<sample>.own_labels.parquet, to be compared")
     options = args.parse_args()
 
     import json
@@ -26,6 +27,7 @@ def main() -> None:
     from spikgpt.annotator.reference_markers import NO_MARKERS, ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
     from spikgpt.cohort.annotators import annotators_table, from_profiles, unknown_rates
+    from spikgpt.cohort.comparison import compare, read_own
     from spikgpt.cohort.contradictions import contradiction_table, of_clusters_and_types
     from spikgpt.cohort.evidence import (
         cluster_names,
@@ -42,6 +44,7 @@ def main() -> None:
     )
     from spikgpt.cohort.levels import levels_table
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
+    from spikgpt.cohort.samples import sample_figures
     from spikgpt.cohort.second_opinion import (
         Conflicts,
         group_opinions,
@@ -93,7 +96,14 @@ def main() -> None:
     expected = expected_markers(options.profiles, library)
     likeliest = likeliest_classes(probabilities, library.classes)
     looks = with_profiles(group_opinions(probabilities, new, library), options.h5ad, new, library)
+    steps = cells_per_step(samples, statistics, removed, cells)
+    compared = {}
+    if options.own_labels:
+        compared = dict(
+            zip(("comparison.tsv", "agreement.tsv"), compare(cells, read_own(options.own_labels)), strict=True)
+        )
     for name, table in (
+        *compared.items(),
         ("cells.tsv.gz", cells),
         ("annotators.tsv", annotators_table(samples, labelled, statistics["second_opinion"], annotator_name)),
         ("composition.tsv", composition(cells)),
@@ -113,7 +123,8 @@ def main() -> None:
         ("removed_cells.tsv.gz", removed),
         ("removed_by_type.tsv", removed_by_type(cells, removed)),
         ("qc_thresholds.tsv", qc_thresholds(statistics)),
-        ("cells_per_step.tsv", cells_per_step(samples, statistics, removed, cells)),
+        ("cells_per_step.tsv", steps),
+        ("samples.tsv", sample_figures(samples, statistics, steps, cells)),
     ):
         with whole_file(name) as partial:
             write_tsv(partial, table)

@@ -16,6 +16,7 @@ def main() -> None:
     args.add_argument("--cohort", required=True, help="<sample>.cohort.parquet")
     args.add_argument("--run", required=True, help="run.json")
     args.add_argument("--extra", default="{}", help="JSON: the samplesheet's own columns and this sample's values")
+    args.add_argument("--protein", help="<sample>.protein.h5ad, where the sample has antibody or hashtag counts")
     options = args.parse_args()
 
     import json
@@ -41,6 +42,7 @@ def main() -> None:
             run_facts(read(options.run), read(options.annotation_stats)),
             options.sample,
             json.loads(options.extra),
+            options.protein,
         )
 
 

@@ -63,6 +63,7 @@ LINES = {
     "tools/genes": "Make the table of gene symbols",
     "tools/nfcore": "The checks of nf-core, without a network",
     "tools/reliability": "Measure faults and load; write docs/reliability.md",
+    "tools/cellxgene": "Locked packages of the validator of CELLxGENE",
     "tools/report": "Check a report in a browser",
 }
 """What does not say itself what it is: folders outside of the package, and files at the root."""

@@ -42,7 +42,10 @@ def differences(a: Path, b: Path) -> list[str]:
     """What is not the same in two folders of results, or is in one alone; empty where all is equal."""
     found = []
     for folder in ("tables", "annotator", "annotated"):
-        names = [{path.name for path in (results / folder).glob("*")} for results in (a, b)]
+        names = [
+            {str(path.relative_to(results / folder)) for path in (results / folder).rglob("*") if path.is_file()}
+            for results in (a, b)
+        ]
         found += [f"{folder}/{name}: in one alone" for name in sorted(names[0] ^ names[1])]
         for name in sorted(names[0] & names[1] - {TIMES}):
             paths = a / folder / name, b / folder / name

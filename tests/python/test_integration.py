@@ -20,7 +20,7 @@ from spikgpt.report.summary import in_short, warnings_and_remarks
 from spikgpt.report.types import BEFORE, cell_map
 from test_batch_mixing import cells
 from test_cohort import annotated, joined, small, small_table  # noqa: F401
-from test_report import given, inputs  # noqa: F401
+from test_report import given, head, inputs  # noqa: F401
 
 
 def scores(before: float, after: float, lost: float = 0.0, clisi: float = 0.98) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from spikgpt.cohort.marker_expression import BEST, EXPRESSION_COLUMNS, Group, ex
 from spikgpt.cohort.markers import find_markers
 from spikgpt.report.markers import markers_of_clusters, markers_of_types
 from test_cohort import ODD, annotated, joined, small, small_table  # noqa: F401
-from test_report import given, inputs  # noqa: F401
+from test_report import given, head, inputs  # noqa: F401
 
 
 def test_best_markers_then_lineages():

@@ -119,18 +119,19 @@ def test_awsbatch(tmp_path):
     # AWS Batch knows no --gpus: the accelerator is enough
     assert not gpu["container"]
     assert plain["memory"].endswith("GB")
-    assert plain["disk"] == "100 GB"
+    # on EC2 the launch template decides
+    assert plain["disk"] is None
 
 
 def test_googlebatch(tmp_path):
     config, plain, gpu = resolved(
         tmp_path, "gpu,googlebatch", "--region", "europe-west4", "--google_project", "cells", "--spot",
-        "--gpu_machine_type", "g2-standard-8", "--gpu_type", "nvidia-l4", "--disk", "200 GB",
+        "--gpu_machine_type", "g2-standard-8", "--gpu_type", "nvidia-l4",
     )  # fmt: skip
     assert config["google"] == {
         "project": "cells", "location": "europe-west4", "batch": {"spot": True, "maxSpotAttempts": 3},
     }  # fmt: skip
-    assert (plain["machine"], plain["disk"], plain["container"]) == (None, "200 GB", "--user 0:0")
+    assert (plain["machine"], plain["disk"], plain["container"]) == (None, "100 GB", "--user 0:0")
     assert (gpu["machine"], gpu["gpus"], gpu["gpu_type"]) == ("g2-standard-8", 1, "nvidia-l4")
     assert gpu["container"] == "--user 0:0"
 
@@ -138,13 +139,18 @@ def test_googlebatch(tmp_path):
 def test_azurebatch(tmp_path):
     config, plain, gpu = resolved(
         tmp_path, "azurebatch,gpu", "--region", "westeurope", "--spot",
-        "--machine_type", "Standard_D*_v5", "--gpu_machine_type", "Standard_NC4as_T4_v3",
+        "--machine_type", "Standard_D*_v3", "--gpu_machine_type", "Standard_NC4as_T4_v3",
+        "--container_registry", "lab.azurecr.io/cells/",
     )  # fmt: skip
+    # without it Nextflow would sign in to Docker Hub with this registry's password
+    assert config["azure"]["registry"] == {"server": "lab.azurecr.io"}
+    # a disk would rule out machine types without a temporary one
+    assert plain["disk"] is None
     assert config["azure"]["batch"] == {
         "location": "westeurope", "autoPoolMode": True, "deletePoolsOnCompletion": True,
         "pools": {"auto": {"autoScale": True, "lowPriority": True}},
     }  # fmt: skip
-    assert (plain["queue"], plain["machine"]) == (None, "Standard_D*_v5")
+    assert (plain["queue"], plain["machine"]) == (None, "Standard_D*_v3")
     assert gpu["machine"] == "Standard_NC4as_T4_v3"
     assert gpu["container"] == "--user 0:0 --gpus all"
 
@@ -152,15 +158,75 @@ def test_azurebatch(tmp_path):
 def test_kubernetes(tmp_path):
     config, plain, gpu = resolved(
         tmp_path, "kubernetes,gpu", "--k8s_namespace", "cells", "--k8s_service_account", "runner",
-        "--k8s_storage_claim", "shared", "--k8s_user", "1000", "--gpu_machine_type", "g5.xlarge",
+        "--k8s_storage_claim", "shared", "--k8s_user", "1000", "--gpu_machine_type", "g5.xlarge", "--disk", "20 GB",
     )  # fmt: skip
     assert config["k8s"] == {
         "namespace": "cells", "serviceAccount": "runner", "storageClaimName": "shared",
         "storageMountPath": "/workspace", "runAsUser": 1000,
     }  # fmt: skip
     assert not plain["pod"]
+    # ephemeral storage: a pod that asks for more than a node has is never started
+    assert plain["disk"] == "20 GB"
     assert gpu["pod"] == [{"nodeSelector": "node.kubernetes.io/instance-type=g5.xlarge"}]
     assert (gpu["gpus"], gpu["container"]) == (1, "")
+
+
+WORK_FOLDERS = {
+    # profile, work folder, volume claim and mount path of Kubernetes; what is expected instead
+    "aws, the default": (("awsbatch", "/home/me/work", None, "/workspace"), "s3://BUCKET/work"),
+    "aws, with a GPU": (("gpu,awsbatch", "/home/me/work", None, "/workspace"), "s3://BUCKET/work"),
+    "google, a bucket of aws": (("googlebatch", "s3://cells/work", None, "/workspace"), "gs://BUCKET/work"),
+    "azure": (("azurebatch", "/home/me/work", None, "/workspace"), "az://CONTAINER/work"),
+    "google, the whole bucket": (("googlebatch", "gs://cells", None, "/workspace"), "a folder in it"),
+    "kubernetes, elsewhere": (("kubernetes", "/workspaces/work", "shared", "/workspace"), "a folder below /workspace"),
+    "aws, right": (("awsbatch", "s3://cells/work", None, "/workspace"), None),
+    "google, right": (("googlebatch", "gs://cells/work", None, "/workspace"), None),
+    "azure, right": (("azurebatch", "az://cells/work", None, "/workspace"), None),
+    "kubernetes, right": (("kubernetes", "/workspace/work", "shared", "/workspace/"), None),
+    "kubernetes, volumes of a configuration": (("kubernetes", "/data/work", None, "/workspace"), None),
+    "no cloud": (("docker,slurm", "/home/me/work", None, "/workspace"), None),
+    "no profile": (("standard", "/home/me/work", None, "/workspace"), None),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def told_of_work_folders(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("work_folders")
+    (folder / "cases.json").write_text(json.dumps([case for case, _ in WORK_FOLDERS.values()]))
+    run = subprocess.run(
+        ["nextflow", "run", ROOT / "tests/lib/work_folders.nf", "-ansi-log", "false", "--cases", "cases.json",
+         "--out", "told.json"],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    return dict(zip(WORK_FOLDERS, json.loads((folder / "told.json").read_text()), strict=True))
+
+
+@pytest.mark.parametrize("name", WORK_FOLDERS)
+def test_a_work_folder_that_the_machines_cannot_reach(name, told_of_work_folders):
+    case, expected = WORK_FOLDERS[name]
+    told = told_of_work_folders[name]
+    if expected is None:
+        assert told is None
+        return
+    lines = told.splitlines()
+    assert lines[0].startswith("SpikGPT stopped: The work folder is ")
+    assert lines[2] == f"  found:     {case[1]}"
+    assert expected in lines[3]
+    assert "--work_dir" in lines[4]
+
+
+def test_a_run_in_a_cloud_without_a_work_folder_ends_at_once(tmp_path):
+    (tmp_path / "here.config").write_text("process { executor = 'local'; container = null }\n")
+    run = subprocess.run(
+        ["nextflow", "run", ROOT, "-ansi-log", "false", "-c", "here.config", "-profile", "awsbatch", "--input",
+         "sheet.csv", "--outdir", "results"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    told = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert "SpikGPT stopped: The work folder is not one that the machines of -profile awsbatch can reach" in told
+    assert not (tmp_path / "results" / "pipeline_info" / "params.json").exists()
 
 
 def test_slurm(tmp_path):

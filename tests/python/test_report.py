@@ -19,11 +19,16 @@ from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.annotators import ANNOTATOR_COLUMNS
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
 from spikgpt.cohort.clusters import write_cohort_cells
+from spikgpt.cohort.comparison import AGREEMENT_COLUMNS, COMPARISON_COLUMNS
+from spikgpt.cohort.conditions import compare_conditions, replicates
+from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.levels import levels_table
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
+from spikgpt.cohort.pseudobulk import pseudobulk_sheet
+from spikgpt.cohort.samples import SAMPLE_FIGURES
 from spikgpt.cohort.second_opinion import Conflicts, group_opinions, opinion_table, read_probabilities
 from spikgpt.cohort.tables import (
     composition,
@@ -36,6 +41,8 @@ from spikgpt.cohort.tables import (
 from spikgpt.quality_control.rules import REASONS
 from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
+from spikgpt.report.facility import data_uri
+from spikgpt.report.history import read_history
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.models import benchmark_comparison
 from spikgpt.report.plots import evenly
@@ -94,6 +101,8 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
                          "threshold": 0.3, "messages": []},
             "filter": {"cells_in": called, "cells_out": kept, "messages": [],
                        "groups": [{"group": 1, "genes": "LYZ, <b>x</b>", "cells": called, "kept": kept}],
+                       "given": ["min_genes"] if sample == "s2" else [], "thresholds": {"min_genes": 200},
+                       "removed": REMOVED,
                        "bounds": [{"group": 1, "rule": "min_genes", "threshold": 200, "centre": None, "mad": None,
                                    "lower": 200, "upper": None, "removed": 3}]},
         }  # fmt: skip
@@ -111,7 +120,20 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
     looks = group_opinions(probabilities, groups, LIBRARY)
     seen = {name: replace(looks[name], profile="pancreatic A cell", source="Enge", correlation=0.9) for name in found}
     populations = unknown_populations(cells, found, markers, judged, 0.05, seen, PLANTED, dict.fromkeys(TYPES, 40))
+    comparison, messages = compare_conditions(replicates(pseudobulk_sheet(cells.drop(columns="barcode"))))
+    (tables / "conditions.json").write_text(json.dumps({"messages": messages}))
+    (tables / "differential_expression.json").write_text(json.dumps({
+        "contrast": ["condition", "stim", "<b>ctrl</b>"], "messages": ["Expression of <i>B</i> was not compared."],
+        "types": [{"cell_type": ODD, "treated": 2, "control": 3, "replicates": "donor", "paired": False, "genes": 3,
+                   "higher": 1, "lower": 1}],
+    }))  # fmt: skip
+    genes = [("up", 2.0, 1e-9, 1e-8), ("<b>down</b>", -1.5, 0.0, 0.0), ("same", 0.1, 0.5, np.nan)]
+    different = pd.DataFrame(
+        [(ODD, gene, "", 10.0, change, 0.3, 1.0, p, fdr) for gene, change, p, fdr in genes],
+        columns=list(DIFFERENTIAL_COLUMNS),
+    )
     for name, table in {
+        "differential_expression.tsv.gz": different,
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "levels.tsv": levels_table(cells, LEVELS, TYPES),
@@ -142,6 +164,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "removed_cells.tsv.gz": gone,
         "removed_by_type.tsv": removed_by_type(cells, gone),
         "qc_thresholds.tsv": qc_thresholds(read_statistics(stats.glob("*.json"))),
+        "conditions.tsv": comparison,
         "batch_mixing.tsv": pd.DataFrame(
             [
                 ("scGPT", "all", 200, 2, 3, 0.4, 1.0, 0.3, 0.9),
@@ -151,6 +174,9 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
             ],
             columns=list(MIXING_COLUMNS),
         ),
+        "samples.tsv": pd.DataFrame([("s2", *[30] * 9)], columns=list(SAMPLE_FIGURES)),
+        "comparison.tsv": pd.DataFrame([("s2", "<b>T", TYPES[0], 80, "same")], columns=list(COMPARISON_COLUMNS)),
+        "agreement.tsv": pd.DataFrame([("s2", 80, 0, 0, 80, 1.0, np.nan)], columns=list(AGREEMENT_COLUMNS)),
         "benchmark.tsv": pd.DataFrame(
             {"method": ["SpikGPT", "logistic regression"], "accuracy": [0.9, 0.95], "macro_f1": [0.8, 0.85]}
         ),
@@ -204,16 +230,30 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def inputs(given):
-    return read_inputs(**given)
+def head(tmp_path_factory) -> dict[str, Path]:
+    """What `make_report.py` is given of the facility, and of earlier runs."""
+    folder = tmp_path_factory.mktemp("head")
+    (folder / "facility.json").write_text(json.dumps({"title": ODD, "customer": ODD, "text": ODD}))
+    (folder / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    rows = [(run, "a", *[20] * 9) for run in ("2026-01", "<b>2026-02")]
+    write_tsv(folder / "history.tsv", pd.DataFrame(rows, columns=["run", *SAMPLE_FIGURES]))
+    return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def report(given, tmp_path_factory) -> str:
+def inputs(given, head):
+    made = read_inputs(**given)
+    made.facility = json.loads(head["facility"].read_text())
+    made.logo, made.history = data_uri(head["logo"]), read_history(head["history"])
+    return made
+
+
+@pytest.fixture(scope="module")
+def report(given, head, tmp_path_factory) -> str:
     """The HTML of a real MultiQC run."""
     folder = tmp_path_factory.mktemp("multiqc")
     command = [str(ROOT / "bin" / "make_report.py"), "--out", "content"]
-    for name, value in given.items():
+    for name, value in (given | head).items():
         command += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     subprocess.run(command, cwd=folder, check=True)
     (folder / "versions_mqc_versions.yml").write_text("ANNOTATE:\n    torch: 2.13.0\n")
@@ -275,7 +315,7 @@ def test_removed_cells_are_shown_by_type_and_bounds_by_sample(inputs):
     assert odd["cells"] - odd["kept"] == 5 * len(inputs.samples)
     assert odd["doublets"] == 2 * len(inputs.samples)
     assert odd["reasons"] == f"min_genes {3 * len(inputs.samples)}"
-    assert bounds_table(inputs).data["s2"] == {"groups": 1, "min_genes": "200"}
+    assert bounds_table(inputs).data["s2"] == {"groups": 1, "given": "min_genes 200", "min_genes": "200"}
 
 
 def test_a_type_that_is_lost_is_a_grave_warning(given):
@@ -316,7 +356,8 @@ def test_summary_and_warnings_come_with_the_facts(inputs):
     assert "alert-danger" in found[0]
     told = " ".join(found)
     assert (
-        "<b>a.b-c</b> (25.0 %), <b>s10</b> (25.0 %), <b>s2</b> (25.0 %): more than 3 times as many Unknown cells"
+        "<b>a.b-c</b> (25.0 %, 15 where 3 are expected), <b>s10</b> (25.0 %, 15 where 3 are expected), <b>s2</b> "
+        "(25.0 %, 20 where 4 are expected): more than twice as many Unknown cells as the rate asked for (5 %) gives"
         in told
     )
     assert "<b>Not calibrated</b> for 1 of 4 samples: s2." in first
@@ -416,7 +457,7 @@ def test_labels_from_the_profiles_are_told_with_what_they_do_not_claim(given):
         assert word in first
     told = " ".join(warnings_and_remarks(asked)[0])
     # the rate of the annotator is not held against them
-    assert "<b>s2</b> (25.0 %): more than 3 times as many Unknown cells" in told
+    assert "<b>s2</b> (25.0 %, 20 where 4 are expected): more than twice as many Unknown cells" in told
     made = {section.id: section for _, section in sections(asked)}
     assert list(made["spikgpt_p_values"].data) == ["s2"]
     assert "no conformal p-value" in made["spikgpt_tissue"].data

@@ -68,7 +68,10 @@ def overwrite(path: Path) -> None:
     assert path.parent.stat().st_mtime_ns == before
 
 
-COHORT = {"CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "MAKE_REPORT", "MULTIQC"}
+COHORT = {
+    "CLUSTER_COHORT", "WRITE_SAMPLE", "JOIN_COHORT", "FIND_MARKERS", "MAKE_TABLES", "EXPORT_COHORT", "MAKE_REPORT",
+    "MULTIQC",
+}  # fmt: skip
 
 
 ANNOTATION = {"ANNOTATE", "TYPE_REMOVED", *COHORT}

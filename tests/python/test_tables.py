@@ -115,13 +115,31 @@ def test_thresholds_are_told_by_group():
     bound = {"rule": "pct_counts_mt", "threshold": 3.0, "centre": 4.0, "mad": 1.0, "lower": None, "upper": 9.0}
     stats = {
         "cells_in": 12, "cells_out": 9, "groups": [{"group": 1, "genes": "CD3D, IL7R", "cells": 10, "kept": 8}],
-        "bounds": [{"group": "all", **bound, "removed": 1}, {"group": 1, **bound, "removed": 2}],
+        "bounds": [{"group": "all", **bound, "removed": 1}, {"group": 1, **bound, "removed": 2}], "given": [],
+        "removed": {"predicted_doublet": 0},
     }  # fmt: skip
-    found = qc_thresholds({"filter": {"b": stats | {"bounds": []}, "a": stats}})
+    found = qc_thresholds({"filter": {"b": stats | {"bounds": []}, "a": stats}, "doublets": {"a": {"run": False}}})
     assert found["sample"].tolist() == ["a", "a"]
     assert found[["group", "genes", "cells", "kept", "removed"]].to_numpy().tolist() == [
         ["all", "", 12, 9, 1], [1, "CD3D, IL7R", 10, 8, 2],
     ]  # fmt: skip
+
+
+def test_a_bound_says_where_it_comes_from():
+    bound = {"group": "all", "threshold": 2.0, "centre": 4.0, "mad": 1.0, "lower": None, "upper": 9.0, "removed": 1}
+    stats = {
+        "cells_in": 12, "cells_out": 9, "groups": [], "given": ["min_genes", "pct_counts_mt_nmads"],
+        "bounds": [{**bound, "rule": rule} for rule in ("min_genes", "pct_counts_mt", "log1p_total_counts")],
+        "removed": {"predicted_doublet": 2},
+    }  # fmt: skip
+    doublets = {"a": {"run": True, "expected_rate": 0.012, "threshold": 0.31}}
+    found = qc_thresholds({"filter": {"a": stats}, "doublets": doublets}).set_index("rule")
+    assert found["source"].to_dict() == {
+        "min_genes": "samplesheet", "pct_counts_mt": "samplesheet", "log1p_total_counts": "default",
+        "predicted_doublet": "number of cells",
+    }  # fmt: skip
+    rate = found.loc["predicted_doublet"]
+    assert rate[["group", "cells", "kept", "threshold", "upper", "removed"]].tolist() == ["all", 12, 9, 0.012, 0.31, 2]
 
 
 def test_cells_per_step_add_up():

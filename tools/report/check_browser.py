@@ -29,7 +29,7 @@ DRAWN = """section => {
   if (plot) {
     const box = plot.getBoundingClientRect();
     const marks = plot.querySelectorAll('.points path, .point path, .lines path, path.box, .violinlayer path, ' +
-                                        '.barlayer path, canvas').length;
+                                        '.barlayer path, .heatmaplayer image, canvas').length;
     return {kind: 'plot', marks: box.height > 100 ? marks : 0};
   }
   const table = seen('table');

@@ -22,6 +22,8 @@ from spikgpt.base.files import read_json_object
 from spikgpt.base.mouse_genes import mouse_genes
 
 TABLE = "HGNC and GENCODE v44"
+NAMES_TOLD = ("genes were named by Ensembl id", "genes had an older symbol and took the current one")
+"""What messages say of how genes were named, by which a report tells them from others."""
 HGNC = Path(__file__).with_name("gene_names.tsv")
 """Made by tools/genes/make_table.py; its first lines tell source, date and licence."""
 ENSEMBL_GENE = re.compile(r"^ENS[A-Z]{0,4}G\d{11}(?:[._]\d+)?(?:[_.-]PAR[_.-]Y)?$")
@@ -249,9 +251,9 @@ def unify(
     no_name(symbols, where)
     messages = []
     if from_ids:
-        messages.append(f"{from_ids} of {len(symbols)} genes were named by Ensembl id; symbols from {TABLE}.")
+        messages.append(f"{from_ids} of {len(symbols)} {NAMES_TOLD[0]}; symbols from {TABLE}.")
     if renamed:
-        messages.append(f"{renamed} genes had an older symbol and took the current one ({TABLE}).")
+        messages.append(f"{renamed} {NAMES_TOLD[1]} ({TABLE}).")
     return GeneNames(symbols, ids, f"Ensembl ids by {TABLE}" if from_ids > len(symbols) / 2 else "file", messages)
 
 

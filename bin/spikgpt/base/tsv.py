@@ -4,8 +4,13 @@ A field that holds a tab, a quote or a line break is quoted as in RFC 4180. Numb
 counts all of theirs.
 """
 
+import csv
 import gzip
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +27,17 @@ def write_tsv(path: str | Path, table: pd.DataFrame) -> None:
         for start in range(0, max(len(table), 1), 100_000):
             part = table.iloc[start : start + 100_000]
             packed.write(part.to_csv(header=start == 0, **text).encode("utf-8"))
+
+
+@contextmanager
+def packed_rows(path: str | Path) -> Iterator[Any]:
+    """A `csv.writer` of a `.tsv.gz` that is too wide for a data frame; bytes as those of `write_tsv`."""
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
+    ):
+        yield csv.writer(text, delimiter="\t", lineterminator="\n")
 
 
 def read_tsv(path: str | Path) -> pd.DataFrame:

@@ -39,6 +39,7 @@ from spikgpt.base.names import CELL_SEPARATOR, by_sample
 from spikgpt.base.ontology import TERM
 from spikgpt.base.variable_genes import Moments, highly_variable
 from spikgpt.cohort.clusters import CELL_TYPES_KEY, CLUSTERS_KEY, INTEGRATED, MAP, MAP_BEFORE
+from spikgpt.cohort.proteins import join_proteins, write_sample_proteins
 
 EMBEDDINGS = ("X_scGPT", "X_umap", "X_integrated", "X_umap_unintegrated")
 """`obsm` of the annotated files; the last two where batches were integrated."""
@@ -143,6 +144,7 @@ def write_sample(
     facts: Mapping[str, Any],
     sample: str,
     extra: Mapping[str, str],
+    proteins: str | Path | None = None,
 ) -> None:
     """Write the annotated h5ad of one sample in the contract's layout, compressed.
 
@@ -160,6 +162,8 @@ def write_sample(
         See `run_facts`.
     extra
         The samplesheet's own columns and this sample's values; they follow those of the contract.
+    proteins
+        `<sample>.protein.h5ad`; None where the sample has no antibody or hashtag counts.
     """
     with stored(h5ad) as cells:
         obs = annotated_obs(cells.obs, annotation, opinions, cohort, sample)
@@ -179,6 +183,8 @@ def write_sample(
             for key, values in cohort_places(mine).items():
                 write_elem(out, f"obsm/{key}", values, dataset_kwargs=COMPRESSION)
             write_elem(out, "uns", {"spikgpt": dict(facts), **category_colours(obs)})
+            if proteins is not None:
+                write_sample_proteins(out, proteins, obs.index)
 
 
 def cohort_places(mine: pa.Table) -> dict[str, np.ndarray]:
@@ -289,6 +295,7 @@ def join_cohort(path: str | Path, h5ads: Iterable[str | Path]) -> None:
                         rows = file[key][first : first + 65536]
                         joined[start + first : start + first + len(rows)] = rows
                     start += len(file[key])
+            join_proteins(out, files, [len(frame) for frame in frames])
     finally:
         for file in files:
             file.close()

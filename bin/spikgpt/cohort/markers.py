@@ -50,6 +50,12 @@ def group_moments(matrix: h5py.Group, *groupings: tuple[np.ndarray, int]) -> tup
 
 
 def find_markers(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`marker_statistics` with `MARKER_COLUMNS` alone: the tables `markers.tsv` and `marker_expression.tsv`."""
+    statistics, expression = marker_statistics(h5ad, top)
+    return statistics[list(MARKER_COLUMNS)], expression
+
+
+def marker_statistics(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Genes higher in a cluster than in all other cells.
 
     Welch's t-test on log1p CP10k, each cluster against the rest, as
@@ -67,10 +73,11 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.Dat
 
     Returns
     -------
-    markers, expression
+    statistics, expression
         `MARKER_COLUMNS`, clusters by number and genes by falling score (then by name): score is
         Welch's t, log2fc that of mean CP10k, pct_in and pct_out the percentage of cells with the
-        gene inside and outside of the cluster, p_adj for the whole list. A cluster of one cell has
+        gene inside and outside of the cluster, p_adj for the whole list. Besides, p before that
+        adjustment, and log2fc_of_one_more, log2fc with 1 added to both means. A cluster of one cell has
         no variance, a single cluster has no rest: no rows.
         What every cluster and type shows of the best of them and of lineage genes, see
         `spikgpt.cohort.marker_expression.expression_table`.
@@ -89,7 +96,7 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.Dat
     total, squares, above = (sums[: len(names)] for sums in moments)
     types = dict(zip(obs["spikgpt_cluster"], obs["spikgpt_cluster_cell_type"], strict=True))
     whole = (total.sum(axis=0), squares.sum(axis=0), above.sum(axis=0), sizes.sum(axis=0))
-    frames = [pd.DataFrame(columns=list(MARKER_COLUMNS))]
+    frames = [pd.DataFrame(columns=[*MARKER_COLUMNS, "p", "log2fc_of_one_more"])]
     for at, name in enumerate(names):
         inside, outside = sizes[at], whole[3] - sizes[at]
         enough = (inside >= 2) & (outside >= 2)
@@ -121,6 +128,8 @@ def find_markers(h5ad: str | Path, top: int = TOP) -> tuple[pd.DataFrame, pd.Dat
                     "pct_in": (100 * above[at] / inside)[order],
                     "pct_out": (100 * (whole[2] - above[at]) / outside)[order],
                     "p_adj": p_adj[order],
+                    "p": p[order],
+                    "log2fc_of_one_more": np.log2((np.expm1(mean_in) + 1) / (np.expm1(mean_out) + 1))[order],
                 }
             )
         )

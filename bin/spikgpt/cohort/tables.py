@@ -22,7 +22,7 @@ from spikgpt.quality_control.rules import BOUND_FIGURES, REASONS
 REMOVED_COLUMNS = ("sample", "barcode", "reason", "nearest_type")
 BY_TYPE_COLUMNS = ("sample", "nearest_type", "cells", "kept", "removed", "percent_removed", "reason", *REASONS)
 BOUND_COLUMNS = (
-    "sample", "group", "genes", "cells", "kept", "rule", "threshold", *BOUND_FIGURES, "removed",
+    "sample", "group", "genes", "cells", "kept", "rule", "threshold", "source", *BOUND_FIGURES, "removed",
 )  # fmt: skip
 
 STEPS = ("barcodes", "called", "after ambient", "after doublets", "after filters", "annotated", UNKNOWN)
@@ -130,6 +130,10 @@ def removed_by_type(cells: pd.DataFrame, removed: pd.DataFrame) -> pd.DataFrame:
 def qc_thresholds(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> pd.DataFrame:
     """The bounds that each rule used, per sample and group of cells: `BOUND_COLUMNS`, samples by name.
 
+    `source` says where the threshold comes from: the samplesheet, the default, or, of the doublet rate, the sample's
+    number of cells. The row of `predicted_doublet` has that rate (a share) as its threshold, and Scrublet's score as
+    its upper bound; there is none where doublets were not looked for.
+
     Parameters
     ----------
     statistics
@@ -139,7 +143,24 @@ def qc_thresholds(statistics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> 
     for sample, stats in sorted(statistics["filter"].items()):
         groups = {part["group"]: part for part in stats["groups"]}
         groups["all"] = {"genes": "", "cells": stats["cells_in"], "kept": stats["cells_out"]}
-        rows += [{"sample": sample, **groups[bound["group"]], **bound} for bound in stats["bounds"]]
+        for bound in stats["bounds"]:
+            given = bound["rule"] in stats["given"] or f"{bound['rule']}_nmads" in stats["given"]
+            source = "samplesheet" if given else "default"
+            rows.append({"sample": sample, **groups[bound["group"]], "source": source, **bound})
+        doublets = statistics["doublets"].get(sample, {})
+        if doublets.get("run"):
+            rows.append(
+                {
+                    "sample": sample,
+                    "group": "all",
+                    **groups["all"],
+                    "rule": "predicted_doublet",
+                    "threshold": doublets["expected_rate"],
+                    "source": "number of cells",
+                    "upper": doublets["threshold"],
+                    "removed": stats["removed"]["predicted_doublet"],
+                }
+            )
     return pd.DataFrame(rows, columns=list(BOUND_COLUMNS))
 
 

@@ -43,8 +43,8 @@ def filter_cells(
     removed
         sample, barcode, reason.
     stats
-        Content of `{sample}.filter.json`: cells_in = cells_out + sum(removed.values()); groups with their cells before
-        and after; bounds as in `removal_reasons`.
+        Content of `{sample}.filter.json`: cells_in = cells_out + sum(removed.values()); thresholds, and the names
+        of those that the samplesheet gave; groups with their cells before and after; bounds as in `removal_reasons`.
     """
     barcodes = cells.barcodes
     for name, table in (("metrics", metrics), ("doublets", doublets)):
@@ -82,6 +82,7 @@ def filter_cells(
         "genes_in": len(cells.var),
         "genes_out": int(genes_stay.sum()),
         "thresholds": thresholds.values,
+        "given": list(thresholds.given),
         "groups": [
             {
                 "group": group,

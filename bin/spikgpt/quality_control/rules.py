@@ -34,6 +34,8 @@ class Thresholds:
     values: dict[str, float]
     min_genes_given: bool
     """Given, min_genes holds for every cell; the default gives way where a whole group has fewer genes."""
+    given: tuple[str, ...] = ()
+    """Names of the thresholds that the samplesheet gives, sorted."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def thresholds_from(given: dict[str, Any], where: str) -> Thresholds:
                 fix="Correct it in the samplesheet; 0 switches the rule off.",
             )
         chosen[name] = number
-    return Thresholds(chosen, "min_genes" in given)
+    return Thresholds(chosen, "min_genes" in given, tuple(sorted(given)))
 
 
 @dataclass(frozen=True)

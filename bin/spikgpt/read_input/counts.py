@@ -13,6 +13,7 @@ from spikgpt.base.genes import check_match, vocabulary
 from spikgpt.base.h5ad import OTHER_COUNTS, cell_frame, gene_frame, new_h5ad, write_csr, write_frame
 from spikgpt.base.species import SPECIES
 from spikgpt.read_input.matrix import Matrix, open_matrix
+from spikgpt.read_input.proteins import write_proteins
 from spikgpt.read_input.sanity import check_genes
 
 
@@ -80,6 +81,7 @@ def import_counts(
     symbol_col: str | None = None,
     geneid_col: str | None = None,
     counts_layer: str | None = None,
+    proteins: str | Path | None = None,
     species: str | None = None,
 ) -> dict[str, Any]:
     """Write one sample's raw counts, a block of cells at a time, and give the statistics of its import.
@@ -92,6 +94,8 @@ def import_counts(
     out
         The h5ad to write: X int32 CSR (cells x genes); obs index barcode, for a matrix of several genomes with
         `spikgpt.base.h5ad.OTHER_COUNTS`; var as `spikgpt.base.h5ad.gene_frame`.
+    proteins
+        The h5ad to write where the file has counts of antibodies or hashtags, see `write_proteins`.
     species
         The value of --species; None to go by the genes.
 
@@ -133,6 +137,8 @@ def import_counts(
                 obs[OTHER_COUNTS] = np.concatenate(matrix.other_counts)[kept]
             write_frame(file, "obs", obs)
             write_frame(file, "var", gene_frame(matrix.symbols, matrix.gene_ids, matrix.orthologs))
+        if proteins is not None:
+            matrix.messages += write_proteins(matrix.read, matrix.barcodes, kept, proteins)
         return {
             "sample": sample,
             "filtered": filtered,

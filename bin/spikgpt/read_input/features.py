@@ -48,6 +48,8 @@ class Features:
         Of the genes; an id is "" where the file has none.
     left_out
         object, one a column of the source: what it is instead of a gene of the species, "" for a gene.
+    as_named
+        Names of all columns of the source, as the file has them.
     species
         A key of `spikgpt.base.species.SPECIES`.
     """
@@ -58,6 +60,7 @@ class Features:
     names: list[str]
     left_out: np.ndarray
     messages: list[str] = field(default_factory=list)
+    as_named: list[str] = field(default_factory=list)
     species: str = HUMAN
 
 
@@ -88,6 +91,7 @@ def select_genes(
     # a gene without a symbol goes by its id
     names = [ids[row] if _is_missing(text) else str(text).strip() for row, text in enumerate(names)]
     kinds, typed = _kinds_by_type(types, len(names), messages)
+    as_named = names
     names, name_genomes = without_genome([AMPLICON.sub(r"\g<symbol>", name) for name in names])
     ids, id_genomes = without_genome(ids)
     names, ids, gene_of, endings = _without_parts(names, ids)
@@ -129,7 +133,7 @@ def select_genes(
             f"{len(changed)} genes had names that other software had altered (R, Seurat, Excel or upper case), "
             f"and were given back their own: {shown}{', ...' if len(changed) > 3 else ''}."
         )
-    return Features(chosen if len(chosen) < len(kinds) else None, target, ids, mended, kinds, messages, found)
+    return Features(chosen if len(chosen) < len(kinds) else None, target, ids, mended, kinds, messages, as_named, found)
 
 
 def _may_be_mouse(names: Sequence[str], genome_of: Sequence[str], species: str | None) -> bool:

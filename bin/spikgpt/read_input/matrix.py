@@ -50,6 +50,8 @@ class Matrix:
     """Counts that are not zero, at most."""
     blocks: Callable[[], Iterator[sparse.csr_matrix]]
     """CSR int32 of the next cells. Raises UserError where the values are no raw counts."""
+    read: Read
+    """What the reader found: columns that are no genes, too."""
     species: str = HUMAN
     orthologs: list[str] | None = None
     """For another species than human: the human gene that stands for each in scGPT, "" for none."""
@@ -302,6 +304,7 @@ def _finish(read: Read, vocab: frozenset[str], path: Path) -> Matrix:
         obs=obs.set_axis(barcodes, axis=0),
         values=read.source.values,
         blocks=blocks,
+        read=read,
         species=features.species,
         orthologs=None if features.species == HUMAN else human_orthologs(symbols, features.species),
         feature_types_left_out=read.other_genomes | {str(kind): n for kind, n in numbers.items() if kind},

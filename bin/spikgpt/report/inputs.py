@@ -32,6 +32,8 @@ class Inputs:
         Names of all samples of the samplesheet, sorted.
     run
         `run.json`: version and parameters.
+    sheet
+        Rows of the samplesheet, as the input check read them.
     stats
         Step (`spikgpt.cohort.tables.STATISTICS`) to sample to statistics.
     embeddings
@@ -49,10 +51,21 @@ class Inputs:
         without them.
     annotator
         `config.json` of the annotator that gives labels; None when there was none to read, or none gave any.
+    facility
+        title, project, customer, contact, text: those that were given.
+    logo
+        The facility's logo as a data URI, "" without one.
+    history
+        `spikgpt.report.history.read_history`; None without earlier runs.
+    comparison
+        Messages of the comparison of conditions.
+    differential
+        `differential_expression.json`; None without a contrast.
     """
 
     samples: list[str]
     run: Stats
+    sheet: list[Stats] = field(default_factory=list)
     stats: dict[str, dict[str, Stats]] = field(default_factory=lambda: {kind: {} for kind in STATISTICS})
     embeddings: list[Stats] = field(default_factory=list)
     reference: Stats | None = None
@@ -61,6 +74,11 @@ class Inputs:
     qc: dict[str, pd.DataFrame] = field(default_factory=dict)
     umap: pd.DataFrame | None = None
     annotator: Stats | None = None
+    facility: Stats = field(default_factory=dict)
+    logo: str = ""
+    history: pd.DataFrame | None = None
+    comparison: list[str] = field(default_factory=list)
+    differential: Stats | None = None
 
     @property
     def unknown_rate(self) -> float:
@@ -116,7 +134,8 @@ def read_inputs(
     annotator
         Folder of the annotator that gives labels, if there is one.
     """
-    made = Inputs(sorted(row["sample"] for row in read_json(samples)), read_json(run))
+    sheet = read_json(samples)
+    made = Inputs(sorted(row["sample"] for row in sheet), read_json(run), sheet)
     files = sorted(map(Path, stats))
     made.stats = read_statistics(files)
     for path in files:
@@ -136,6 +155,12 @@ def read_inputs(
         made.umap = pd.read_parquet(places, columns=["sample", "barcode", *maps])
         if not made.umap["barcode"].equals(made.cells["barcode"].rename("barcode")):
             raise ValueError("cohort_cells.parquet and cells.tsv.gz are not of the same cells")
+    if (folder / "conditions.json").is_file():
+        made.comparison = read_json(folder / "conditions.json")["messages"]
+    if (folder / "differential_expression.json").is_file():
+        made.differential = read_json(folder / "differential_expression.json")
+        genes = folder / "differential_expression.tsv.gz"
+        made.tables[genes.name] = read_tsv(genes)
     for path in sorted(map(Path, qc)):
         made.qc[path.name.removesuffix(".qc.parquet")] = pd.read_parquet(path)
     labels = [stats.get("labels_from") for stats in made.stats["annotation"].values()]

@@ -5,8 +5,9 @@ from spikgpt.cohort.integration import COMPONENTS
 from spikgpt.profiles.opinion import CUT
 from spikgpt.report.annotators import all_profiled, profiled_samples
 from spikgpt.report.content import html_list, text
-from spikgpt.report.inputs import Inputs
+from spikgpt.report.inputs import Inputs, Stats
 from spikgpt.report.integration import integration_of
+from spikgpt.report.removed import defaults_text
 
 _CITATIONS = {
     "spikgpt": "SpikGPT {version} (this pipeline).",
@@ -35,9 +36,36 @@ _CITATIONS = {
     "leiden": "Traag VA, et al. From Louvain to Leiden: guaranteeing well-connected communities. Sci Rep 2019;9:5233.",
     "umap": "McInnes L, et al. UMAP: uniform manifold approximation and projection for dimension reduction. "
     "arXiv:1802.03426, 2018.",
+    "propeller": "Phipson B, et al. propeller: testing for differences in cell type proportions in single cell data. "
+    "Bioinformatics 2022;38:4720.",
+    "limma": "Smyth GK. Linear models and empirical Bayes methods for assessing differential expression in microarray "
+    "experiments. Stat Appl Genet Mol Biol 2004;3:3.",
+    "pydeseq2": "Muzellec B, et al. PyDESeq2: a python package for bulk RNA-seq differential expression analysis. "
+    "Bioinformatics 2023;39:btad547.",
+    "deseq2": "Love MI, et al. Moderated estimation of fold change and dispersion for RNA-seq data with DESeq2. "
+    "Genome Biol 2014;15:550.",
     "multiqc": "Ewels P, et al. MultiQC: summarize analysis results for multiple tools and samples in a single report. "
     "Bioinformatics 2016;32:3047.",
 }
+
+
+def _span(stats: list[Stats], share: str) -> str:
+    """A share of all samples in percent, as a range where they differ."""
+    low, high = (f"{100 * pick(row[share] for row in stats):.1f}" for pick in (min, max))
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _overrides(inputs: Inputs) -> str:
+    """The thresholds that the samplesheet gave, with the number of samples of each value."""
+    counts: dict[str, int] = {}
+    for stats in inputs.stats["filter"].values():
+        for name in stats["given"]:
+            told = f"{name} {stats['thresholds'][name]:g}"
+            counts[told] = counts.get(told, 0) + 1
+    if not counts:
+        return ""
+    listed = ", ".join(f"{text(told)} ({n} of {len(inputs.samples)} samples)" for told, n in sorted(counts.items()))
+    return f", but for what the samplesheet gave: {listed}"
 
 
 def methods_html(inputs: Inputs) -> str:
@@ -68,14 +96,16 @@ def methods_html(inputs: Inputs) -> str:
     scored = [stats for stats in inputs.stats["doublets"].values() if stats.get("run")]
     if scored:
         parts.append(
-            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples, "
-            "and removed."
+            f"Doublets were predicted with Scrublet {cite('scrublet')} in {len(scored)} of {samples} samples, with an "
+            f"expected rate of 0.8 % per 1,000 cells ({_span(scored, 'expected_rate')}) and a score threshold at the "
+            f"valley of the simulated doublets' scores, and {_span(scored, 'predicted_rate')} were removed."
         )
     parts.append(
         "Cells were grouped within each sample by the expression programme that explains their counts best, from "
         f"Leiden clusters {cite('leiden')} of the unfiltered sample. Within these groups they were filtered by median "
-        "absolute deviations of counts, genes, counts in the top 20 genes and mitochondrial share, drawn to the "
-        f"sample's in small groups, with the overrides of the samplesheet; {kept:,} cells remained. Counts were scaled "
+        "absolute deviations (MADs) of counts, genes, counts in the top 20 genes and mitochondrial share, drawn to the "
+        f"sample's in small groups. Cells were kept with {defaults_text()}{_overrides(inputs)}; {kept:,} cells "
+        "remained. The bounds of each sample are in tables/qc_thresholds.tsv. Counts were scaled "
         f"to 10,000 per cell and log1p transformed with scanpy {cite('scanpy')}."
     )
     chunks = inputs.sample_embeddings()
@@ -148,6 +178,20 @@ def methods_html(inputs: Inputs) -> str:
         parts.append(
             f"Mixing of batches was measured by LISI {cite('harmony')} and kBET {cite('kbet')}, before and after "
             "Harmony."
+        )
+    tested = inputs.tables.get("conditions.tsv")
+    if tested is not None and tested["test"].ne("").any():
+        parts.append(
+            "The share of each type was compared between conditions as by propeller "
+            f"{cite('propeller')}: arcsine of the square root of the share in each replicate, a linear model, its "
+            f"variance moderated over types {cite('limma')}, false discovery rate of Benjamini and Hochberg."
+        )
+    if inputs.differential and inputs.differential["types"]:
+        column, treated, control = map(text, inputs.differential["contrast"])
+        parts.append(
+            f"Expression was compared between {treated} and {control} ({column}) type by type, on the summed counts of "
+            f"each {inputs.differential['types'][0]['replicates']}, by PyDESeq2 {cite('pydeseq2')}, DESeq2 "
+            f"{cite('deseq2')} in Python."
         )
     parts.append(
         f"The seed was {text(parameters.get('seed', 0))}. This report was made with MultiQC {cite('multiqc')}."

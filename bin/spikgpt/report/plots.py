@@ -110,6 +110,27 @@ def cell_scatter(
     return Section(id, name, description, "scatter", data, {"pconfig": config})
 
 
+def category_scatter(
+    id: str, name: str, description: str, data: Any, categories: Iterable[str], *, xlab: str, ylab: str
+) -> Section:
+    """Points over named places of the x axis, name to points: 0 is the first place; every point brings its colour."""
+    config = {
+        "categories": list(categories),
+        "xlab": xlab,
+        "ylab": ylab,
+        "ymin": 0,
+        "marker_size": 7,
+        "marker_line_width": 0,
+        "opacity": 0.7,
+        "height": 520,
+        "showlegend": True,
+        "flat_if_very_large": False,
+        "series_label": "points",
+    }
+    # in a list: of a mapping MultiQC takes the keys for paths of samples, and keeps what follows a "/"
+    return Section(id, name, description, "scatter", [data], {"pconfig": config})
+
+
 def heat_map(
     id: str, name: str, description: str, data: Any, *, xlab: str, ylab: str, zlab: str, most: float
 ) -> Section:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from spikgpt.quality_control.rules import REASONS
+from spikgpt.quality_control.rules import DEFAULTS, MAD_RULES, REASONS
 from spikgpt.report.content import Section, number, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.plots import TableColumn, table
@@ -82,7 +82,9 @@ def bounds_table(inputs: Inputs) -> Section | None:
     rows = {}
     for sample, own in values.groupby("sample"):
         groups = own.loc[own["group"] != "all", "group"].nunique()
-        row: dict[str, str | int | None] = {"groups": groups}
+        given = own.loc[own["source"] == "samplesheet"].drop_duplicates("rule")
+        told = ", ".join(f"{text(rule)} {text(value)}" for rule, value in given[["rule", "threshold"]].to_numpy())
+        row: dict[str, str | int | None] = {"groups": groups, "given": told or "defaults"}
         for key, (rule, side, _, _) in shown.items():
             row[key] = _range(own.loc[own["rule"] == rule, side].dropna())
         rows[text(sample)] = row
@@ -92,14 +94,33 @@ def bounds_table(inputs: Inputs) -> Section | None:
         "Bounds of quality control",
         "Cells are judged within groups of like cells; a range gives the strictest and the mildest bound of a "
         "sample's groups. An empty field is a rule that is switched off, or a sample of too few cells. "
-        "tables/qc_thresholds.tsv has each group, its genes, and the cells that each rule removed from it.",
+        f"Defaults: {defaults_text()}. "
+        "tables/qc_thresholds.tsv has each group, its genes, whether a threshold is a default, the doublet rate and "
+        "score, and the cells that each rule removed.",
         rows,
         {
             "groups": TableColumn("Groups", "Groups of like cells"),
+            "given": TableColumn(
+                "Thresholds",
+                "What the samplesheet gives in the place of a default; median absolute deviations of rules on counts, "
+                "genes, top 20 genes and pct_counts_mt",
+            ),
             **{key: TableColumn(shown[key][2], shown[key][3]) for key in used},
         },
         first="Sample",
         decimals=0,
+    )
+
+
+def defaults_text() -> str:
+    """The default thresholds as one phrase."""
+    nmads = {name: f"{DEFAULTS[f'{name}_nmads']:g}" for name in MAD_RULES}
+    return (
+        f"at least {DEFAULTS['min_genes']:g} genes (fewer in a group whose cells all have fewer), and at most "
+        f"{nmads['log1p_total_counts']}, {nmads['log1p_n_genes_by_counts']}, {nmads['pct_counts_in_top_20_genes']} and "
+        f"{nmads['pct_counts_mt']} median absolute deviations of counts, genes, share of the top 20 genes and "
+        f"mitochondrial share; odds of {DEFAULTS['no_programme_odds']:g} to 1 for debris; no fixed limit of the "
+        "mitochondrial share"
     )
 
 

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from spikgpt.report import (
     annotators,
     cells,
+    comparison,
+    conditions,
+    differential,
     expected,
+    facility,
+    history,
     levels,
     markers,
     models,
@@ -22,7 +27,7 @@ from spikgpt.report.content import Group, Section
 from spikgpt.report.inputs import Inputs
 
 ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] = (
-    (summary.GROUP, (summary.in_short, summary.warnings_list)),
+    (summary.GROUP, (facility.about, summary.in_short, summary.warnings_list)),
     (
         cells.GROUP,
         (
@@ -36,6 +41,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             cells.doublets_table,
             removed.removed_types_table,
             removed.bounds_table,
+            history.trend_table,
+            history.trend_lines,
         ),
     ),
     (
@@ -44,6 +51,10 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.composition_bars,
             levels.levels_bars,
             levels.stopped_table,
+            conditions.conditions_points,
+            conditions.conditions_table,
+            differential.volcano,
+            differential.differential_table,
             types.cell_map,
             types.mixing_table,
             types.confidence_lines,
@@ -53,6 +64,8 @@ ORDER: tuple[tuple[Group, tuple[Callable[[Inputs], Section | None], ...]], ...] 
             types.second_opinion_table,
             expected.expected_genes_table,
             expected.expected_genes_map,
+            comparison.own_labels_heatmap,
+            comparison.agreement_table,
         ),
     ),
     (unknown.GROUP, (unknown.reasons_bars, unknown.populations_table, unknown.p_value_lines)),

@@ -8,10 +8,12 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.annotator.missing_types import all_rejected
+from spikgpt.base.genes import NAMES_TOLD
 from spikgpt.cohort.contradictions import sentence
 from spikgpt.report import integration
 from spikgpt.report.annotators import all_profiled, label_source, profiled_samples, where_labels_come_from
 from spikgpt.report.content import Group, Section, html_list, number, short, text
+from spikgpt.report.experiment import HIGH_MITO, HIGH_UNKNOWN, on_confounding, on_mito, on_unknown
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.models import benchmark_comparison
 from spikgpt.report.plots import markup
@@ -19,9 +21,6 @@ from spikgpt.report.removed import lost_types
 from spikgpt.scgpt.tissue import UNFAMILIAR_SHARE
 
 GROUP = Group("spikgpt_summary", "Summary", "What came out, and what needs a look before the data are used.")
-
-HIGH_UNKNOWN = 3
-"""A sample with more Unknown cells than this many times `unknown_rate` is pointed out."""
 
 FEW_CELLS = 100
 """A sample with fewer cells than this is pointed out."""
@@ -31,8 +30,6 @@ LOW_CONFIDENCE = 0.7
 
 FEWEST_SHARED = 80
 """Percent of the cohort's genes that all samples measured; fewer are told."""
-HIGH_MITO = 10
-"""A sample whose median mitochondrial percentage is higher is pointed out, as populations are."""
 
 NAMED_CLUSTERS = 4
 """Clusters that the sentence on the second opinion names."""
@@ -274,6 +271,9 @@ class _Findings:
         shown = f"<b>{text(subject)}</b>" + (f" ({detail})" if detail else "")
         self._subjects[level].setdefault(message, []).append(shown)
 
+    def warn(self, message: str, subject: str, detail: str = "") -> None:
+        self.add("warning", message, subject, detail)
+
     def alerts(self, *levels: Level) -> list[str]:
         """MultiQC's boxes, level by level, in the order in which messages came."""
         return [
@@ -307,11 +307,14 @@ def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
         else:
             _on_skipped(findings, inputs, sample)
     _on_copies(findings, inputs)
+    on_confounding(findings.warn, inputs)
     _on_genes(findings, inputs)
     parted = integration.warning(inputs)
     if parted:
         findings.add("warning", parted, "Cohort")
     _on_reference(findings, inputs)
+    for message in [*inputs.comparison, *(inputs.differential or {}).get("messages", [])]:
+        findings.add("warning", text(message), "Conditions")
     for row in inputs.tables.get("evidence.tsv", pd.DataFrame()).itertuples(index=False):
         if row.wrong_lineage:
             detail = f"{short(row.cell_type)}, {int(row.cells):,} cells"
@@ -343,13 +346,12 @@ def _on_cells(findings: _Findings, inputs: Inputs, sample: str) -> None:
     if 2 * kept < called:
         message = "more than half of the cells were removed by quality control"
         findings.add("warning", message, sample, f"{100 * (1 - kept / called):.0f} %")
+    on_mito(findings.warn, inputs, sample)
     for message in lost_types(inputs, sample):
         findings.add("danger", message, sample)
 
 
 def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
-    unknown = inputs.steps[sample][UNKNOWN]
-    share = unknown / len(inputs.of_sample(sample))
     other_tissue = inputs.stats["annotation"].get(sample, {}).get("tissue_warning")
     if other_tissue:
         findings.add("danger", text(other_tissue), sample)
@@ -368,14 +370,8 @@ def _on_labels(findings: _Findings, inputs: Inputs, sample: str) -> None:
         findings.add("warning", f"<b>not calibrated for this sample</b>: {text(reason)}", sample)
     for row in inputs.stats["annotation"].get(sample, {}).get("rejected_types", []):
         findings.add("warning", text(all_rejected(row)), sample)
-    by_profiles = sample in profiled_samples(inputs)
-    if not by_profiles and not other_tissue and share > HIGH_UNKNOWN * inputs.unknown_rate and unknown >= 10:
-        message = (
-            f"more than {HIGH_UNKNOWN} times as many {UNKNOWN} cells as the rate asked for "
-            f"({100 * inputs.unknown_rate:.3g} %): the reference may lack a type, the cells may be of low quality, or "
-            "the sample of another tissue"
-        )
-        findings.add("warning", message, sample, f"{100 * share:.1f} %")
+    if sample not in profiled_samples(inputs) and not other_tissue:
+        on_unknown(findings.warn, inputs, sample)
 
 
 def _from_steps(findings: _Findings, inputs: Inputs, sample: str) -> None:
@@ -429,7 +425,9 @@ def _on_reference(findings: _Findings, inputs: Inputs) -> None:
         findings.add("danger", text(message), "Reference")
     for message in (inputs.annotator or {}).get("warnings", []):
         if message not in imported:
-            findings.add("warning", text(message), "Reference")
+            # how its genes were named changes no decision of a reader
+            level: Level = "info" if any(told in message for told in NAMES_TOLD) else "warning"
+            findings.add(level, text(message), "Reference")
 
 
 def warnings_list(inputs: Inputs) -> Section:

@@ -121,7 +121,8 @@ def p_value_lines(inputs: Inputs) -> Section | None:
         "p-values",
         "Conformal p-value of each cell: small where few cells of the reference fit it so badly. Cells left of the "
         f"dashed line (unknown_rate {inputs.unknown_rate:.3g}) are {UNKNOWN}; a peak there suggests that the "
-        "reference lacks a type.",
+        "reference lacks a type. Like cells are judged together, so that they have like values: the curve has bumps, "
+        "one or more for a cluster, and need not be flat where all types are known.",
         curves,
         xlab="p-value",
         ylab="% of cells",

@@ -10,6 +10,8 @@ process FIND_MARKERS {
     output:
     tuple val(meta), path('markers.tsv'), emit: markers
     tuple val(meta), path('marker_expression.tsv'), emit: expression
+    // for other programs; no step reads it
+    path 'markers_seurat.tsv', emit: seurat
     tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
 
     script:
@@ -20,6 +22,6 @@ process FIND_MARKERS {
 
     stub:
     """
-    touch markers.tsv marker_expression.tsv
+    touch markers.tsv markers_seurat.tsv marker_expression.tsv
     """
 }

@@ -14,6 +14,7 @@ process IMPORT_COUNTS {
 
     output:
     tuple val(meta), path("${meta.id}.counts.h5ad"), emit: h5ad
+    tuple val(meta), path("${meta.id}.protein.h5ad"), emit: protein, optional: true
     tuple val(meta), path("${meta.id}.import.json"), emit: stats
     tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
 

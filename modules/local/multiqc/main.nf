@@ -5,7 +5,7 @@ process MULTIQC {
 
     input:
     tuple val(meta), path(content), path(versions)
-    path config
+    path configs    // the later ones take precedence
 
     output:
     tuple val(meta), path('multiqc_report.html'), emit: report
@@ -16,7 +16,7 @@ process MULTIQC {
     script:
     def args = task.ext.args ?: ''
     """
-    multiqc --config ${config} --filename multiqc_report.html ${args} ${content} ${versions}
+    multiqc ${[configs].flatten().collect { path -> "--config ${path}" }.join(' ')} --filename multiqc_report.html ${args} ${content} ${versions}
     """
 
     stub:

@@ -6,7 +6,7 @@ process WRITE_SAMPLE {
     label 'one_core'
 
     input:
-    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion), path(cohort_cells), val(extra)
+    tuple val(meta), path(h5ad), path(embedding), path(annotation), path(annotation_stats), path(second_opinion), path(cohort_cells), val(extra), path(protein)
     val record
     val digest
 
@@ -15,7 +15,7 @@ process WRITE_SAMPLE {
     tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
 
     script:
-    def args = task.ext.args ?: ''
+    def args = "${protein ? "--protein ${protein}" : ''} ${task.ext.args ?: ''}".trim()
     """
     cat <<'END_OF_RECORD' > run.json
     ${record}

@@ -4,6 +4,9 @@ include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
+include { EXPORT_COHORT  } from '../../../modules/local/export_cohort'
+include { COMPARE_CONDITIONS } from '../../../modules/local/compare_conditions'
+include { DIFFERENTIAL_EXPRESSION } from '../../../modules/local/differential_expression'
 include { digestOf ; readJson } from '../utils'
 
 // All samples together: clusters, markers, the annotated files and the tables
@@ -13,12 +16,15 @@ workflow BUILD_COHORT {
     ch_removed      // [meta, tsv.gz]
     ch_removed_types  // parquet: nearest type of each removed cell
     ch_samples      // [meta, samples.json]
+    ch_own_labels   // [meta, parquet] of samples whose own labels are compared
     ch_annotator    // folder of the annotator that gives labels, or an empty list
     ch_stats        // json of any step
     record          // text: JSON with version and parameters of the run, see runRecord
     integrate       // text: auto, harmony or none
     resolution      // number: of the Leiden clusters
     seed            // integer
+    contrast        // text: column of the samplesheet, treated and control, or null
+    ch_protein      // [meta, h5ad] of each sample with antibody or hashtag counts
 
     main:
     def cohort_meta = [id: 'cohort']
@@ -58,8 +64,16 @@ workflow BUILD_COHORT {
     ch_extra = ch_samples.flatMap { _meta, sheet ->
         readJson(sheet).collect { row -> [row.sample, groovy.json.JsonOutput.toJson(row.extra ?: [:])] }
     }
+    // not every sample has antibodies, and not every sample with antibodies has a cell left
+    ch_complete = ch_annotated
+        .map { entry -> [entry[0].id, entry] }
+        .join(ch_cells)
+        .join(ch_extra)
+        .join(ch_protein.map { meta, protein -> [meta.id, protein] }, remainder: true)
+        .filter { entry -> entry[1] }
+        .map { _id, entry, cells, extra, protein -> entry + [cells, extra, protein ?: []] }
     WRITE_SAMPLE(
-        ch_annotated.map { entry -> [entry[0].id, entry] }.join(ch_cells).join(ch_extra).map { _id, entry, cells, extra -> entry + [cells, extra] },
+        ch_complete,
         record,
         digestOf('write_sample.py'),
     )
@@ -81,17 +95,38 @@ workflow BUILD_COHORT {
         ch_annotator,
         ch_samples.map { _meta, sheet -> sheet },
         ch_stats.toSortedList { a, b -> a.name <=> b.name },
+        ch_own_labels.toSortedList { a, b -> a[0].id <=> b[0].id }.map { entries -> entries.collect { entry -> entry[1] } },
         digestOf('make_tables.py', [profiles]),
+    )
+
+    EXPORT_COHORT(JOIN_COHORT.out.h5ad, profiles, digestOf('export_cohort.py', [profiles]))
+
+    // only where the samplesheet tells conditions apart
+    ch_conditions = ch_annotated
+        .toSortedList { a, b -> a[0].id <=> b[0].id }
+        .map { entries -> entries.collect { entry -> entry[0].condition }.findAll { condition -> condition }.unique().size() > 1 }
+    COMPARE_CONDITIONS(
+        EXPORT_COHORT.out.pseudobulk.combine(ch_conditions).filter { entry -> entry[2] }.map { meta, pseudobulk, _several -> [meta, pseudobulk] },
+        digestOf('compare_conditions.py'),
+    )
+
+    DIFFERENTIAL_EXPRESSION(
+        EXPORT_COHORT.out.pseudobulk.filter { contrast },
+        contrast ?: '',
+        digestOf('differential_expression.py'),
     )
 
     samples = WRITE_SAMPLE.out.h5ad
     cohort = JOIN_COHORT.out.h5ad
     tables = MAKE_TABLES.out.tables.flatMap { _meta, packed, plain -> [packed, plain].flatten() }
+        .mix(MAKE_TABLES.out.comparison.flatten())
         .mix(MAKE_TABLES.out.contradictions.map { _meta, contradictions -> contradictions })
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(FIND_MARKERS.out.expression.map { _meta, expression -> expression })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(BATCH_MIXING.out.integration.map { _meta, integration -> integration })
+        .mix(COMPARE_CONDITIONS.out.conditions.flatMap { _meta, table, messages -> [table, messages] })
+        .mix(DIFFERENTIAL_EXPRESSION.out.genes.flatMap { _meta, table, told -> [table, told] })
         .mix(CLUSTER_COHORT.out.cells.map { _meta, cells -> cells })
 
     emit:

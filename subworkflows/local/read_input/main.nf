@@ -2,6 +2,7 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
+include { READ_LABELS      } from '../../../modules/local/read_labels'
 include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson ; speciesMistake ; speciesOf } from '../utils'
 
 // One row of the samplesheet as [meta, path of the matrix as text, where it stands]. What a task needs is in meta as a value:
@@ -38,6 +39,7 @@ workflow READ_INPUT {
     label_levels    // text: columns of the reference's obs with coarser labels, coarse to fine, as CSV, or null
     scgpt_model     // path: the checkpoint that will embed
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
+    compare_key     // text: column of the samples' obs with labels to compare, where the samplesheet names none; or null
     species         // text: species of samples and reference, or null to go by their genes
 
     main:
@@ -47,7 +49,7 @@ workflow READ_INPUT {
         digestOf('check_input.py'),
     )
 
-    // [meta, matrix, digest of the files in it]
+    // [meta, matrix, digest of the files in it, column with labels to compare or null]
     ch_matrices = CHECK_INPUT.out.samples.flatMap { _meta, samples ->
         readJson(samples).collect { row ->
             def (sample, given, where) = toSample(row)
@@ -57,11 +59,15 @@ workflow READ_INPUT {
                 error(message)
             }
             def path = plainlyNamed(file(matrix, glob: false))
-            [sample, path, filesIn(path)]
+            [sample, path, filesIn(path), row.cell_type_col ?: compare_key]
         }
     }
+    ch_own = ch_matrices
+        .filter { _sample, _path, _content, column -> column }
+        .map { sample, path, content, column -> [sample.subMap(['id', 'filtered', 'counts_layer']) + [column: column], path, content] }
+    READ_LABELS(ch_own, digestOf('read_labels.py'))
     // The checkpoint's files count here and in no later step: what is imported anew, all others run anew.
-    IMPORT_COUNTS(ch_matrices, scgpt_model, min_gene_match, species ?: '', digestOf('import_counts.py', [scgpt_model]))
+    IMPORT_COUNTS(ch_matrices.map { entry -> entry.take(3) }, scgpt_model, min_gene_match, species ?: '', digestOf('import_counts.py', [scgpt_model]))
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
@@ -106,6 +112,8 @@ workflow READ_INPUT {
     reference = ch_read.reference
     annotator = ch_read.annotator.map { _meta, folder, _stats -> folder }
     samples = CHECK_INPUT.out.samples
+    own_labels = READ_LABELS.out.labels
+    protein = IMPORT_COUNTS.out.protein
     stats = IMPORT_COUNTS.out.stats.mix(IMPORT_REFERENCE.out.h5ad.map { meta, _h5ad, stats -> [meta, stats] })
 
     emit:
@@ -113,5 +121,7 @@ workflow READ_INPUT {
     reference  // [meta, normalised h5ad, stats]
     annotator  // folder, when one was given
     samples    // [meta, json]
+    own_labels // [meta, parquet] of samples whose labels are compared
+    protein    // [meta, h5ad] of each sample with antibody or hashtag counts
     stats
 }

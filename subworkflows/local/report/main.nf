@@ -12,6 +12,7 @@ workflow REPORT {
     ch_tables       // table of the cohort
     ch_annotator    // folder of the annotator that gives labels, or an empty list
     ch_versions     // yaml
+    facility        // [JSON of the report's head as text, logo or [], table of earlier runs or []]
 
     main:
     MAKE_REPORT(
@@ -21,11 +22,12 @@ workflow REPORT {
         ch_tables.toSortedList { a, b -> a.name <=> b.name },
         ch_annotator,
         record,
+        facility,
         digestOf('make_report.py'),
     )
     MULTIQC(
         MAKE_REPORT.out.content.combine(ch_versions),
-        file("${projectDir}/assets/multiqc_config.yml", glob: false),
+        MAKE_REPORT.out.title.map { title -> [file("${projectDir}/assets/multiqc_config.yml", glob: false), title] },
     )
 
     report = MULTIQC.out.report

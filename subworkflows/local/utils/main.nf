@@ -230,6 +230,76 @@ def checkFolders(folders) {
     }
 }
 
+// The tasks of a cloud's profile cannot reach a work folder elsewhere. The message, or null. Nextflow says this in
+// sentences of its own, a different one for each cloud, and of Kubernetes only that pods fail.
+def workFolderMistake(profile, work_dir, storage_claim, mount_path) {
+    def stores = [awsbatch: 's3', googlebatch: 'gs', azurebatch: 'az']
+    def names = profile.tokenize(', ')
+    def cloud = names.find { name -> stores[name] }
+    if (cloud && !work_dir.startsWith("${stores[cloud]}://")) {
+        def bucket = "${stores[cloud]}://${cloud == 'azurebatch' ? 'CONTAINER' : 'BUCKET'}/work"
+        return mistake("The work folder is not one that the machines of -profile ${cloud} can reach", work_dir, "a folder in a bucket: ${bucket}", "add --work_dir ${bucket}; docs/cloud.md says how to make one", '--work_dir')
+    }
+    if (cloud && work_dir.tokenize('/').size() < 3) {
+        return mistake('The work folder is a whole bucket', work_dir, 'a folder in it', "add --work_dir ${work_dir.replaceFirst('/+$', '')}/work", '--work_dir')
+    }
+    if ('kubernetes' in names && storage_claim && !"${work_dir}/".startsWith("${mount_path.replaceFirst('/+$', '')}/")) {
+        return mistake('The work folder is not on the volume that the pods share', work_dir, "a folder below ${mount_path} (--k8s_mount_path)", "add --work_dir ${mount_path.replaceFirst('/+$', '')}/work, and run Nextflow in a pod that mounts the volume there", '--work_dir')
+    }
+    return null
+}
+
+// A logo that no browser would show, or one that is no picture: the message, or null. It is looked at here, not in
+// the report's task, which is the last one of a run.
+def logoMistake(path) {
+    def expected = 'a PNG, or an SVG without a document type, of at most 1 MB'
+    if (path.isDirectory() || path.size() > 1024 * 1024) {
+        return mistake('The logo is not a small picture', path.isDirectory() ? 'a folder' : "${path.size()} bytes", expected, 'give a smaller file', "--report_logo ${path.name}")
+    }
+    def content = path.bytes
+    if (content.encodeHex().toString().startsWith('89504e470d0a1a0a')) {
+        return null
+    }
+    def root = null
+    try {
+        // a document type, which could have entities that grow, is refused by default
+        root = new groovy.xml.XmlSlurper().parse(new java.io.ByteArrayInputStream(content)).name()
+    }
+    catch (Exception _cause) {
+        root = null
+    }
+    return root == 'svg'
+        ? null
+        : mistake('The logo is neither PNG nor SVG', root ? "XML that begins with <${root}>" : 'something else', expected, 'save it as PNG', "--report_logo ${path.name}")
+}
+
+// The samples of earlier runs as one table in the work folder, where -resume finds the same one again: of each folder in
+// `history` that has results, its name and the rows of tables/samples.tsv. The results of this run are left out.
+def earlierRuns(history, outdir) {
+    def own = file(outdir, glob: false).toUriString()
+    def tables = history.listFiles()
+        .findAll { run -> run.isDirectory() && run.toUriString().replaceFirst('/+$', '') != own.replaceFirst('/+$', '') }
+        .collect { run -> [run.name.replaceAll('[\\p{Cntrl}/"]', ' '), run.resolve('tables/samples.tsv')] }
+        .findAll { _name, table -> table.exists() }
+        .sort { entry -> entry[0] }
+    if (!tables) {
+        error(mistake('--history has no results of earlier runs', "no folder with tables/samples.tsv in ${history.toUriString()}", 'a folder that holds one folder for each earlier run', 'give the folder in which the results of the runs lie, or leave it out', '--history'))
+    }
+    def header = tables[0][1].getText('UTF-8').readLines()[0]
+    def other = tables.find { _name, table -> table.getText('UTF-8').readLines()[0] != header }
+    if (other) {
+        error(mistake('The tables of earlier runs are of different versions', "${tables[0][0]} and ${other[0]}", 'the same columns in each tables/samples.tsv', 'leave one of the two out of the folder', '--history'))
+    }
+    def rows = tables.collectMany { name, table -> table.getText('UTF-8').readLines().tail().collect { row -> "${name}\t${row}" } }
+    def text = (["run\t${header}"] + rows).join('\n') + '\n'
+    def made = workflow.workDir.resolve('inputs').resolve(text.digest('SHA-256')).resolve('history.tsv')
+    if (!made.exists()) {
+        made.parent.mkdirs()
+        made.setText(text, 'UTF-8')
+    }
+    return made
+}
+
 // Files of two runs side by side would look like one run's. -resume alone would go on with the last run that was
 // started in this folder, which now is this one: the message names the session of the run that made the results.
 def checkOutdir(outdir, resumed) {
@@ -288,6 +358,26 @@ def strangersMistake(outdir, samples) {
     return strangers
         ? mistake('The folder for the results holds samples that are not in the samplesheet', strangers.sort().collect { name -> name.take(name.size() - 5) }.join(', '), 'results of this samplesheet alone', 'give another --outdir, or remove these files', "${outdir}/annotated")
         : null
+}
+
+// Whether --contrast names a column of the samplesheet and two of its values. The message, or null.
+def contrastMistake(contrast, samples) {
+    if (!contrast) {
+        return null
+    }
+    def (column, treated, control) = contrast.tokenize(',').collect { part -> part.trim() }
+    def rows = readJson(samples).collect { row -> row + (row.extra ?: [:]) }
+    // the pseudobulk has columns of its own by these names
+    def columns = (['batch', 'condition', 'donor'] + (rows[0].extra ?: [:]).keySet() - ['id', 'cell_type', 'cells']).findAll { name -> rows.any { row -> row[name] } }
+    if (!(column in columns)) {
+        return mistake('The contrast is of a column that the samplesheet does not have', column, columns ? "one of ${columns.sort().join(', ')}" : "a samplesheet with a column 'condition'", 'write it as column,treated,control', '--contrast')
+    }
+    def values = rows.collect { row -> row[column] }.findAll { value -> value }.unique().sort()
+    def stranger = [treated, control].find { value -> !(value in values) }
+    if (stranger || treated == control) {
+        return mistake("The contrast needs two different values of the samplesheet's column '${column}'", contrast, "two of ${values.take(20).join(', ')}", 'write it as column,treated,control', '--contrast')
+    }
+    return null
 }
 
 // A digest of the code of the package that a script of bin/ can import, and of the files in folders. Nextflow hashes
