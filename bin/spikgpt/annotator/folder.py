@@ -49,11 +49,12 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "grave": list,
     "warnings": list,
     "ontology": dict,
+    "species": str,
     "markers": dict,
     "tensors_sha256": str,
     "digest": str,
 }
-"""Fields of config.json and their types; all must be there. ``species`` came later: without it human."""
+"""Fields of config.json and their types; all must be there."""
 
 INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "scgpt": {"name": str, "sha256": str, "embedding_size": int},
@@ -211,7 +212,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise damaged(path, f"features {config['features']}")
     if digest(config) != config["digest"]:
         raise damaged(path, "its digest does not fit its content")
-    config.setdefault("species", HUMAN)
     if config["species"] not in SPECIES:
         raise damaged(path, f"species {config['species']}")
     return config

@@ -319,14 +319,19 @@ def emptyMistake(stats) {
         : null
 }
 
-// The species that a step or an annotator's config.json tells; null in a stub's files. An annotator that is older than
-// that field is human.
+// The species that a step or an annotator's config.json tells; null where it tells none, as a stub's files do. What is
+// wrong with a damaged config.json is told by CHECK_ANNOTATOR.
 def speciesOf(path) {
-    if (!path.exists() || path.size() == 0) {
+    try {
+        def told = path.exists() ? readJson(path) : null
+        return told instanceof Map ? told.species : null
+    }
+    catch (groovy.json.JsonException _damaged) {
         return null
     }
-    def told = readJson(path)
-    return told.species ?: (told.classes instanceof List ? 'human' : null)
+    catch (IllegalArgumentException _empty) {
+        return null
+    }
 }
 
 // Samples that are of another species than what their labels come from, a reference or an annotator: the message, or
