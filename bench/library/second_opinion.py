@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spikgpt.base.columns import OPINION
 from spikgpt.cohort.second_opinion import YES, Conflicts, group_opinions
 from spikgpt.profiles.kinship import check_labels
+from spikgpt.profiles.labels import blood_classes
 from spikgpt.profiles.library import Library
 from spikgpt.profiles.opinion import second_opinion
 
@@ -77,7 +78,8 @@ def share(part: float, whole: float) -> float | None:
 
 
 def on_opinions(library: Library, cells: ad.AnnData, opinions: pd.DataFrame, truth: Truth) -> dict[str, Any]:
-    """Of cells whose label has a class: how many get an opinion, and how many of the opinions are right."""
+    """How many cells get an opinion, how many of the opinions are right where the label has a class, and how many are
+    classes of blood cells."""
     labels = cells.obs["cell_type"].to_numpy(dtype=object)
     known = np.array([label in truth for label in labels])
     said = opinions[OPINION].to_numpy(dtype=object)
@@ -92,6 +94,7 @@ def on_opinions(library: Library, cells: ad.AnnData, opinions: pd.DataFrame, tru
         "likeliest_right": share((first & known).sum(), known.sum()),
         "with_opinion": share(given.sum(), len(given)),
         "opinions_right": share((good & given & known).sum(), (given & known).sum()),
+        "blood": share(np.isin(said, sorted(blood_classes(library))).sum(), given.sum()),
     }
 
 

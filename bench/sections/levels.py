@@ -19,8 +19,8 @@ missed the right one. Of the cells of a type that was left out of the reference:
 true level, and the share Unknown. Logistic regression and CellTypist reject below the one probability that is best for
 them over all rows, chosen with the labels in view ({thresholds}); the product's rate is 5 % everywhere.
 
-Labels of all of these sets were in view when the rule was made; its constant `FALSE_CUTS` was chosen on the queries of
-`bench/unknown.py`, and comes out at 0.1 to 0.2 without each family of data sets.
+Labels of all of these sets were in view when the rule was made and its two constants, `FALSE_CUTS` and `NEAR`, were
+chosen: expect less on others.
 """
 
 

@@ -159,6 +159,20 @@ def constants(figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def likeness(frame: pd.DataFrame) -> str:
+    """How much queries look like the reference, which opens the gate of the correction (method.md, step 4)."""
+    tissue, species = frame["kind"] == "foreign", frame["family"] == "species"
+    parts = (
+        ("of the same tissue and species", ~tissue & ~species),
+        ("of the same tissue, human and mouse", ~tissue & species),
+        ("of another tissue", tissue),
+    )
+    told = (
+        f"{frame.loc[of, 'likeness'].min():.2f} to {frame.loc[of, 'likeness'].max():.2f} {name}" for name, of in parts
+    )
+    return f"Likeness of the queries (method.md, step 4): {', '.join(told)}."
+
+
 def render(figures: dict[str, Any]) -> str:
     frame = frame_of(figures)
     trained = len(frame[["reference", "left_out"]].drop_duplicates())
@@ -185,6 +199,8 @@ False Unknown at four rates (mean), and at 5 % the share of queries within 2 to 
 above 20 %.
 
 {table(kinds, summary(frame))}
+{likeness(frame)}
+
 ### Constants chosen without a family
 Chosen by the share of splits within 2 to 8 %, less those above 15 %, less half of those with a worst type above 20 %,
 and the unseen caught, each family counted once. Types of few reference cells are not in it. That score by the value of

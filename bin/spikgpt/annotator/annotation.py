@@ -31,15 +31,12 @@ from spikgpt.base.columns import (
     LOW_GENE_MATCH,
     LOW_QUALITY,
     OUTSIDE_REFERENCE,
-    REASON_NAMES,
     SEPARATOR,
 )
 from spikgpt.base.errors import UserError
+from spikgpt.base.label_counts import MANY_UNKNOWN, label_counts
 from spikgpt.base.ontology import TERM, labels_to_terms
 from spikgpt.base.threads import one_thread
-
-WARN_UNKNOWN = 0.5
-"""Share of Unknown in a sample from which on its tissue may not be the reference's."""
 
 
 @dataclass
@@ -256,22 +253,18 @@ class Annotator:
         return log_p, {"firing_rates": rates, "dead_layers": network.dead_layers(rates)}
 
     def _summary(self, table: pd.DataFrame) -> dict[str, Any]:
-        unknown = table["spikgpt_cell_type"] == UNKNOWN
-        reasons = table.loc[unknown, "spikgpt_unknown_reason"].value_counts()
-        cells, number = len(table), int(unknown.sum())
+        counts = label_counts(table)
+        cells, number = counts["cells"], counts["unknown"]
         warning = None
-        if cells and number / cells > WARN_UNKNOWN:
+        if cells and number / cells > MANY_UNKNOWN:
             warning = (
                 f"{number} of {cells} cells are Unknown: the sample may be of another tissue than the "
                 f"annotator's reference, which has {', '.join(self.classes[:5])}"
                 f"{' and others' if len(self.classes) > 5 else ''}."
             )
         return {
-            "cells": cells,
-            "unknown": number,
-            "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASON_NAMES},
-            "median_confidence": round(float(table["spikgpt_confidence"].median()), 6) if cells else None,
-            "rejected_types": rejected_types(table["spikgpt_best_match"], unknown),
+            **counts,
+            "rejected_types": rejected_types(table["spikgpt_best_match"], table["spikgpt_cell_type"] == UNKNOWN),
             "tissue_warning": warning,
         }
 

@@ -23,24 +23,22 @@ from spikgpt.base.columns import (
     LOW_QUALITY,
     OPINION,
     OPINION_SCORE,
-    REASON_NAMES,
 )
+from spikgpt.base.label_counts import MANY_UNKNOWN, label_counts
 from spikgpt.base.ontology import TERM, labels_to_terms
 from spikgpt.profiles.library import Library
 from spikgpt.profiles.opinion import MIN_GENES
 
 HEMATOPOIETIC_CELL = "CL:0000988"
 BLOOD_SHARE = 0.9
-"""A sample looks like blood where at least this share of its opinions are classes of blood cells. Of 300 cells of each
-set of docs/benchmarks.md ("Second opinion") all of the opinions are in every set of blood, none in the cell lines, and
-.01 in the demo's pancreas: any share between tells these apart. A tissue with a tenth of other cells is no blood."""
+"""A sample looks like blood where at least this share of its opinions are classes of blood cells. The sets of
+docs/benchmarks.md, "Second opinion", which were in view, lie near all or none: any share between tells them apart. A
+tissue with a tenth of other cells is no blood."""
 BLOOD_OPINIONS = 0.5
-"""... and at least this share of its cells has an opinion: .75 or more in these sets of blood, .12 in cell lines."""
+"""... and at least this share of its cells has an opinion: more in every set of blood there, less in the cell lines."""
 WITHOUT_OPINION = 0.25
 """Share of the cells of known classes that is expected to get no opinion: a little more than the largest of any set of
 docs/benchmarks.md whose classes are known (.22, Kang; mean .09). A population of a new type is told from there on."""
-MANY_UNKNOWN = 0.5
-"""Share of Unknown in a sample from which on the profiles hardly know its tissue."""
 NO_RATE = "its labels are broad classes of the tissue profiles, whose Unknown follows no rate that can be asked for"
 """Why the rate of Unknown cannot be promised."""
 
@@ -122,9 +120,8 @@ def annotation(
 
 
 def _figures(table: pd.DataFrame, library: Library) -> dict[str, Any]:
-    unknown = table["spikgpt_cell_type"] == UNKNOWN
-    reasons = table.loc[unknown, "spikgpt_unknown_reason"].value_counts()
-    cells, number = len(table), int(unknown.sum())
+    counts = label_counts(table)
+    cells, number = counts["cells"], counts["unknown"]
     warning = None
     if cells and number / cells > MANY_UNKNOWN:
         warning = (
@@ -135,10 +132,7 @@ def _figures(table: pd.DataFrame, library: Library) -> dict[str, Any]:
         "labels_from": "profiles",
         "unknown_rate": WITHOUT_OPINION,
         "annotator_sha256": library.digest,
-        "cells": cells,
-        "unknown": number,
-        "unknown_by_reason": {name: int(reasons.get(name, 0)) for name in REASON_NAMES},
-        "median_confidence": round(float(table["spikgpt_confidence"].median()), 6) if cells else None,
+        **counts,
         "rejected_types": [],
         "tissue_warning": warning,
         "likeness": None,

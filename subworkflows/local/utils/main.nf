@@ -326,10 +326,7 @@ def speciesOf(path) {
         def told = path.exists() ? readJson(path) : null
         return told instanceof Map ? told.species : null
     }
-    catch (groovy.json.JsonException _damaged) {
-        return null
-    }
-    catch (IllegalArgumentException _empty) {
+    catch (groovy.json.JsonException | IllegalArgumentException _damaged) {
         return null
     }
 }
