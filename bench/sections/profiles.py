@@ -17,7 +17,7 @@ def render(figures: dict[str, Any]) -> str:
         "studies withheld from the profiles. No constant of the opinions was chosen on these cells, but the sets are "
         "few: blood and one pancreas. From which share of opinions in blood on a sample looks like blood (90 %), and "
         "which share without an opinion is expected (25 %), was set with this table in view. At most "
-        f" {figures['cells_at_most']:,} cells each. Right means: of the right broad class.\n",
+        f"{figures['cells_at_most']:,} cells each. Right means: of the right broad class.\n",
         table(
             (
                 "set",
