@@ -40,8 +40,8 @@ def fits(names: Sequence[str], figures: Sequence[dict[str, Any]], chosen: int | 
     Returns
     -------
     name, gives_labels, fit, cells, unknown, median_confidence, not_calibrated of each. fit is the likeness:
-    correlation of the sample's types, pooled, with those of the annotator's reference, median over types weighted by
-    cells (`spikgpt.annotator.rejection`); None where no cell could be judged.
+    correlation of the sample's types, pooled, with those of the annotator's reference, in what sets these apart
+    (`spikgpt.annotator.views.Views.likeness`); None where no cell could be judged.
     """
     return [
         {

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from spikgpt.annotator.batch import LIKE
 from spikgpt.annotator.choice import TISSUE
 from spikgpt.cohort.annotators import labelled_by_profiles
 from spikgpt.profiles.labels import BLOOD_OPINIONS, BLOOD_SHARE
@@ -111,10 +112,10 @@ def annotators_table(inputs: Inputs) -> Section | None:
         "spikgpt_annotators",
         "Annotators and samples",
         "How well each annotator fits each sample. The fit score is the correlation of the sample's types, pooled, "
-        "with those of the annotator's reference, median over types; below 0.75 the sample is not calibrated. The "
-        f"tissue profiles ({TISSUE}) have no such score. A sample looks like blood where at least "
-        f"{100 * BLOOD_OPINIONS:.0f} % of its cells have an opinion and at least {100 * BLOOD_SHARE:.0f} % of the "
-        "opinions are classes of blood cells.",
+        "with those of the annotator's reference, in what sets these apart, upper quartile over types; below "
+        f"{LIKE:g} the sample is not calibrated. The tissue profiles ({TISSUE}) have no such score. A sample looks "
+        f"like blood where at least {100 * BLOOD_OPINIONS:.0f} % of its cells have an opinion and at least "
+        f"{100 * BLOOD_SHARE:.0f} % of the opinions are classes of blood cells.",
         rows,
         {
             "labels": TableColumn("Gives labels", "Whether the sample's labels are those of this annotator"),
