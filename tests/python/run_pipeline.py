@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,11 +13,48 @@ from conftest import ROOT
 def nextflow(folder: Path, *args: object, project: Path = ROOT, **env: object) -> subprocess.CompletedProcess[str]:
     """Run the pipeline in `folder`; its output is kept whole, for the message of a test that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        ["nextflow", "run", str(project), "-ansi-log", "false", *map(str, args)],
-        cwd=folder, capture_output=True, text=True, timeout=1200, check=False,
-        env=os.environ | {name: str(value) for name, value in env.items()},
+    command = ["nextflow", "run", str(project), "-ansi-log", "false", *map(str, args)]
+    return ended(command, folder, os.environ | {name: str(value) for name, value in env.items()})
+
+
+def ended(command: list[str], folder: Path, env: dict[str, str], limit: int = 1200) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts Nextflow. One that stands still fails with what it was at.
+
+    A run that hung once and ran the next time cannot be understood without: the tasks that were not over, each thread
+    of the virtual machine, and the end of Nextflow's log.
+    """
+    run = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+        start_new_session=True,
     )  # fmt: skip
+    try:
+        out, err = run.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        tasks = commands_of(run.pid)
+        run.send_signal(signal.SIGQUIT)  # Java prints its threads
+        try:
+            out, err = run.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            out, err = run.communicate()
+        log = folder / ".nextflow.log"
+        at = log.read_text(encoding="utf-8")[-20_000:] if log.exists() else "no log"
+        pytest.fail("\n\n".join((f"not over after {limit} s", *tasks, out, err, at)))
+    return subprocess.CompletedProcess(command, run.returncode, out, err)
+
+
+def commands_of(session: int) -> list[str]:
+    """The processes of a session, as Linux tells them: state, what the kernel waits in, and the command line."""
+    told = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _parent, _group, of = (process / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(of) == session:
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                told.append(f"{process.name} {state} {(process / 'wchan').read_text()} {words[:300]}")
+        except OSError:  # over since it was listed
+            continue
+    return told
 
 
 def told(run: subprocess.CompletedProcess[str]) -> str:

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import anndata
@@ -15,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from mouse_copy import mouse_copy
-from run_pipeline import launcher, nextflow, told
+from run_pipeline import ended, launcher, nextflow, told
 from same_results import differences
 from small_data import write_small_data
 
@@ -380,13 +379,10 @@ def test_real_cells_are_read_in_a_plain_environment(small_data, tmp_path):
     shutil.copy2(small_data.parent / "small.h5ad", folder / "größe [1]*.h5ad")
     (folder / "sheet.csv").write_text("sample,filtered,batch\na,größe [1]*.h5ad,Zürich\n", encoding="utf-8")
     path = os.pathsep.join(map(str, (launcher(tmp_path / "launcher"), os.environ["PATH"])))
-    run = subprocess.run(
-        ["nextflow", "run", ROOT, "-ansi-log", "false", "-profile", "local,test", "--input", "sheet.csv",
-         "--outdir", "out"],
-        cwd=folder, capture_output=True, timeout=600, check=False,
-        env={"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout.decode() + run.stderr.decode()
+    command = ["nextflow", "run", str(ROOT), "-ansi-log", "false", "-profile", "local,test", "--input", "sheet.csv",
+               "--outdir", "out"]  # fmt: skip
+    run = ended(command, folder, {"PATH": path, "HOME": str(tmp_path), "LC_ALL": "C"})
+    assert run.returncode == 0, told(run)
     assert set(anndata.read_h5ad(folder / "out" / "annotated" / "a.h5ad").obs["batch"]) == {"Zürich"}
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import anndata
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from run_pipeline import copy_project, launcher, nextflow, stub_args, told
+from run_pipeline import copy_project, ended, launcher, nextflow, stub_args, told
 
 pytestmark = pytest.mark.skipif(shutil.which("nextflow") is None, reason="nextflow is not on PATH")
 
@@ -126,14 +125,10 @@ def test_a_run_starts_in_a_plain_environment(locale, tmp_path):
         (folder / name).touch()
     rows = [f'{sample},"{name}"' for sample, name in zip("abcdef", names, strict=True)]
     (folder / "sheet.csv").write_text("\n".join(["sample,filtered", *rows]) + "\n", encoding="utf-8")
-    run = subprocess.run(
-        ["sh", "-c", 'umask 077 && exec "$0" "$@"', "nextflow", "run", project, "-ansi-log", "false",
-         "-profile", "local,test", "-stub", "--input", "sheet.csv", "--outdir", "ergebnisse [ü]"],
-        cwd=folder, capture_output=True, timeout=600, check=False,
-        env={"PATH": path, "HOME": str(home), **PLAIN[locale]},
-    )  # fmt: skip
-    said = run.stdout.decode() + run.stderr.decode()
-    assert run.returncode == 0, said
+    command = ["sh", "-c", 'umask 077 && exec "$0" "$@"', "nextflow", "run", str(project), "-ansi-log", "false",
+               "-profile", "local,test", "-stub", "--input", "sheet.csv", "--outdir", "ergebnisse [ü]"]  # fmt: skip
+    run = ended(command, folder, {"PATH": path, "HOME": str(home), **PLAIN[locale]}, limit=600)
+    assert run.returncode == 0, told(run)
     results = folder / "ergebnisse [ü]"
     assert (results / "multiqc" / "multiqc_report.html").exists()
     annotated = {path.name for path in (results / "annotated").iterdir()}
