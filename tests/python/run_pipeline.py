@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def ended(command: list[str], folder: Path, env: dict[str, str], limit: int = 12
             out, err = run.communicate()
         log = folder / ".nextflow.log"
         at = log.read_text(encoding="utf-8")[-20_000:] if log.exists() else "no log"
-        pytest.fail("\n\n".join((f"not over after {limit} s", *tasks, out, err, at)))
+        state = "\n\n".join((f"Nextflow stands still, {limit} s after its start", *tasks, out, err, at))
+        warnings.warn(state, stacklevel=2)  # told also where the test is run again (tools/test)
+        pytest.fail(state)
     return subprocess.CompletedProcess(command, run.returncode, out, err)
 
 
