@@ -221,6 +221,7 @@ def main() -> None:
 
     from compare import rounded, write_figures
     from library.attention_inputs import GENES_OF_MODULE, Prepared
+    from library.attention_networks import CODE
     from library.attention_variants import RECIPE, VARIANTS
     from library.pairs import all_sides, together
     from spikgpt.base.threads import pin_process
@@ -266,6 +267,7 @@ def main() -> None:
                 "reference_cells": REFERENCE_CELLS,
                 "query_cells": QUERY_CELLS,
                 "genes_of_module": GENES_OF_MODULE,
+                "code": CODE,
                 "seeds": seed + 1,
                 "minutes": round(time.process_time() / 60, 1),
                 "embedding_seconds": {name: round(value, 2) for name, value in seconds.items()},
