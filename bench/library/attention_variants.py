@@ -31,7 +31,7 @@ from spikgpt.annotator.network import (
 )
 from spikgpt.annotator.probabilities import log_softmax
 
-RECIPE = Recipe(min_steps=100, max_steps=100, batch_size=64)
+RECIPE = Recipe(min_steps=120, max_steps=120, batch_size=64)
 """A shorter training than the product's, the same for every network: the bench trains several hundred."""
 WIDTH = 32
 """Of tokens that are given; the default's 64 where there is one embedding to make tokens of."""

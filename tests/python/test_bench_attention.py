@@ -1,7 +1,6 @@
 """The bench of attention: its inputs, networks and operations, its rule, and its section of the page."""
 
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -279,9 +278,15 @@ def figures_of(gain, below=0):
 )
 def test_the_rule(gain, below, won):
     frame = section.frame_of(figures_of(gain, below))
-    earns = partial(section.earns, frame, "a: attention", ["a: none"])
-    assert earns("alone") is won
+    of_frame = {"cls": 5.0, "genes": 9.0}
+    assert section.earns(frame, "a: attention", ["a: none"], "alone", of_frame) == (["macro-F1"] if won else [])
     assert ("As the embedding view alone: none does" in section.render(figures_of(gain, below))) is not won
+
+
+def test_attention_that_is_slower_does_not_win():
+    frame = section.frame_of(figures_of(0.02))
+    frame.loc[frame["variant"] == "a: attention", "annotate_seconds"] = 0.2
+    assert section.earns(frame, "a: attention", ["a: none"], "alone", {"cls": 5.0, "genes": 9.0}) == []
 
 
 def test_the_section_tells_the_difference_and_the_pairs_below():
