@@ -31,7 +31,7 @@ from spikgpt.annotator.network import (
 )
 from spikgpt.annotator.probabilities import log_softmax
 
-RECIPE = Recipe(min_steps=120, max_steps=120, batch_size=64)
+RECIPE = Recipe(min_steps=100, max_steps=100, batch_size=64)
 """A shorter training than the product's, the same for every network: the bench trains several hundred."""
 WIDTH = 32
 """Of tokens that are given; the default's 64 where there is one embedding to make tokens of."""
@@ -221,12 +221,14 @@ VARIANTS: dict[str, Variant] = {
     ),
     "genes: attention": Variant("genes", on_tokens("genes"), without=(NO_GENES,)),
     NO_GENES: Variant("genes", on_tokens("genes", scale=0.0)),
-    "genes: attention, no spikes": Variant("genes", on_tokens("genes", spikes=False), without=(NO_GENES,)),
+    "genes: attention, no spikes": Variant(
+        "genes", on_tokens("genes", spikes=False), without=(NO_GENES,), left_out=False
+    ),
     "neighbours: attention": Variant("neighbours", on_tokens("neighbours"), NEIGHBOURS, (NO_MIX, MEAN_MIX)),
     NO_MIX: Variant("neighbours", on_tokens("neighbours", scale=0.0), ((5,),)),
     MEAN_MIX: Variant("neighbours", on_tokens("neighbours", mean=True), NEIGHBOURS),
     "neighbours: attention, no spikes": Variant(
-        "neighbours", on_tokens("neighbours", spikes=False), NEIGHBOURS, (NO_MIX, MEAN_MIX)
+        "neighbours", on_tokens("neighbours", spikes=False), ((5,),), (NO_MIX, MEAN_MIX), left_out=False
     ),
 }
 """By the names that the tables give them."""

@@ -226,5 +226,5 @@ def cost(figures: dict[str, Any]) -> str:
     embedding = figures["embedding_seconds"]
     return (
         f"Embedding 1,000 cells of `baron lib3` takes {embedding['cls']:g} CPU seconds for `<cls>` alone, as the "
-        f"product does, and {embedding['genes']:g} with the last layer at every gene, which the variants on genes need.\n"
+        f"product does, and {embedding['genes']:g} with the last layer at every gene, as the variants on genes need.\n"
     )
