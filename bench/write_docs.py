@@ -42,12 +42,12 @@ not tell the two apart, `unassigned` where it has none):
 | `pbmc4k_soupx.h5ad` | 10x Genomics' PBMC 4k (v2), as the R package SoupX carries it |
 | `kang_ifnb2k.h5ad` | Kang 2018 (GSE96583), 1,000 control and 1,000 stimulated PBMC; `batch` is `CTRL` or `STIM` |
 | `pbmc_3tech_savercat.h5ad` | PBMC of three 10x chemistries, from SAVERCAT |
-| `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 control PBMC of eight donors, 1,287 genes; for `bench-unknown`, `bench-attention` |
-| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species`, `bench-attention` |
-| `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown`, `bench-attention` |
+| `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 control PBMC of eight donors, 1,287 genes; for `bench-unknown` |
+| `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species` |
+| `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown` |
 
-Splits whose files are not there are named and skipped, as are SingleR without Rscript and r-bioc-singler, and scANVI
-without scvi-tools.
+`bench-attention` reads all of them. Splits whose files are not there are named and skipped, as are SingleR without
+Rscript and r-bioc-singler, and scANVI without scvi-tools.
 """
 
 
