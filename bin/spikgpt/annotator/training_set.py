@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import LEVELS, MESSAGES, SPECIES
+from spikgpt.base.h5ad import LEVELS, MESSAGES, REFERENCE_FILES, SPECIES
 from spikgpt.base.names import joined_embeddings, name_before
 from spikgpt.base.ontology import terms_of
 from spikgpt.base.species import HUMAN
@@ -37,7 +37,7 @@ class Reference:
     ``without_known_gene``: cells that were left out for want of an embedding.
     ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
     ``species`` a key of `spikgpt.base.species.SPECIES`; ``levels``: class to its labels in the columns of
-    `--label_levels`, the coarsest first.
+    `--label_levels`, the coarsest first; ``files``: file to its batches where several were joined.
     """
 
     counts: sp.csr_matrix
@@ -53,6 +53,7 @@ class Reference:
     messages: list[str] = field(default_factory=list)
     species: str = HUMAN
     levels: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -68,6 +69,7 @@ class Reference:
         messages: Sequence[str] = (),
         species: str = HUMAN,
         levels: dict[str, list[str]] | None = None,
+        files: dict[str, list[str]] | None = None,
     ) -> "Reference":
         """The cells that an annotator of these features learns from, in any order, as it takes them.
 
@@ -98,6 +100,7 @@ class Reference:
             messages=list(messages),
             species=species,
             levels=levels or {},
+            files=files or {},
         )
 
 
@@ -153,6 +156,7 @@ def read_reference(path: Path, embeddings: list[Path], features: str = "both") -
         [str(message) for message in data.uns.get(MESSAGES, [])],
         str(data.uns.get(SPECIES, HUMAN)),
         json.loads(data.uns[LEVELS]) if LEVELS in data.uns else None,
+        json.loads(data.uns[REFERENCE_FILES]) if REFERENCE_FILES in data.uns else None,
     )
     check(np.array(reference.classes, dtype=object)[reference.codes], str(path))
     return reference
