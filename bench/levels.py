@@ -2,7 +2,8 @@
 """Answers on levels, beside the flat rule and two other methods with the best fixed threshold, into levels.json.
 
 Every reference is trained by the product, with its leave-one-type-out run and a shorter training of the network; every
-query is annotated by it. An answer is right where it is the true type or stands above it in the Cell Ontology.
+query is annotated by it. An answer is right where it is the true type or stands above it in the Cell Ontology. Then two
+references that are given together, beside each alone (`library/together.py`).
 """
 
 import sys
@@ -55,27 +56,33 @@ def judged(truth, known, missing, node_right, emitted, at_type, sets=None) -> di
     return out
 
 
+def learned(reference):
+    """An annotator of a reference (`spikgpt.annotator.training_set.Reference`), as the product trains it."""
+    from library.task import RATE
+    from spikgpt.annotator.network import Recipe
+    from spikgpt.annotator.train import train_annotator
+    from unknown import STEPS
+
+    return train_annotator(
+        reference, scgpt={"name": "bench", "sha256": ""}, unknown_rate=RATE, features="both", seed=0, threads=1,
+        recipe=Recipe(**STEPS),
+    )[0]  # fmt: skip
+
+
 def own_rows(reference, query, missing_type: str | None) -> list[dict]:
     """SpikGPT on a query of cells (`library.pairs.Cells`): the flat answer, and the one on levels."""
     import numpy as np
     from library.task import RATE
     from library.terms import TERMS
     from spikgpt import UNKNOWN
-    from spikgpt.annotator.network import Recipe
-    from spikgpt.annotator.train import train_annotator
     from spikgpt.annotator.training_set import Reference
     from spikgpt.base.cell_ontology import ancestors
-    from unknown import STEPS
 
     side = reference.side
-    learned = Reference.of(
+    annotator = learned(Reference.of(
         side.counts, side.genes, reference.embedding, side.labels, side.batches, side.barcodes, "both",
         {name: TERMS[name] for name in sorted(set(side.labels))},
-    )  # fmt: skip
-    annotator = train_annotator(
-        learned, scgpt={"name": "bench", "sha256": ""}, unknown_rate=RATE, features="both", seed=0, threads=1,
-        recipe=Recipe(**STEPS),
-    )[0]  # fmt: skip
+    ))  # fmt: skip
     asked = query.side
     table, _ = annotator.annotate(asked.counts, asked.genes, query.embedding, list(asked.barcodes), RATE)
     truth = asked.labels
@@ -135,10 +142,13 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=Path("results/bench"), help="folder for levels.json")
     given = command.parse_args()
 
+    import tempfile
     import time
 
     from compare import rounded, write_figures
+    from library import together
     from library.pairs import Cells, all_sides
+    from spikgpt.annotator.joined import ALIKE
     from spikgpt.base.threads import pin_process
     from spikgpt.scgpt.checkpoint import read_checkpoint
     from unknown import STEPS, embedded
@@ -161,6 +171,18 @@ def main() -> None:
             print(
                 f"[bench] {minutes:.1f} CPU minutes: {name} without {missing}: {rows[-1]}", file=sys.stderr, flush=True
             )
+    alone_and_together = []
+    query = Cells(sides[together.QUERY], embedded(sides[together.QUERY], given.out, checkpoint))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def embed(side):
+            return embedded(side, given.out, checkpoint)
+
+        for row in together.rows(given.data, given.scgpt_model, Path(folder), query, embed, learned):
+            alone_and_together.append(row)
+            print(f"[bench] {time.process_time() / 60:.1f} CPU minutes: {row}", file=sys.stderr, flush=True)
+    own = together.files(given.data)["pbmc3k"]
+    nearest = list(together.nearest({**sides, "pbmc3k, fine": own}))
     thresholds = {}
     for method, found in others.items():
         at = best_threshold([at_thresholds for _, at_thresholds in found])
@@ -173,6 +195,11 @@ def main() -> None:
             "steps": STEPS,
             "minutes": round(time.process_time() / 60, 1),
             "thresholds": thresholds,
+            "alike": ALIKE,
+            "together_columns": list(together.COLUMNS),
+            "together": [[rounded(row[column]) for column in together.COLUMNS] for row in alone_and_together],
+            "nearest_columns": list(together.NEAREST_COLUMNS),
+            "nearest": [[rounded(row[column]) for column in together.NEAREST_COLUMNS] for row in nearest],
             "columns": list(COLUMNS),
             "rows": [[rounded(row[column]) for column in COLUMNS] for row in rows],
         },

@@ -1,16 +1,21 @@
 """Two references given together, beside each alone, on one query: what `bench/levels.py` tells of mixed granularity."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from library.pairs import Cells
-from library.splits import Side, every, side
+from library.splits import Side, every, side, split
+from library.task import RATE
 from library.terms import TERMS
+from sections.levels import FLAT, OWN
 from spikgpt import UNKNOWN
+from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.joined import profiles_of, reciprocal_pairs
 from spikgpt.annotator.training_set import Reference
 from spikgpt.base.cell_ontology import ancestors
 from spikgpt.base.h5ad import MESSAGES, REFERENCE_FILES
@@ -27,6 +32,13 @@ REFERENCES = {
 """What is given together, by the name of the row."""
 QUERY = "pbmc4k"
 COLUMNS = ("reference", "method", "cells", "right", "as_deep", "above", "unknown", "types")
+NEAREST = (
+    ("pbmc3k, fine", "Kang control"), ("pbmc3k, fine", "pbmc4k"), ("pbmc3k", "pbmc4k"), ("Kang control", "pbmc4k"),
+    ("10x v2", "10x v3"), ("pbmc3k", "10x v2"), ("baron lib1", "baron lib2"), ("baron libs 1 and 2", "mouse 1"),
+    ("Kang control", "donor 1016"), ("pbmc4k", "donor 101"), ("pbmc3k, fine", "donor 101"), ("pbmc3k", "baron lib1"),
+)  # fmt: skip
+"""Data sets whose types are held against each other, by the names of `library.pairs`; the last are two tissues."""
+NEAREST_COLUMNS = ("one", "other", "type", "nearest", "correlation", "related")
 T_CELLS = ("Naive CD4 T", "Memory CD4 T", "CD8 T")
 
 
@@ -53,8 +65,6 @@ def write(cells: Side, path: Path) -> None:
 
 def imported(paths: list[Path], model: Path, embed: Callable[[Side], np.ndarray]) -> Reference:
     """Files as the pipeline imports, joins and embeds them."""
-    import json
-
     adata, _ = import_reference(paths, "cell_type", "batch", model, 0.3)
     labels, batches = (adata.obs[name].astype(str).to_numpy(dtype=object) for name in ("cell_type", "batch"))
     barcodes = adata.obs_names.astype(str).to_numpy(dtype=object)
@@ -81,7 +91,7 @@ def judged(truth: np.ndarray, terms: np.ndarray, answers: np.ndarray) -> dict:
     right = at_or_below | above
     return {
         "cells": len(truth),
-        "right": float(right[emitted].mean()),
+        "right": float(right[emitted].mean()) if emitted.any() else None,
         "as_deep": float((at_or_below & emitted).mean()),
         "above": float((above & emitted).mean()),
         "unknown": float((~emitted).mean()),
@@ -89,24 +99,43 @@ def judged(truth: np.ndarray, terms: np.ndarray, answers: np.ndarray) -> dict:
 
 
 def rows(
-    data: Path, model: Path, folder: Path, query: Cells, embed: Callable[[Side], np.ndarray], train: Callable
-) -> list[dict]:
+    data: Path,
+    model: Path,
+    folder: Path,
+    query: Cells,
+    embed: Callable[[Side], np.ndarray],
+    train: Callable[[Reference], Annotator],
+) -> Iterator[dict]:
     """Figures of every reference on the query, flat and on levels."""
-    from levels import FLAT, LEVELS
-    from library.task import RATE
-
-    found, made = [], files(data)
-    for name, cells in made.items():
-        write(replace(cells), folder / f"{name}.h5ad")
+    for name, cells in files(data).items():
+        write(cells, folder / f"{name}.h5ad")
     for name, parts in REFERENCES.items():
         annotator = train(imported([folder / f"{part}.h5ad" for part in parts], model, embed))
         asked = query.side
         table, _ = annotator.annotate(asked.counts, asked.genes, query.embedding, list(asked.barcodes), RATE)
         for method, label, term in (
             (FLAT, "spikgpt_cell_type", TERM),
-            (LEVELS, "spikgpt_level_cell_type", "spikgpt_level_term_id"),
+            (OWN, "spikgpt_level_cell_type", "spikgpt_level_term_id"),
         ):
             answers, terms = (table[column].to_numpy(dtype=object) for column in (label, term))
             told = {"reference": name, "method": method, "types": len(annotator.classes)}
-            found.append(told | judged(asked.labels, terms, answers))
-    return found
+            yield told | judged(asked.labels, terms, answers)
+
+
+def nearest(sides: Mapping[str, Side]) -> Iterator[dict]:
+    """Types of two data sets that are each other's nearest by `spikgpt.annotator.joined`, whatever their correlation.
+
+    ``related``: one type, or one stands above the other in the Cell Ontology.
+    """
+    for one, other in NEAREST:
+        both = split("", sides[one], sides[other])
+        names, profiles = [], []
+        for cells in (both.reference, both.query):
+            types, codes = np.unique(cells.labels.astype(str), return_inverse=True)
+            names.append(types.tolist())
+            profiles.append(profiles_of(sp.csr_matrix(cells.counts), codes, len(types)))
+        for pair in reciprocal_pairs(*profiles, least=-1.0):
+            found = names[0][pair.one], names[1][pair.other]
+            terms = [TERMS[name] for name in found]
+            related = terms[0] in ancestors(terms[1]) or terms[1] in ancestors(terms[0])
+            yield dict(zip(NEAREST_COLUMNS, (one, other, *found, pair.correlation, related), strict=True))

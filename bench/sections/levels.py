@@ -24,6 +24,37 @@ chosen: expect less on others.
 """
 
 
+TOGETHER = """Two references given together (`--reference a.h5ad,b.h5ad`), beside each alone, all asked to name the
+cells of pbmc4k. The files are imported, joined and embedded as the pipeline does it. An answer is right where its term
+is the true one, stands above it, or below it (a finer name than the query's authors gave); *as deep*: right, and not
+above the true one. Where pbmc3k has its T cells as one type, its CD4 and CD8 T cells have one label, "T cell".
+"""
+
+
+def together(figures: dict[str, Any]) -> str:
+    """The paragraph on references given together."""
+    frame = pd.DataFrame(figures["together"], columns=figures["together_columns"])
+    rows = [
+        [f"{row['reference']}, {row['method']}", str(row["types"])]
+        + [percent(row[key]) for key in ("right", "as_deep", "above", "unknown")]
+        for _, row in frame.iterrows()
+    ]
+    pairs = pd.DataFrame(figures["nearest"], columns=figures["nearest_columns"])
+    number = len(pairs[["one", "other"]].drop_duplicates())
+    related, apart = (pairs.loc[pairs["related"] == one, "correlation"] for one in (True, False))
+    told = (
+        f"Training names types of two files that may be one by two names: those that are each other's nearest by mean "
+        f"expression, with a correlation of {figures['alike']:g} or more (2 / k where a file has few types, k). Among "
+        f"{number} pairs of data sets, "
+        f"{len(related)} of {len(pairs)} such pairs of types are one type or stand above each other in the ontology, "
+        f"the smallest with {related.min():.2f}; the largest correlation of the other {len(apart)} is "
+        f"{apart.max():.2f}. These labels were in view when the limit was chosen.\n"
+    )
+    return "\n".join(
+        [TOGETHER, table(["reference, method", "types", "right", "as deep", "above", "Unknown"], rows), told]
+    )
+
+
 def frame_of(figures: dict[str, Any]) -> pd.DataFrame:
     """One row a query and method."""
     return pd.DataFrame(figures["rows"], columns=figures["columns"])
@@ -83,4 +114,5 @@ def render(figures: dict[str, Any]) -> str:
         )
     parts.append("Types left out: their cells that end Unknown or at a true level.\n")
     parts.append(table(["query", "cells", *methods, f"{OWN}: Unknown", f"{OWN}: right of known"], rows))
+    parts.append(together(figures))
     return "\n".join(parts)

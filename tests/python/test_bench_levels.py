@@ -9,6 +9,7 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "bench"))
 
 import levels
+from library import together
 from library.terms import TERMS
 from sections import levels as section
 from spikgpt.base.cell_ontology import current_term
@@ -64,8 +65,25 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
             row("q", "t", levels.LEVELS, missing_true=0.8, missing_unknown=0.3, right=0.95, **deep),
         ],
     }  # fmt: skip
+    figures |= {
+        "alike": 0.25,
+        "together_columns": list(together.COLUMNS), "together": [["a and b", levels.FLAT, 10, 0.9, 0.5, 0.4, 0.1, 7]],
+        "nearest_columns": list(together.NEAREST_COLUMNS),
+        "nearest": [["a", "b", "x", "x", 0.5, True], ["a", "c", "x", "z", 0.1, False]],
+    }  # fmt: skip
     met = [line[-1] for line in section.goals(section.frame_of(figures))]
     assert met == ["yes", "no", "yes", "yes", "yes"]  # of the type left out, fewer answers are right than the flat ones
     page = section.render(figures)
     assert "| r without t to q | 50 | 40.0 % | 80.0 % | 20.0 % | 30.0 % | 95.0 % |" in page
     assert "CellTypist 0.5" in page
+    assert "| a and b, SpikGPT, flat | 7 | 90.0 % | 50.0 % | 40.0 % | 10.0 % |" in page
+    assert "Among 2 pairs of data sets, 1 of 2 such pairs of types are one type" in page
+    assert "the smallest with 0.50; the largest correlation of the other 1 is 0.10" in page
+
+
+def test_an_answer_above_or_below_the_query_s_label_is_right():
+    truth = np.array(["CD4 T", "CD4 T", "Mono", "CD8 T"], dtype=object)
+    terms = np.array(["CL:0000895", "CL:0000084", "CL:0000236", "unknown"], dtype=object)
+    answers = np.array(["CD4 Naive T", "T cell", "B", "Unknown"], dtype=object)
+    found = together.judged(truth, terms, answers)
+    assert found == {"cells": 4, "right": pytest.approx(2 / 3), "as_deep": 0.25, "above": 0.25, "unknown": 0.25}

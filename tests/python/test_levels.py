@@ -232,7 +232,7 @@ def test_a_coarse_label_counts_for_all_below_it():
     assert list(level_names(tree, classes, answers, best)) == ["T cell or below", "naive CD4 T", "T cell"]
     assert right(tree, answers, best, np.array([2, 1, 1])).all()
     assert list(right(tree, answers, best, np.array([0, 0, 2]))) == [False, False, False]
-    told = figures(tree, classes, answers, best, np.array([2, 1, 1]))
+    told = figures(tree, classes, answers, best, np.array([2, 1, 1]), np.array([2, 1, 1]))
     assert (told["at_type"], told["above"], told["unknown"]) == (0.666667, 0.333333, 0.0)
     assert (told["error_at_type"], told["error_above"]) == (0.0, 0.0)
     assert told["set_error"] == pytest.approx(1 / 3, abs=1e-6)

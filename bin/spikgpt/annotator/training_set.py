@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import anndata as ad
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.cell_ontology import ancestors, terms_of_types
 from spikgpt.base.errors import UserError
 from spikgpt.base.h5ad import LEVELS, MESSAGES, REFERENCE_FILES, SPECIES
 from spikgpt.base.names import joined_embeddings, name_before
@@ -102,6 +104,50 @@ class Reference:
             levels=levels or {},
             files=files or {},
         )
+
+    @cached_property
+    def types_of_file(self) -> dict[str, set[int]]:
+        """File to the codes of its types, where several files were joined."""
+        batch = {name: number for number, name in enumerate(self.batches)}
+        return {
+            name: set(np.unique(self.codes[np.isin(self.batch_codes, [batch.get(b, -1) for b in batches])]).tolist())
+            for name, batches in self.files.items()
+        }
+
+    @cached_property
+    def finer(self) -> dict[tuple[int, int], list[int]]:
+        """Batch and coarse type to the types below it, by the Cell Ontology, that other files have and its own has not.
+
+        A file that has "T cell" and none of its subtypes says of a T cell no more than that; one that has both says
+        that it is none of the subtypes. Empty for a reference of one file.
+        """
+        terms = terms_of_types(self.classes, self.ontology) if self.files else {}
+        code = {name: number for number, name in enumerate(self.classes)}
+        out: dict[tuple[int, int], list[int]] = {}
+        for file, types in self.types_of_file.items():
+            for k in sorted(types & {code[name] for name in terms}):
+                own = terms[self.classes[k]]
+                below = [
+                    code[name]
+                    for name, term in terms.items()
+                    if term != own and own in ancestors(term) and code[name] not in types
+                ]
+                if below:
+                    out |= {(self.batches.index(b), k): below for b in self.files[file] if b in self.batches}
+        return out
+
+    def settled(self, rows: Codes, worth: Floats) -> Codes:
+        """Type ``(cells,)`` of the cells ``rows`` for calibration and figures: a coarse label counts for all below it.
+
+        That of the label; where it is coarse (`finer`), the type among it and those below with the largest ``worth``
+        ``(cells, classes)``, a log-probability.
+        """
+        out = self.codes[rows].copy()
+        for (batch, k), below in self.finer.items():
+            at = np.flatnonzero((self.batch_codes[rows] == batch) & (self.codes[rows] == k))
+            options = np.array([k, *below])
+            out[at] = options[worth[np.ix_(at, options)].argmax(axis=1)]
+        return out
 
 
 def readable_cells(embedding: Floats32, features: str) -> Flags:

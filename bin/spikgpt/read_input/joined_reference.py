@@ -207,7 +207,7 @@ def _shared_genes(files: Sequence[ReferenceFile], names: Sequence[str], where: s
         totals = np.asarray(file.counts.sum(axis=0, dtype=np.int64)).ravel()
         share = float(totals[inside].sum()) / max(float(totals.sum()), 1.0)
         shares.append(share)
-        left_out[name] = {"genes_left_out": int((~inside).sum()), "counts_left_out": round(1.0 - share, 6)}
+        left_out[name] = {"genes_not_shared": int((~inside).sum()), "counts_not_shared": round(1.0 - share, 6)}
     if min(shares) < least:
         raise UserError(
             "The files of the reference have too few genes in common.",
@@ -380,7 +380,7 @@ def _what_was_joined(parts: Mapping[str, Mapping[str, Any]], genes: Shared) -> l
         for name, part in parts.items()
     )
     lost = ", ".join(
-        f"{part['genes_left_out']} of {name} ({part['counts_left_out']:.1%} of its counts)"
+        f"{part['genes_not_shared']} of {name} ({part['counts_not_shared']:.1%} of its counts)"
         for name, part in parts.items()
     )
     return [
