@@ -69,9 +69,13 @@ def learned(reference):
     )[0]  # fmt: skip
 
 
-def own_rows(reference, query, missing_type: str | None) -> list[dict]:
-    """SpikGPT on a query of cells (`library.pairs.Cells`): the flat answer, and the one on levels."""
+def own_rows(reference, query, missing_type: str | None, about: dict, kept: Path) -> list[dict]:
+    """SpikGPT on a query of cells (`library.pairs.Cells`): the flat answer, and the one on levels.
+
+    What its rule worked with is written to ``kept`` (`library.level_trials`).
+    """
     import numpy as np
+    from library.level_trials import Seen
     from library.task import RATE
     from library.terms import TERMS
     from spikgpt import UNKNOWN
@@ -83,6 +87,7 @@ def own_rows(reference, query, missing_type: str | None) -> list[dict]:
         side.counts, side.genes, reference.embedding, side.labels, side.batches, side.barcodes, "both",
         {name: TERMS[name] for name in sorted(set(side.labels))},
     ))  # fmt: skip
+    Seen.of(annotator, query, about).save(kept)
     asked = query.side
     table, _ = annotator.annotate(asked.counts, asked.genes, query.embedding, list(asked.barcodes), RATE)
     truth = asked.labels
@@ -164,7 +169,8 @@ def main() -> None:
         for missing in (None, *left_out):
             cells = reference.take(reference.side.labels != missing)
             about = {"reference": name, "query": asked, "same_lab": same_lab, "left_out": missing}
-            rows += [about | row for row in own_rows(cells, query, missing)]
+            kept = given.out / f"levels_seen_{len(rows) // 2:02d}.npz"
+            rows += [about | row for row in own_rows(cells, query, missing, about, kept)]
             for method, at_thresholds in peers(cells, query, missing).items():
                 others.setdefault(method, []).append((about, at_thresholds))
             minutes = time.process_time() / 60

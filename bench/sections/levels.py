@@ -41,14 +41,17 @@ def together(figures: dict[str, Any]) -> str:
     ]
     pairs = pd.DataFrame(figures["nearest"], columns=figures["nearest_columns"])
     number = len(pairs[["one", "other"]].drop_duplicates())
-    related, apart = (pairs.loc[pairs["related"] == one, "correlation"] for one in (True, False))
+    reach = pairs["correlation"] >= figures["alike"]
+    related = pairs.loc[reach & pairs["related"], "correlation"]
+    others = pairs[reach & ~pairs["related"].astype(bool)]
+    names = ", ".join(f"{row['type']} and {row['nearest']} ({row['correlation']:.2f})" for _, row in others.iterrows())
     told = (
         f"Training names types of two files that may be one by two names: those that are each other's nearest by mean "
         f"expression, with a correlation of {figures['alike']:g} or more (2 / k where a file has few types, k). Among "
-        f"{number} pairs of data sets, "
-        f"{len(related)} of {len(pairs)} such pairs of types are one type or stand above each other in the ontology, "
-        f"the smallest with {related.min():.2f}; the largest correlation of the other {len(apart)} is "
-        f"{apart.max():.2f}. These labels were in view when the limit was chosen.\n"
+        f"{number} pairs of data sets {int(reach.sum())} pairs of types reach it; {len(related)} of them are one type "
+        f"or stand above each other in the ontology, the smallest with {related.min():.2f} "
+        f"(not so: {names or 'none'}). The largest correlation below it is {pairs.loc[~reach, 'correlation'].max():.2f}. These labels were in view "
+        "when the limit was chosen.\n"
     )
     return "\n".join(
         [TOGETHER, table(["reference, method", "types", "right", "as deep", "above", "Unknown"], rows), told]

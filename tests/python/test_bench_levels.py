@@ -69,7 +69,9 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
         "alike": 0.25,
         "together_columns": list(together.COLUMNS), "together": [["a and b", levels.FLAT, 10, 0.9, 0.5, 0.4, 0.1, 7]],
         "nearest_columns": list(together.NEAREST_COLUMNS),
-        "nearest": [["a", "b", "x", "x", 0.5, True], ["a", "c", "x", "z", 0.1, False]],
+        "nearest": [
+            ["a", "b", "x", "x", 0.5, True], ["a", "c", "x", "z", 0.1, False], ["a", "c", "y", "z", 0.3, False],
+        ],
     }  # fmt: skip
     met = [line[-1] for line in section.goals(section.frame_of(figures))]
     assert met == ["yes", "no", "yes", "yes", "yes"]  # of the type left out, fewer answers are right than the flat ones
@@ -77,8 +79,8 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
     assert "| r without t to q | 50 | 40.0 % | 80.0 % | 20.0 % | 30.0 % | 95.0 % |" in page
     assert "CellTypist 0.5" in page
     assert "| a and b, SpikGPT, flat | 7 | 90.0 % | 50.0 % | 40.0 % | 10.0 % |" in page
-    assert "Among 2 pairs of data sets, 1 of 2 such pairs of types are one type" in page
-    assert "the smallest with 0.50; the largest correlation of the other 1 is 0.10" in page
+    assert "Among 2 pairs of data sets 2 pairs of types reach it; 1 of them are one type" in page
+    assert "the smallest with 0.50 (not so: y and z (0.30)). The largest correlation below it is 0.10" in page
 
 
 def test_an_answer_above_or_below_the_query_s_label_is_right():
