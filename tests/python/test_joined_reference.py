@@ -6,6 +6,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from scipy import sparse
 from spikgpt.base.errors import UserError
 from spikgpt.base.h5ad import REFERENCE_FILES
@@ -199,3 +200,23 @@ def test_a_coarser_label_of_another_file_is_told(read):
         "'T cell' (coarse) is 'T cell' in the Cell Ontology, which has types of another file below it: 'CD4', 'CD8'. "
         "Its label is coarser than theirs."
     ]
+
+
+def test_script(tmp_path, script):
+    made(["B cell", "NK cell"] * 20, 0).write_h5ad(tmp_path / "one.h5ad")
+    made(["B cell", "T cell"] * 20, 1).write_h5ad(tmp_path / "two.h5ad")
+    model = ROOT / "assets" / "scgpt-mini"  # a whole checkpoint: the script checks it
+    done = script(
+        "import_reference.py", "--reference", "two.h5ad", "one.h5ad", "--label-key", "cell_type",
+        "--scgpt-model", model,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ad.read_h5ad(tmp_path / "reference.norm.h5ad").n_obs == 80
+    assert list(json.loads((tmp_path / "reference.json").read_text())["files"]) == ["one", "two"]
+    done = script(
+        "import_reference.py", "--reference", "one.h5ad", "one.h5ad", "--label-key", "cell_type",
+        "--scgpt-model", model,
+    )  # fmt: skip
+    assert done.returncode == 65
+    assert "Two files of the reference have one name" in done.stderr
+    assert "Traceback" not in done.stderr
