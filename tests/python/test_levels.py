@@ -282,12 +282,15 @@ def test_levels_travel_from_the_reference_to_training(tmp_path):
     """What import wrote is what training reads."""
     from annotator_cells import TYPES, made_cells
     from spikgpt.annotator.training_set import read_reference
-    from spikgpt.base.h5ad import LEVELS
+    from spikgpt.base.h5ad import LEVELS, REFERENCE_FILES
 
     data, embedding = made_cells(dict.fromkeys(TYPES, 20), seed=1, name="reference")
     data.uns[LEVELS] = '{"B cell": ["lymphoid"]}'
+    data.uns[REFERENCE_FILES] = '{"a": ["one"], "b": ["two"]}'
     data.write_h5ad(tmp_path / "reference.norm.h5ad")
     np.save(tmp_path / f"reference.{0:09d}.embedding.npy", embedding)
     assert isinstance(ad.read_h5ad(tmp_path / "reference.norm.h5ad").uns[LEVELS], str)
     read = read_reference(tmp_path / "reference.norm.h5ad", [tmp_path / f"reference.{0:09d}.embedding.npy"])
     assert read.levels == {"B cell": ["lymphoid"]}
+    assert read.files == {"a": ["one"], "b": ["two"]}
+    assert read.types_of_file == {"a": {0, 1, 2}, "b": {0, 1, 2}}
