@@ -20,7 +20,8 @@ true level, and the share Unknown. Logistic regression and CellTypist reject bel
 them over all rows, chosen with the labels in view ({thresholds}); the product's rate is 5 % everywhere.
 
 Labels of all of these sets were in view when the rule was made and its two constants, `FALSE_CUTS` and `NEAR`, were
-chosen: expect less on others.
+chosen: expect less on others. `bench/levels.py --choose`, with the arguments of the run, prints what would be chosen
+without each data set, from what the run left in its folder, and the figures on the data set left out.
 """
 
 
