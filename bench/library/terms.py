@@ -2,6 +2,8 @@
 
 TERMS = {
     "CD4 T": "CL:0000624", "CD4 T cells": "CL:0000624", "CD4 Naive T": "CL:0000895", "CD4 Memory T": "CL:0000897",
+    "Naive CD4 T": "CL:0000895", "Memory CD4 T": "CL:0000897", "T cell": "CL:0000084",
+    "CD14+ Mono": "CL:0001054", "FCGR3A+ Mono": "CL:0002396",
     "CD8 T": "CL:0000625", "CD8 T cells": "CL:0000625", "T activated": "CL:0000084", "t_cell": "CL:0000084",
     "B": "CL:0000236", "B cells": "CL:0000236", "B Activated": "CL:0000236", "NK": "CL:0000623",
     "NK cells": "CL:0000623", "Mono": "CL:0000576", "Monocytes": "CL:0000576", "CD14 Mono": "CL:0001054",

@@ -9,8 +9,11 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "bench"))
 
 import levels
+from library import level_trials, together
 from library.terms import TERMS
 from sections import levels as section
+from spikgpt.annotator.levels import Levels
+from spikgpt.annotator.tree import Node, Tree
 from spikgpt.base.cell_ontology import current_term
 
 
@@ -64,8 +67,69 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
             row("q", "t", levels.LEVELS, missing_true=0.8, missing_unknown=0.3, right=0.95, **deep),
         ],
     }  # fmt: skip
+    figures |= {
+        "alike": 0.25,
+        "together_columns": list(together.COLUMNS), "together": [["a and b", levels.FLAT, 10, 0.9, 0.5, 0.4, 0.1, 7]],
+        "nearest_columns": list(together.NEAREST_COLUMNS),
+        "nearest": [
+            ["a", "b", "x", "x", 0.5, True], ["a", "c", "x", "z", 0.1, False], ["a", "c", "y", "z", 0.3, False],
+        ],
+    }  # fmt: skip
     met = [line[-1] for line in section.goals(section.frame_of(figures))]
     assert met == ["yes", "no", "yes", "yes", "yes"]  # of the type left out, fewer answers are right than the flat ones
     page = section.render(figures)
     assert "| r without t to q | 50 | 40.0 % | 80.0 % | 20.0 % | 30.0 % | 95.0 % |" in page
     assert "CellTypist 0.5" in page
+    assert "| a and b, SpikGPT, flat | 7 | 90.0 % | 50.0 % | 40.0 % | 10.0 % |" in page
+    assert "Among 2 pairs of data sets 2 pairs of types reach it; 1 of them are one type" in page
+    assert "the smallest with 0.50 (not so: y and z (0.30)). The largest correlation below it is 0.10" in page
+
+
+def test_an_answer_above_or_below_the_query_s_label_is_right():
+    truth = np.array(["CD4 T", "CD4 T", "Mono", "CD8 T"], dtype=object)
+    terms = np.array(["CL:0000895", "CL:0000084", "CL:0000236", "unknown"], dtype=object)
+    answers = np.array(["CD4 Naive T", "T cell", "B", "Unknown"], dtype=object)
+    found = together.judged(truth, terms, answers)
+    assert found == {"cells": 4, "right": pytest.approx(2 / 3), "as_deep": 0.25, "above": 0.25, "unknown": 0.25}
+
+
+def seen_query(reference: str, left_out: str | None, far: float) -> level_trials.Seen:
+    """Ten CD4 and ten CD8 T cells; with one of them left out, its cells lie ``far`` and are called by the other."""
+    classes = ["B", "CD4 T", "CD8 T"]
+    node = Node("T cell", "CL:0000084", (1, 2))
+    rule = Levels(Tree("ontology", "", (node,)), [-3.0] * 11, [[round(0.1 * at, 1) for at in range(99)]])
+    truth = np.array(["CD4 T"] * 10 + ["CD8 T"] * 10)
+    called = np.array([1] * 10 + [1 if left_out else 2] * 10)
+    log_p = np.log(np.full((20, 3), 0.01) + 0.97 * np.eye(3)[called])
+    distance = np.where(truth == left_out, far, 1.0)
+    about = {"reference": reference, "left_out": left_out}
+    kept = classes if left_out is None else ["B", "CD4 T", "no"]
+    return level_trials.Seen(
+        about, kept, rule, True, log_p, np.full(20, 0.5), distance, np.full(20, 0.9), np.zeros(20, bool), truth
+    )
+
+
+def test_the_rule_is_tried_on_what_was_kept(tmp_path):
+    whole = seen_query("pbmc3k", None, 1.0)
+    whole.save(tmp_path / "levels_seen_00.npz")
+    (again,) = level_trials.load_all(tmp_path)
+    found = again.judged(level_trials.SHIPPED)
+    assert found == whole.judged(level_trials.SHIPPED)
+    assert (found["right"], found["at_type"], found["worth"], found["missing_true"]) == (1.0, 1.0, 1.0, None)
+    # cells with a p-value in the zone are called at the level above, which is right and worth half
+    border = level_trials.Choice(0.5, 0.15, zone=20.0)
+    assert (again.judged(border)["at_type"], again.judged(border)["worth"]) == (0.0, 0.5)
+
+
+def test_constants_are_chosen_without_the_data_set_that_they_are_judged_on():
+    seen = [seen_query(name, "CD8 T", 1.0) for name in ("pbmc3k", "10x v2", "Kang control")]
+    for one, p in zip(seen, (0.09, 0.12, 0.12), strict=True):
+        one.p_value[10:] = p  # of the missing type's cells
+    choices = [level_trials.Choice(0.5, 0.15, zone=zone) for zone in (1.0, 2.0, 3.0)]
+    best = level_trials.chosen(seen, choices)
+    assert {name: choice.zone for name, choice in best.items()} == {"pbmc": 3.0, "savercat": 3.0, "kang": 3.0}
+    rows = level_trials.chosen_again(seen[:2], choices)
+    assert [(row["data_set"], row["constants"], row["zone"], row["missing_true"]) for row in rows] == [
+        ("pbmc", "shipped", 1.0, 0.0), ("pbmc", "chosen without it", 3.0, 1.0),
+        ("savercat", "shipped", 1.0, 0.0), ("savercat", "chosen without it", 2.0, 0.0),
+    ]  # fmt: skip

@@ -232,7 +232,7 @@ def test_a_coarse_label_counts_for_all_below_it():
     assert list(level_names(tree, classes, answers, best)) == ["T cell or below", "naive CD4 T", "T cell"]
     assert right(tree, answers, best, np.array([2, 1, 1])).all()
     assert list(right(tree, answers, best, np.array([0, 0, 2]))) == [False, False, False]
-    told = figures(tree, classes, answers, best, np.array([2, 1, 1]))
+    told = figures(tree, classes, answers, best, np.array([2, 1, 1]), np.array([2, 1, 1]))
     assert (told["at_type"], told["above"], told["unknown"]) == (0.666667, 0.333333, 0.0)
     assert (told["error_at_type"], told["error_above"]) == (0.0, 0.0)
     assert told["set_error"] == pytest.approx(1 / 3, abs=1e-6)
@@ -282,12 +282,15 @@ def test_levels_travel_from_the_reference_to_training(tmp_path):
     """What import wrote is what training reads."""
     from annotator_cells import TYPES, made_cells
     from spikgpt.annotator.training_set import read_reference
-    from spikgpt.base.h5ad import LEVELS
+    from spikgpt.base.h5ad import LEVELS, REFERENCE_FILES
 
     data, embedding = made_cells(dict.fromkeys(TYPES, 20), seed=1, name="reference")
     data.uns[LEVELS] = '{"B cell": ["lymphoid"]}'
+    data.uns[REFERENCE_FILES] = '{"a": ["one"], "b": ["two"]}'
     data.write_h5ad(tmp_path / "reference.norm.h5ad")
     np.save(tmp_path / f"reference.{0:09d}.embedding.npy", embedding)
     assert isinstance(ad.read_h5ad(tmp_path / "reference.norm.h5ad").uns[LEVELS], str)
     read = read_reference(tmp_path / "reference.norm.h5ad", [tmp_path / f"reference.{0:09d}.embedding.npy"])
     assert read.levels == {"B cell": ["lymphoid"]}
+    assert read.files == {"a": ["one"], "b": ["two"]}
+    assert read.types_of_file == {"a": {0, 1, 2}, "b": {0, 1, 2}}

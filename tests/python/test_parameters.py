@@ -36,6 +36,8 @@ MISTAKES = [
     ({"input": "sheet.xlsx"}, "Invalid value for --input", '"sheet.xlsx"', ".csv"),
     ({"annotator": "a"}, "Both --reference and --annotator", "--reference ref.h5ad and --annotator a", "one of them"),
     ({"annotator": "a, a", "reference": None}, "names no annotator, or one twice", '"a, a"', "(pbmc, tissue)"),
+    ({"reference": "a/r.h5ad,b/r.h5ad"}, "names no file, or two of one name", '"a/r.h5ad,b/r.h5ad"', "named by their"),
+    ({"reference": "a.h5ad,a.h5ad"}, "names no file, or two of one name", '"a.h5ad,a.h5ad"', "different names"),
     ({"annotator": ",", "reference": None}, "names no annotator, or one twice", '","', "(pbmc, tissue)"),
 ]  # fmt: skip
 

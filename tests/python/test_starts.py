@@ -142,13 +142,36 @@ def test_a_name_is_no_pattern(tmp_path):
     folder.mkdir()
     (folder / "run[1].h5ad").write_text("this file")
     (folder / "run1.h5ad").write_text("another file")
-    (folder / "ref{a,b}.h5ad").touch()
+    (folder / "ref{a}.h5ad").touch()
     (tmp_path / "sheet [1].csv").write_text("sample,filtered\na,data/run[1].h5ad\n")
     run = nextflow(tmp_path, "-profile", "local,test", "-stub", "--input", "sheet [1].csv", "--outdir", "results",
-                   "--reference", folder / "ref{a,b}.h5ad")  # fmt: skip
+                   "--reference", folder / "ref{a}.h5ad")  # fmt: skip
     assert run.returncode == 0, told(run)
     staged = [path for path in (tmp_path / "work").glob("*/*/run*.h5ad") if path.is_symlink()]
     assert [path.read_text() for path in staged] == ["this file"]
+
+
+def test_a_comma_separates_references(tmp_path):
+    args = list(stub_args(tmp_path))
+    at = args.index("--reference") + 1
+    (tmp_path / "one,two.h5ad").touch()
+    args[at] = "one,two.h5ad"
+    run = nextflow(tmp_path, *args)
+    assert run.returncode != 0
+    for words in ("A comma in --reference separates files", "one,two.h5ad", "rename the file"):
+        assert words in told(run)
+    args[at] = "reference,a.h5ad"
+    run = nextflow(tmp_path, *args)
+    assert run.returncode != 0
+    for words in ("one of them is no labelled reference", '"reference"', "ends in .h5ad"):
+        assert words in told(run)
+    args[at] = "reference.h5ad, a.h5ad"
+    run = nextflow(tmp_path, *args)
+    assert run.returncode == 0, told(run)
+    tasks = {link.parent for link in (tmp_path / "work").glob("*/*/reference.h5ad")}
+    assert len(tasks) == 1
+    staged = sorted(path.name for path in tasks.pop().glob("*.h5ad") if path.is_symlink())
+    assert staged == ["a.h5ad", "reference.h5ad"]
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,7 @@ class Levels:
         *,
         may_climb: bool = True,
         without: int | None = None,
+        near: float = NEAR,
     ) -> Answers:
         """The answers of the cells of a sample.
 
@@ -130,6 +131,8 @@ class Levels:
             Whether cells that the flat rule rejects may be called at a level above.
         without
             A type that the model lacks: a node counts by what it has without it.
+        near
+            See `NEAR`; the bench tries others.
         """
         best = log_p.argmax(1)
         sets = log_p.round(6) >= np.interp(rate, SET_RATES, self.least_log_p)
@@ -142,10 +145,10 @@ class Levels:
             for step, at in enumerate(path, 1):
                 rows = np.flatnonzero((best == leaf) & (node == NOWHERE))
                 inside = self._inside(sets[rows], at)
-                near = ~unknown[rows]
+                fits = ~unknown[rows]
                 if self.far[at]:
-                    near = (p_values(far[rows], np.array(self.far[at])) > NEAR) & (near | may_climb)
-                holds = inside & (near | (~unknown[rows] & (step == len(path))))
+                    fits = (p_values(far[rows], np.array(self.far[at])) > near) & (fits | may_climb)
+                holds = inside & (fits | (~unknown[rows] & (step == len(path))))
                 node[rows[holds]], steps[rows[holds]] = at, step
             if not path:
                 node[alone & ~unknown & (best == leaf)] = AT_TYPE
@@ -228,12 +231,12 @@ class Tails:
         return out
 
 
-def cut_of_sample(tails: Floats, called: Codes, classes: int) -> Floats:
+def cut_of_sample(tails: Floats, called: Codes, classes: int, false_cuts: float = FALSE_CUTS) -> Floats:
     """Tail up to which cells of each type ``(classes,)`` are called at a level above, in this sample.
 
-    The largest of `CUTS` whose false discovery rate is at most `FALSE_CUTS`; 0 without such, and for a type with fewer
-    than `MIN_TYPE_CELLS` cells in the sample. Of n cells called so, the share pi of their own type is twice that of
-    tails above one half [Storey 2002]; pi n c are expected up to the tail c.
+    The largest of `CUTS` whose false discovery rate is at most ``false_cuts``; 0 without such, and for a type with
+    fewer than `MIN_TYPE_CELLS` cells in the sample. Of n cells called so, the share pi of their own type is twice that
+    of tails above one half [Storey 2002]; pi n c are expected up to the tail c.
     """
     out = np.zeros(classes)
     for k in np.unique(called):
@@ -243,7 +246,7 @@ def cut_of_sample(tails: Floats, called: Codes, classes: int) -> Floats:
         own = np.clip(2.0 * float((of_type > 0.5).mean()), LEAST_OWN, 1.0)
         for cut in CUTS:
             number = int((of_type <= cut).sum())
-            if number and own * len(of_type) * cut / number <= FALSE_CUTS:
+            if number and own * len(of_type) * cut / number <= false_cuts:
                 out[k] = cut
                 break
     return out

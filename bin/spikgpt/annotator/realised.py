@@ -94,8 +94,14 @@ def right(tree: Tree, answers: Answers, best: Codes, codes: Codes) -> Flags:
     return out
 
 
-def figures(tree: Tree, classes: Sequence[str], answers: Answers, best: Codes, codes: Codes) -> dict[str, Any]:
-    """Shares of held-out cells by level, how many answers were right, and how often the set held the type."""
+def figures(
+    tree: Tree, classes: Sequence[str], answers: Answers, best: Codes, codes: Codes, labels: Codes
+) -> dict[str, Any]:
+    """Shares of held-out cells by level, how many answers were right, and how often the set held the type.
+
+    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,) as they were given,
+    by which the types are told.
+    """
     told = right(tree, answers, best, codes)
     covered = answers.sets[np.arange(len(codes)), codes]
     at_type, above = answers.node == AT_TYPE, answers.node >= 0
@@ -115,12 +121,12 @@ def figures(tree: Tree, classes: Sequence[str], answers: Answers, best: Codes, c
         "set_size": round(float(answers.sets.sum(1).mean()), 6),
         "types": {
             name: {
-                "at_type": share(at_type, codes == k),
-                "set_error": share(~covered, codes == k),
-                "set_size": round(float(answers.sets[codes == k].sum(1).mean()), 6),
+                "at_type": share(at_type, labels == k),
+                "set_error": share(~covered, labels == k),
+                "set_size": round(float(answers.sets[labels == k].sum(1).mean()), 6),
             }
             for k, name in enumerate(classes)
-            if (codes == k).any()
+            if (labels == k).any()
         },
     }
 

@@ -94,10 +94,13 @@ def config(
     }
 
 
-def held_out_figures(classes: list[str], codes: Codes, mixed: Floats, log_p: dict[str, Floats]) -> dict[str, Any]:
+def held_out_figures(
+    classes: list[str], codes: Codes, mixed: Floats, log_p: dict[str, Floats], labels: Codes
+) -> dict[str, Any]:
     """Metrics of the held-out cells: of all, of each view, of each type.
 
-    ``codes`` (cells,) the labels; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view.
+    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,) as they were given,
+    by which the types are told; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view.
     """
 
     def scores(values: Floats) -> dict[str, float]:
@@ -109,11 +112,11 @@ def held_out_figures(classes: list[str], codes: Codes, mixed: Floats, log_p: dic
     error = expected_calibration_error(np.exp(mixed.max(1)), predicted == codes)
     per_type = {}
     for number, name in enumerate(classes):
-        of_type = codes == number
-        wrong = predicted[of_type & (predicted != number)]
+        of_type = labels == number
+        wrong = predicted[of_type & (predicted != codes)]
         per_type[name] = {
             "cells": int(of_type.sum()),
-            "recall": round(float((predicted[of_type] == number).mean()), 6) if of_type.any() else None,
+            "recall": round(float((predicted == codes)[of_type].mean()), 6) if of_type.any() else None,
             "most_often_mistaken_for": classes[int(np.bincount(wrong).argmax())] if len(wrong) else None,
         }
     return {

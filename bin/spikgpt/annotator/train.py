@@ -15,6 +15,7 @@ from spikgpt.annotator.held_out import (
     joined_log_probabilities,
     mix_by_the_other_folds,
 )
+from spikgpt.annotator.joined import joined_warnings
 from spikgpt.annotator.leave_out import leave_one_out_table
 from spikgpt.annotator.levels import LeftOut, Levels
 from spikgpt.annotator.missing_types import leave_one_out_lines
@@ -83,7 +84,9 @@ def train_annotator(
     largest = max(held, key=lambda part: len(part.rows))
 
     rows, log_p = np.concatenate([part.rows for part in held]), joined_log_probabilities(held)
-    mixture = Mixture.fit(log_p, reference.codes[rows])
+    truth = reference.codes.copy()
+    truth[rows] = reference.settled(rows, np.mean(list(log_p.values()), axis=0))
+    mixture = Mixture.fit(log_p, truth[rows])
     progress(f"embedding view weighs {mixture.weight:g}; calibrating")
     calibrates = large_enough(reference.codes, len(reference.classes), unknown_rate)[reference.codes]
     judged = list(held_out_signs(training, held, mixture, calibrates))
@@ -94,7 +97,8 @@ def train_annotator(
         training.by_batch,
     )
 
-    mixed = mix_by_the_other_folds(held, reference.codes)
+    mixed = mix_by_the_other_folds(held, truth)
+    truth[rows] = reference.settled(rows, mixed)
     tree = grow_tree(
         reference.classes, reference.ontology, reference.levels, reference.codes[rows], mixed, views.type_profiles()
     )
@@ -106,16 +110,18 @@ def train_annotator(
         found = leave_one_out_table(training, largest, fold_of, unknown_rate, mixture.weight, rejection, threads)
         left_out = [cells for _, cells in found]
         for row, cells in found:
-            others = Levels.learn(tree, reference.codes[rows], mixed, [one for one in left_out if one is not cells])
+            others = Levels.learn(tree, truth[rows], mixed, [one for one in left_out if one is not cells])
             missing.append(row | left_out_row(tree, others, cells, unknown_rate))
         for line in leave_one_out_lines(missing):
             progress(line)
-    levels = Levels.learn(tree, reference.codes[rows], mixed, left_out)
-    told_on, answers = held_out_answers(tree, rejection, held, judged, reference.codes, left_out, unknown_rate)
-    on_levels = level_figures(tree, reference.classes, answers, mixed.argmax(1), reference.codes[told_on])
+    levels = Levels.learn(tree, truth[rows], mixed, left_out)
+    told_on, answers = held_out_answers(tree, rejection, held, judged, truth, left_out, unknown_rate)
+    on_levels = level_figures(
+        tree, reference.classes, answers, mixed.argmax(1), truth[told_on], reference.codes[told_on]
+    )
     leak = depth_leak(reference.depth, reference.codes, seed)
-    warnings = reference_warnings(reference, folds_by, unknown_rate, leak)
-    figures = held_out_figures(reference.classes, reference.codes[rows], mixed, log_p)
+    warnings = [*reference_warnings(reference, folds_by, unknown_rate, leak), *joined_warnings(reference, tree)]
+    figures = held_out_figures(reference.classes, truth[rows], mixed, log_p, reference.codes[rows])
     grave = grave_cautions(figures, unknown_rate)
     for line in (*grave, *warnings):
         progress(f"warning: {line}")

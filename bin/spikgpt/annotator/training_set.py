@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import anndata as ad
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from spikgpt import UNKNOWN
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.cell_ontology import ancestors, terms_of_types
 from spikgpt.base.errors import UserError
-from spikgpt.base.h5ad import LEVELS, MESSAGES, SPECIES
+from spikgpt.base.h5ad import LEVELS, MESSAGES, REFERENCE_FILES, SPECIES
 from spikgpt.base.names import joined_embeddings, name_before
 from spikgpt.base.ontology import terms_of
 from spikgpt.base.species import HUMAN
@@ -37,7 +39,7 @@ class Reference:
     ``without_known_gene``: cells that were left out for want of an embedding.
     ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
     ``species`` a key of `spikgpt.base.species.SPECIES`; ``levels``: class to its labels in the columns of
-    `--label_levels`, the coarsest first.
+    `--label_levels`, the coarsest first; ``files``: file to its batches where several were joined.
     """
 
     counts: sp.csr_matrix
@@ -53,6 +55,7 @@ class Reference:
     messages: list[str] = field(default_factory=list)
     species: str = HUMAN
     levels: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -68,6 +71,7 @@ class Reference:
         messages: Sequence[str] = (),
         species: str = HUMAN,
         levels: dict[str, list[str]] | None = None,
+        files: dict[str, list[str]] | None = None,
     ) -> "Reference":
         """The cells that an annotator of these features learns from, in any order, as it takes them.
 
@@ -98,7 +102,52 @@ class Reference:
             messages=list(messages),
             species=species,
             levels=levels or {},
+            files=files or {},
         )
+
+    @cached_property
+    def types_of_file(self) -> dict[str, set[int]]:
+        """File to the codes of its types, where several files were joined."""
+        batch = {name: number for number, name in enumerate(self.batches)}
+        return {
+            name: set(np.unique(self.codes[np.isin(self.batch_codes, [batch.get(b, -1) for b in batches])]).tolist())
+            for name, batches in self.files.items()
+        }
+
+    @cached_property
+    def finer(self) -> dict[tuple[int, int], list[int]]:
+        """Batch and coarse type to the types below it, by the Cell Ontology, that other files have and its own has not.
+
+        A file that has "T cell" and none of its subtypes says of a T cell no more than that; one that has both says
+        that it is none of the subtypes. Empty for a reference of one file.
+        """
+        terms = terms_of_types(self.classes, self.ontology) if self.files else {}
+        code = {name: number for number, name in enumerate(self.classes)}
+        out: dict[tuple[int, int], list[int]] = {}
+        for file, types in self.types_of_file.items():
+            for k in sorted(types & {code[name] for name in terms}):
+                own = terms[self.classes[k]]
+                below = [
+                    code[name]
+                    for name, term in terms.items()
+                    if term != own and own in ancestors(term) and code[name] not in types
+                ]
+                if below:
+                    out |= {(self.batches.index(b), k): below for b in self.files[file] if b in self.batches}
+        return out
+
+    def settled(self, rows: Codes, worth: Floats) -> Codes:
+        """Type ``(cells,)`` of the cells ``rows`` for calibration and figures: a coarse label counts for all below it.
+
+        That of the label; where it is coarse (`finer`), the type among it and those below with the largest ``worth``
+        ``(cells, classes)``, a log-probability.
+        """
+        out = self.codes[rows].copy()
+        for (batch, k), below in self.finer.items():
+            at = np.flatnonzero((self.batch_codes[rows] == batch) & (self.codes[rows] == k))
+            options = np.array([k, *below])
+            out[at] = options[worth[np.ix_(at, options)].argmax(axis=1)]
+        return out
 
 
 def readable_cells(embedding: Floats32, features: str) -> Flags:
@@ -153,6 +202,7 @@ def read_reference(path: Path, embeddings: list[Path], features: str = "both") -
         [str(message) for message in data.uns.get(MESSAGES, [])],
         str(data.uns.get(SPECIES, HUMAN)),
         json.loads(data.uns[LEVELS]) if LEVELS in data.uns else None,
+        json.loads(data.uns[REFERENCE_FILES]) if REFERENCE_FILES in data.uns else None,
     )
     check(np.array(reference.classes, dtype=object)[reference.codes], str(path))
     return reference

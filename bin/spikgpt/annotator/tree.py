@@ -22,7 +22,7 @@ from scipy.spatial.distance import squareform
 
 from spikgpt.annotator.probabilities import log_softmax
 from spikgpt.base.arrays import Codes, Floats
-from spikgpt.base.cell_ontology import ancestors, cell_ontology, current_term, term_of_name
+from spikgpt.base.cell_ontology import ancestors, cell_ontology, exact_term, terms_of_types
 
 COLUMNS, ONTOLOGY, LIKENESS, FLAT = "columns", "ontology", "likeness", "flat"
 """Sources of a tree; `FLAT`: no level above the types."""
@@ -123,25 +123,6 @@ class Tree:
             for n in kept["nodes"]
         ]
         return cls(kept["source"], kept["told"], tuple(nodes))
-
-
-def exact_term(label: str) -> str | None:
-    """The term whose name or exact synonym a label is, alone, in the singular or with "cell" after it.
-
-    Terms of one species or tissue in parentheses are not taken for a guess ("alpha cell" is one of the mouse's retina).
-    """
-    plain = label.replace("_", " ").strip()
-    for form in dict.fromkeys((plain, plain.removesuffix("s"), f"{plain} cell")):
-        term = term_of_name(form)
-        if term is not None and "(" not in cell_ontology()[term].label:
-            return term
-    return None
-
-
-def terms_of_types(classes: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Type to its term in use, of the types that have one: the reference's own, or `exact_term`."""
-    found = {name: current_term(given[name]) if name in given else exact_term(name) for name in classes}
-    return {name: term for name, term in found.items() if term is not None}
 
 
 def grow_tree(

@@ -3,6 +3,7 @@
 The table beside this file is cut from its release of 2026-03-26; nothing is looked up over the network.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -71,6 +72,25 @@ def _terms_by_name() -> dict[str, str]:
 def term_of_name(name: str) -> str | None:
     """The term whose label or exact synonym a text is, letter case apart; None where none or several have it."""
     return _terms_by_name().get(name.strip().casefold())
+
+
+def exact_term(label: str) -> str | None:
+    """The term whose name or exact synonym a label is, alone, in the singular or with "cell" after it.
+
+    Terms of one species or tissue in parentheses are not taken for a guess ("alpha cell" is one of the mouse's retina).
+    """
+    plain = label.replace("_", " ").strip()
+    for form in dict.fromkeys((plain, plain.removesuffix("s"), f"{plain} cell")):
+        term = term_of_name(form)
+        if term is not None and "(" not in cell_ontology()[term].label:
+            return term
+    return None
+
+
+def terms_of_types(classes: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Type to its term in use, of the types that have one: the reference's own, or `exact_term`."""
+    found = {name: current_term(given[name]) if name in given else exact_term(name) for name in classes}
+    return {name: term for name, term in found.items() if term is not None}
 
 
 @cache

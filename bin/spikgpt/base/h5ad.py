@@ -33,6 +33,9 @@ OTHER_COUNTS = "counts_other_genomes"
 LEVELS = "label_levels"
 """Key of `uns` in the reference's h5ad: JSON, label to its coarser labels (`--label_levels`)."""
 
+REFERENCE_FILES = "reference_files"
+"""Key of `uns` in the reference's h5ad where it was joined from several files: JSON, file to its batches."""
+
 MEASURED = "measured"
 """Key of the cohort's `varm`: whether a sample has the gene, a bool column for each sample."""
 

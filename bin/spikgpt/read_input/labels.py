@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -47,12 +47,15 @@ class Labels:
         Label ("" for a missing one) to the number of its cells that were left out.
     terms
         The ids of labels that were ids of the Cell Ontology.
+    absent
+        Labels to exclude that are not there.
     """
 
     kept: np.ndarray
     labels: list[str]
     excluded: dict[str, int]
     terms: dict[str, str]
+    absent: list[str]
     messages: list[str] = field(default_factory=list)
 
 
@@ -73,7 +76,14 @@ def spelling(label: str) -> str:
     return "".join(re.sub(r"(?<=\w\w\w)(?<![su])s$", "", word) for word in words)
 
 
-def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_similar: bool, where: str) -> Labels:
+def read_labels(
+    obs: pd.DataFrame,
+    key: str,
+    exclude: Sequence[str],
+    merge_similar: bool,
+    where: str,
+    one_of_several: bool = False,
+) -> Labels:
     """The labels of a reference.
 
     Parameters
@@ -85,6 +95,8 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
         or a comma-separated list, in quotes where a label has a comma.
     merge_similar
         Whether labels that differ in spelling alone are one; the commonest spelling stands for all.
+    one_of_several
+        Whether the reference has other files: then one label is enough, and a label to exclude may be in another.
 
     Raises
     ------
@@ -101,7 +113,10 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
     if named:
         labels = np.array([named.get(label, label) for label in labels], dtype=object)
         messages.append(f"{len(named)} labels were ids of the Cell Ontology; they are shown by its names.")
-    unwanted = _unwanted(exclude, Counter(labels.tolist()), place)
+    there = Counter(labels.tolist())
+    unwanted, absent = _unwanted(exclude, there)
+    if absent and not one_of_several:
+        raise nothing_to_exclude(absent[0], there, place)
     kept = np.array([not says_nothing(label) and label not in unwanted for label in labels], dtype=bool)
     sizes = Counter(labels[~kept].tolist())
     excluded = {label: sizes[label] for label in sorted(sizes)}
@@ -111,7 +126,7 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
             f"{sum(sizes.values())} of {len(labels)} cells of the reference were left out for their label: {told}."
         )
     chosen = labels[kept].tolist()
-    chosen = _merged(chosen, merge_similar, place, messages)
+    chosen = merge_spellings(chosen, merge_similar, place, messages)
     classes = sorted(set(chosen))
     check_names(classes, "labels", place)
     if classes and all(re.fullmatch(r"[-+]?\d+(\.\d+)?", label) for label in classes):
@@ -122,7 +137,7 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
             expected="names of cell types; numbers are most often clusters",
             fix="Name another column with --label_key, or give the clusters their cell types' names.",
         )
-    if len(classes) < 2:
+    if len(classes) < (1 if one_of_several else 2):
         raise UserError(
             "The reference has one cell type only." if classes else "No cell of the reference has a label.",
             where=place,
@@ -132,15 +147,16 @@ def read_labels(obs: pd.DataFrame, key: str, exclude: Sequence[str], merge_simil
             expected="at least two cell types",
             fix="Name another column with --label_key, or give a reference with more cell types.",
         )
-    return Labels(kept, chosen, excluded, {name: terms[name] for name in classes if name in terms}, messages)
+    return Labels(kept, chosen, excluded, {name: terms[name] for name in classes if name in terms}, absent, messages)
 
 
-def _unwanted(exclude: Sequence[str], sizes: Counter[str], place: str) -> set[str]:
-    """The labels that `--exclude_labels` names, as they stand in the reference."""
+def _unwanted(exclude: Sequence[str], there: Counter[str]) -> tuple[set[str], list[str]]:
+    """The labels that `--exclude_labels` names, as they stand in the reference, and names that it does not have."""
     by_low: dict[str, list[str]] = {}
-    for label in sizes:
+    for label in there:
         by_low.setdefault(label.casefold(), []).append(label)
     found: set[str] = set()
+    absent: list[str] = []
     for text in exclude:
         # a label with commas in it needs no quotes when it stands alone
         whole = text.strip().casefold() in by_low
@@ -149,21 +165,25 @@ def _unwanted(exclude: Sequence[str], sizes: Counter[str], place: str) -> set[st
             if not name or says_nothing(name):
                 continue
             if name.casefold() not in by_low:
-                near = get_close_matches(name.casefold(), list(by_low), n=1, cutoff=0.5)
-                raise UserError(
-                    f"The reference has no label {name!r} to exclude.",
-                    where=f"{place}, --exclude_labels",
-                    found=", ".join(sorted(sizes)[:20]),
-                    expected="labels of the reference, separated by commas; in quotes where a label has a comma",
-                    fix=f"Did you mean {by_low[near[0]][0]!r}?"
-                    if near
-                    else "Correct --exclude_labels, or leave it out.",
-                )
-            found.update(by_low[name.casefold()])
-    return found
+                absent.append(name)
+            found.update(by_low.get(name.casefold(), []))
+    return found, absent
 
 
-def _merged(labels: list[str], merge_similar: bool, place: str, messages: list[str]) -> list[str]:
+def nothing_to_exclude(name: str, labels: Iterable[str], place: str) -> UserError:
+    """The error on a label to exclude that is not among the labels of the reference."""
+    by_low = {label.casefold(): label for label in labels}
+    near = get_close_matches(name.casefold(), list(by_low), n=1, cutoff=0.5)
+    return UserError(
+        f"The reference has no label {name!r} to exclude.",
+        where=f"{place}, --exclude_labels",
+        found=", ".join(sorted(set(labels))[:20]),
+        expected="labels of the reference, separated by commas; in quotes where a label has a comma",
+        fix=f"Did you mean {by_low[near[0]]!r}?" if near else "Correct --exclude_labels, or leave it out.",
+    )
+
+
+def merge_spellings(labels: list[str], merge_similar: bool, place: str, messages: list[str]) -> list[str]:
     """Labels with one spelling each, the commonest; an error where spellings differ and may not be merged."""
     sizes = Counter(labels)
     by_spelling: dict[str, list[str]] = {}

@@ -9,24 +9,20 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from spikgpt.base.errors import UserError
 from spikgpt.base.genes import vocabulary
-from spikgpt.base.guards import check_names
-from spikgpt.base.h5ad import LEVELS, MESSAGES, SPECIES, constant, count_data, matrix_blocks
+from spikgpt.base.h5ad import LEVELS, MESSAGES, REFERENCE_FILES, SPECIES, constant, count_data, matrix_blocks
 from spikgpt.base.metrics import cell_metrics
 from spikgpt.base.normalisation import normalise
-from spikgpt.base.ontology import NO_TERM, TERM, label_terms
-from spikgpt.read_input.counts import match_stats
-from spikgpt.read_input.labels import read_labels
+from spikgpt.base.ontology import NO_TERM, TERM
+from spikgpt.read_input.joined_reference import by_name, join
 from spikgpt.read_input.levels import label_levels
-from spikgpt.read_input.matrix import Matrix, read_matrix
+from spikgpt.read_input.reference_file import read_file
 
 NAME = "reference"
-MISSING = {"", "nan", "na", "n/a", "none", "null", "<na>"}
 
 
 def import_reference(
-    path: str | Path,
+    paths: str | Path | Sequence[str | Path],
     label_key: str,
     batch_key: str | None,
     scgpt_model: str | Path,
@@ -40,6 +36,8 @@ def import_reference(
 
     Parameters
     ----------
+    paths
+        A file, or several that are joined (`spikgpt.read_input.joined_reference`); their order does not matter.
     levels
         Columns with coarser labels, coarse to fine (`spikgpt.read_input.levels`).
 
@@ -50,7 +48,7 @@ def import_reference(
         batch (str categorical; "reference" when there is no `batch_key`), and the metrics of
         `spikgpt.base.metrics.cell_metrics`. All labelled cells of the file (`spikgpt.read_input.labels`), in its order.
         obs cell_type_ontology_term_id where the reference has it for a label; uns messages and species, and
-        label_levels where columns were named: as JSON, label to its names.
+        label_levels where columns were named: as JSON, label to its names; reference_files where several were joined.
     stats
         Content of `reference.json`; `messages` tells what was found while reading it. What the cells and labels
         themselves give to think about is told by training (`spikgpt.annotator.cautions`).
@@ -58,104 +56,54 @@ def import_reference(
     Raises
     ------
     UserError
-        When a column is missing, the labels cannot be used, a cell has no counts, or the matrix is not usable (as for
-        any sample).
+        When a column is missing, the labels cannot be used, a cell has no counts, the matrix is not usable (as for any
+        sample), or files cannot be joined.
     """
     vocab = vocabulary(scgpt_model)
-    matrix = read_matrix(path, vocab, species=species)
-    gene_totals = np.asarray(matrix.counts.sum(axis=0, dtype=np.int64)).ravel()
-    shared = match_stats(matrix, gene_totals, vocab, min_gene_match, str(path))
-    where = Path(path).name
-    _column(matrix, label_key, "label_key", where)
-    found = read_labels(matrix.obs, label_key, exclude_labels, merge_similar_labels, where)
-    labels, obs = found.labels, matrix.obs[found.kept]
-    counts, barcodes = matrix.counts[found.kept], matrix.barcodes[found.kept]
-    # the filter on mitochondrial counts, of which a warning may speak, is not for references
-    messages = [*matrix.messages, *(text for text in matrix.warnings if "mitochondrial" not in text), *found.messages]
-    terms = found.terms
-    if not terms and TERM in obs:
-        given = obs[TERM]
-        terms, more = label_terms(labels, given.astype(object).where(given.notna(), "").astype(str).tolist())
-        messages += more
-    batches = (
-        _batches(_column(matrix, batch_key, "batch_key", where)[found.kept], batch_key, where) if batch_key else None
-    )
-    coarser = label_levels(
-        [_column(matrix, key, "label_levels", where)[found.kept] for key in levels], levels, labels, where
-    )
-    empty = np.flatnonzero(np.diff(counts.indptr) == 0)
-    if empty.size:
-        raise UserError(
-            f"{empty.size} cells of the reference have no counts.",
-            where=where,
-            found=", ".join(str(name) for name in barcodes[empty[:3]]) + (", ..." if empty.size > 3 else ""),
-            expected="cells that its authors would keep: the reference is never filtered",
-            fix="Drop these cells from the reference.",
+    ordered = by_name([paths] if isinstance(paths, str | Path) else paths)
+    read = [
+        read_file(
+            path, vocab, label_key, batch_key, min_gene_match, exclude_labels, merge_similar_labels, species, levels,
+            len(ordered) > 1,
         )
-    counted = count_data(counts, barcodes, matrix.symbols, matrix.gene_ids, matrix.orthologs)
-    metrics = cell_metrics(matrix_blocks(counts), barcodes, matrix.symbols)
+        for path in ordered
+    ]  # fmt: skip
+    files: dict[str, dict[str, Any]] = {}
+    if len(read) == 1:
+        cells = read[0]
+    else:
+        cells, files = join(read, label_key, min_gene_match, merge_similar_labels)
+    coarser = label_levels(cells.levels, levels, cells.labels, cells.where)
+    counted = count_data(cells.counts, cells.barcodes, cells.symbols, cells.gene_ids, cells.orthologs)
+    metrics = cell_metrics(matrix_blocks(cells.counts), cells.barcodes, cells.symbols)
     counted.obs = metrics.drop(columns="barcode").set_axis(counted.obs_names, axis=0)
     adata = normalise(counted, NAME)
-    adata.obs["batch"] = constant(NAME, adata.n_obs) if batches is None else _categorical(batches)
-    adata.obs.insert(0, "cell_type", _categorical(labels))
-    if terms:
-        adata.obs[TERM] = _categorical([terms.get(label, NO_TERM) for label in labels])
+    adata.obs["batch"] = constant(NAME, adata.n_obs) if cells.batches is None else _categorical(cells.batches)
+    adata.obs.insert(0, "cell_type", _categorical(cells.labels))
+    if cells.terms:
+        adata.obs[TERM] = _categorical([cells.terms.get(label, NO_TERM) for label in cells.labels])
     if coarser:
         adata.uns[LEVELS] = json.dumps(coarser, sort_keys=True)
-    adata.uns[MESSAGES] = np.array(messages, dtype=object)
-    adata.uns[SPECIES] = matrix.species
-    sizes = pd.Series(labels).value_counts()
+    if files:
+        batches = {name: list(of_file["batches"]) for name, of_file in files.items()}
+        adata.uns[REFERENCE_FILES] = json.dumps(batches, sort_keys=True)
+    adata.uns[MESSAGES] = np.array(cells.messages, dtype=object)
+    adata.uns[SPECIES] = cells.species
+    sizes = pd.Series(cells.labels).value_counts()
     stats = {
         "sample": NAME,
-        **shared,
+        **cells.stats,
         "cells": int(adata.n_obs),
-        "excluded_labels": found.excluded,
+        "excluded_labels": cells.excluded,
         "label_key": label_key,
         "batch_key": batch_key or None,
         "classes": {label: int(sizes[label]) for label in sorted(sizes.index)},
         "batches": {str(b): int(n) for b, n in adata.obs["batch"].value_counts().sort_index().items()},
-        "ontology": terms,
-        "messages": messages,
+        "ontology": cells.terms,
+        "messages": cells.messages,
     }
-    return adata, stats
+    return adata, stats | ({"files": files} if files else {})
 
 
 def _categorical(values: list[str]) -> pd.Categorical:
     return pd.Categorical(values, categories=pd.Index(sorted(set(values)), dtype=object))
-
-
-def _column(matrix: Matrix, key: str, parameter: str, where: str) -> pd.Series:
-    """A column of obs, or an error that lists those there are and suggests the nearest."""
-    if key in matrix.obs:
-        return matrix.obs[key]
-    from difflib import get_close_matches
-
-    columns = [str(name) for name in matrix.obs.columns]
-    by_lower = {name.lower(): name for name in columns}
-    near = get_close_matches(key.lower(), list(by_lower), n=1, cutoff=0.5)
-    if not columns:
-        fix = "Give the reference as an h5ad (or zarr, loom) with its labels in obs."
-    else:
-        fix = f"Correct --{parameter}" + (f": did you mean {by_lower[near[0]]}?" if near else " to one of these.")
-    raise UserError(
-        f"The reference has no column {key!r}.",
-        where=f"{where}, --{parameter} {key}",
-        found=f"obs columns {', '.join(columns)}" if columns else f"a {matrix.format} file, which has no obs columns",
-        expected="a column of obs",
-        fix=fix,
-    )
-
-
-def _batches(column: pd.Series, key: str, where: str) -> list[str]:
-    missing = column.isna().to_numpy() | column.astype(str).str.strip().str.lower().isin(MISSING).to_numpy()
-    if missing.any():
-        raise UserError(
-            f"{int(missing.sum())} of {len(column)} cells of the reference have no batch.",
-            where=f"{where}, obs column {key}",
-            found=f"missing for {', '.join(str(name) for name in column.index[missing][:3])}",
-            expected="a batch for every cell",
-            fix="Fill the column, or leave --batch_key out.",
-        )
-    batches = column.astype(str).str.strip().tolist()
-    check_names(sorted(set(batches)), "batches", f"{where}, obs column {key}")
-    return batches

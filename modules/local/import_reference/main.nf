@@ -1,12 +1,12 @@
 include { shellQuote } from '../functions'
 
-// The labelled cells of the reference, checked and normalised, never filtered
+// The labelled cells of the reference, of one file or several joined, checked and normalised, never filtered
 process IMPORT_REFERENCE {
     tag "${meta.id}"
     label 'one_core'
 
     input:
-    tuple val(meta), path(reference), val(content)
+    tuple val(meta), path(references), val(content)
     val label_key
     val batch_key
     val exclude_labels
@@ -32,7 +32,7 @@ process IMPORT_REFERENCE {
     ].join(' ').trim()
     """
     import_reference.py \\
-        --reference ${reference} \\
+        --reference ${references} \\
         --label-key ${shellQuote(label_key)} \\
         --scgpt-model ${scgpt_model} \\
         --min-gene-match ${min_gene_match} ${args}

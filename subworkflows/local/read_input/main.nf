@@ -30,7 +30,7 @@ def besideSheet(matrix, samplesheet) {
 workflow READ_INPUT {
     take:
     samplesheet     // path
-    ch_reference    // [meta, matrix], or empty
+    ch_reference    // [meta, [matrix]], the files of one reference, or empty
     ch_annotator    // [meta, folder], or empty
     label_key       // text: column of the reference's obs with the cell types
     batch_key       // text: column with its batches, or null
@@ -71,7 +71,7 @@ workflow READ_INPUT {
 
     // the reference waits for the check of the samplesheet, whose mistakes are told first
     IMPORT_REFERENCE(
-        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, matrix, _meta, _samples -> [meta, matrix, filesIn(matrix)] },
+        ch_reference.combine(CHECK_INPUT.out.samples).map { meta, matrices, _meta, _samples -> [meta, matrices, matrices.collect { matrix -> filesIn(matrix) }.join('')] },
         label_key,
         batch_key ?: '',
         exclude_labels ?: '',

@@ -40,6 +40,41 @@ def annotatorNames(given) {
     return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
 }
 
+// The files that --reference names, separated by commas
+def referenceNames(given) {
+    return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
+}
+
+// The last part of a path, without the slash that a folder may end in
+def lastPart(path) {
+    return path.replaceFirst('/+$', '').tokenize('/').last()
+}
+
+// A comma separates references. Where one file of the whole text exists, or a part is no name of a reference, the message;
+// else null.
+def referenceMistake(given) {
+    if (!given.contains(',')) {
+        return null
+    }
+    if (pathMistake('', given, '') == null) {
+        return mistake('A comma in --reference separates files, and a file of the whole name exists', given, 'file names without a comma', 'rename the file, or give a link to it that has no comma in its name', '--reference')
+    }
+    def pattern = parameterSchema()['$defs'].values().collectEntries { group -> group.properties }.reference
+    def odd = referenceNames(given).find { name -> !(name =~ pattern.pattern) }
+    return odd
+        ? mistake('--reference names several files, and one of them is no labelled reference', "\"${odd}\"", pattern.errorMessage, 'correct the name; a comma separates files, so no name may hold one', '--reference')
+        : null
+}
+
+// The files of --reference, each of which must exist
+def referenceFiles(given) {
+    def message = referenceMistake(given)
+    if (message) {
+        error(message)
+    }
+    return referenceNames(given).collect { name -> plainlyNamed(existingPath('reference', name)) }
+}
+
 // What --list_annotators shows: of each bundled annotator its name, its classes, and what its model card says of its
 // training and its limits
 def annotatorList() {
@@ -134,6 +169,12 @@ def parameterMistake(given, schema) {
             return mistake('--annotator names no annotator, or one twice', "\"${given.annotator}\"", "names of bundled annotators (pbmc, tissue) or folders, each once, separated by commas", "correct it; 'nextflow run . --list_annotators' lists the bundled ones")
         }
     }
+    if (given.reference) {
+        def names = referenceNames(given.reference).collect { name -> lastPart(name) }
+        if (!names || names.toSet().size() < names.size()) {
+            return mistake('--reference names no file, or two of one name', "\"${given.reference}\"", 'files of different names, separated by commas: cells and batches are named by their file', 'correct it, or rename one of the files')
+        }
+    }
     if (given.reference && given.annotator) {
         return mistake('Both --reference and --annotator are given', "--reference ${given.reference} and --annotator ${given.annotator}", 'one of them: a reference trains a new annotator, an annotator is used as it is', 'leave one of them out')
     }
@@ -151,6 +192,18 @@ def checkedParameters(given) {
     return values
 }
 
+// What is recorded of a parameter's value: of a path its last part. References are joined in the order of their names,
+// whatever order they are given in.
+def recorded(name, value, format) {
+    if (name == 'annotator') {
+        return annotatorNames(value).collect { path -> path.tokenize('/').last() }.join(',')
+    }
+    if (name == 'reference') {
+        return referenceNames(value).collect { path -> lastPart(path) }.sort().join(',')
+    }
+    return format?.endsWith('-path') ? value.tokenize('/').last() : value
+}
+
 // What the run was, as JSON for h5ad files and report: the version and the parameters that bear on results, which
 // are those of the schema's groups with "bears_on_results". Of a path only the name is told: another folder gives
 // the same bytes. The task that reads this runs again when it changes.
@@ -160,9 +213,7 @@ def runRecord(options, version) {
         .subMap(specs.keySet())
         .findAll { _name, value -> value != null }
         .sort()
-        .collectEntries { name, value ->
-            [name, name == 'annotator' ? annotatorNames(value).collect { path -> path.tokenize('/').last() }.join(',') : specs[name].format?.endsWith('-path') ? value.tokenize('/').last() : value]
-        }
+        .collectEntries { name, value -> [name, recorded(name, value, specs[name].format)] }
     return groovy.json.JsonOutput.toJson([pipeline: 'spikgpt', version: version, parameters: parameters])
 }
 
