@@ -1,0 +1,72 @@
+"""The genes that a label rests on: they add up to what the expression view says."""
+
+import numpy as np
+import pytest
+from annotator_cells import made_cells
+from spikgpt.annotator.attribution import against_the_mean, gene_attributions
+from spikgpt.annotator.cells import Cells, working_threads
+from spikgpt.annotator.expression import ExpressionView
+
+NO_EMBEDDING = np.zeros((0, 1), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[ExpressionView, list[str]]:
+    data, _ = made_cells({"B cell": 60, "NK cell": 50, "T cell": 70}, seed=3, name="reference")
+    labels, codes = np.unique(data.obs["cell_type"].to_numpy(), return_inverse=True)
+    # a fourth class has no cell, as in a fold that holds a type out
+    return ExpressionView.fit(data.layers["counts"].astype(np.float32), codes, 4), list(labels)
+
+
+@pytest.fixture(scope="module")
+def query() -> Cells:
+    data, _ = made_cells({"B cell": 45, "NK cell": 30, "T cell": 40}, seed=4, name="query")
+    counts = data.layers["counts"].astype(np.float32)
+    columns = np.arange(counts.shape[1])
+    columns[::17] = -1  # genes that the sample did not measure
+    return Cells(counts, np.arange(counts.shape[0]), columns, NO_EMBEDDING)
+
+
+def test_attributions_and_intercepts_add_up_to_the_log_odds(fitted, query):
+    view, _ = fitted
+    log_p = view.log_probabilities(query)
+    called = log_p.argmax(1)
+    # every cell a group of its own, so that nothing cancels over cells
+    contrast = against_the_mean(view, called)
+    found = gene_attributions(view, query, np.arange(len(query)), contrast)
+    intercepts = sum(contrast @ scale.intercepts for scale in view.scales.values()) / (len(view.scales) + 1)
+    log_odds = (contrast * np.where(view.class_cells > 0, log_p, 0.0)).sum(1)
+    assert np.allclose(found.sum(1) + intercepts, log_odds, atol=1e-8)
+    assert np.ptp(log_odds) > 1
+
+
+def test_groups_are_sums_of_their_cells_whatever_the_threads(fitted, query):
+    view, _ = fitted
+    called = view.log_probabilities(query).argmax(1)
+    groups = np.where(np.arange(len(query)) % 5 == 0, -1, called)
+    of_types = against_the_mean(view, np.arange(3))
+    by_cell = gene_attributions(view, query, np.arange(len(query)), against_the_mean(view, called))
+    by_group = gene_attributions(view, query, groups, of_types)
+    for group in range(3):
+        assert np.allclose(by_group[group], by_cell[groups == group].sum(0))
+    with working_threads(2):
+        assert np.array_equal(gene_attributions(view, query, groups, of_types), by_group)
+
+
+def test_markers_of_a_type_come_first_and_genes_that_were_not_measured_add_nothing(fitted, query):
+    view, labels = fitted
+    called = view.log_probabilities(query).argmax(1)
+    found = gene_attributions(view, query, called, against_the_mean(view, np.arange(3)))
+    # made_cells gives the types in this order 20 markers each
+    for place, name in enumerate(("B cell", "NK cell", "T cell")):
+        top = np.argsort(-found[labels.index(name)])[:15]
+        assert ((top >= 20 * place) & (top < 20 * place + 20)).all()
+    offset_alone = np.abs(found[:, ~query.measured])
+    assert offset_alone.max() < 0.05 * np.abs(found).max()
+
+
+def test_against_the_mean_leaves_out_a_class_without_cells(fitted):
+    view, _ = fitted
+    contrast = against_the_mean(view, np.array([0, 2]))
+    assert np.allclose(contrast.sum(1), 0)
+    assert (contrast[:, 3] == 0).all()
