@@ -26,6 +26,7 @@ def judged(sample) -> list[dict]:
 
     names = sample.annotator.classes
     rows, first = [], None
+    # the product's own comes first; random genes are matched to it
     for name, method in METHODS.items():
         print(f"[bench] {sample.task.split.name}: {name}", file=sys.stderr, flush=True)
         scores, milliseconds = timed_scores(method, sample)

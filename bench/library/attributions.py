@@ -7,21 +7,19 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-import torch
-import torch.nn.functional as F
 from library.splits import Side
 from library.task import Floats32, Task
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from spikgpt.annotator import network
 from spikgpt.annotator.annotation import Annotator, two_best
-from spikgpt.annotator.attribution import against_the_mean, gene_attributions
+from spikgpt.annotator.attribution import against_the_mean, gene_attributions, gene_gradients
 from spikgpt.annotator.batch import batch_offset
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.distances import dispersed_genes
 from spikgpt.annotator.expression import marker_scores, mean_log_probability
 from spikgpt.annotator.probabilities import ABSENT, log_softmax
-from spikgpt.base.groups import class_means, class_members
+from spikgpt.base.groups import class_means, class_members, evenly
 from spikgpt.base.normalisation import log1p_cp10k
 from spikgpt.scgpt.embed import Embedder
 
@@ -30,6 +28,9 @@ Codes = NDArray[np.int64]
 TOP = 20
 MIN_CELLS = 3
 """A type is looked at where the product calls at least this many cells it."""
+ASKED = 50
+"""Cells of a type at most of which gradients are taken and genes are exchanged, as many as the product takes of a
+cluster."""
 SD_FLOOR = 0.05
 """Least standard deviation of log1p CP10k in the t statistic, so that a gene of one cell does not come first."""
 
@@ -78,6 +79,15 @@ class Sample:
         return np.where((groups >= 0) & few[groups], -1, groups)
 
     @cached_property
+    def asked(self) -> NDArray[np.bool_]:
+        """At most `ASKED` cells of each type, evenly spaced by barcode, bool ``(cells,)``."""
+        out = np.zeros(len(self.groups), dtype=bool)
+        for k in self.types:
+            mine = np.flatnonzero(self.groups == k)
+            out[mine[evenly(len(mine), ASKED)]] = True
+        return out
+
+    @cached_property
     def types(self) -> list[int]:
         return sorted(set(self.groups[self.groups >= 0].tolist()))
 
@@ -119,7 +129,7 @@ class Sample:
         """Counts in which the genes of each cell's type are those of its partner, brought to the cell's depth."""
         counts = self.counts.tolil(copy=True)
         depth = np.asarray(self.counts.sum(1)).ravel()
-        for cell in np.flatnonzero(self.groups >= 0):
+        for cell in np.flatnonzero(self.asked):
             columns, partner = genes[int(self.groups[cell])], self.partners[cell]
             taken = self.counts[partner, columns].toarray().ravel() * depth[cell] / depth[partner]
             counts[cell, columns] = np.rint(taken)
@@ -130,11 +140,12 @@ class Sample:
     def lost(self, genes: dict[int, Codes]) -> tuple[dict[int, float], dict[int, float]]:
         """Probability of its label that a cell loses when the genes of its type are exchanged, and the share of cells
         whose label changes: means of each type."""
-        counts = self.exchanged(genes)
-        after = self.answer(counts, self.embedder.embed(counts, [str(b) for b in self.side.barcodes[self.order]]))
-        at = np.arange(len(self.called)), self.called
-        lost, changed = np.exp(self.log_p)[at] - np.exp(after)[at], after.argmax(1) != self.called
-        return tuple({k: float(of[self.groups == k].mean()) for k in self.types} for of in (lost, changed))
+        counts = self.exchanged(genes)[self.asked]
+        after = self.answer(counts, self.embedder.embed(counts, [str(b) for b in np.flatnonzero(self.asked)]))
+        called = self.called[self.asked]
+        at = np.arange(len(called)), called
+        lost, changed = np.exp(self.log_p[self.asked])[at] - np.exp(after)[at], after.argmax(1) != called
+        return tuple({k: float(of[called == k].mean()) for k in self.types} for of in (lost, changed))
 
     def top(self, scores: Floats) -> dict[int, Codes]:
         """The `TOP` genes of largest score ``(classes, genes of the side)`` of each type."""
@@ -168,7 +179,7 @@ def exact(sample: Sample) -> Floats:
     """The expression view's own sum, the called type against the mean of all types."""
     view = sample.annotator.views.expression
     classes = np.arange(len(sample.annotator.classes))
-    found = gene_attributions(view, sample.cells, sample.groups, against_the_mean(view, classes))
+    found = gene_attributions(view, sample.cells, sample.groups, against_the_mean(view.class_cells > 0, classes))
     number = np.bincount(sample.groups[sample.groups >= 0], minlength=len(classes))
     share = sample.annotator.mixture.scale * (1 - sample.annotator.mixture.weight)
     return on_side(sample, share * found / np.maximum(number, 1)[:, None])
@@ -190,26 +201,16 @@ def exact_runner_up(sample: Sample) -> Floats:
 
 
 def gradient(sample: Sample) -> Floats:
-    """Gradient times input of the embedding view's logit, the called type against the mean, through scGPT to the bins of
-    the cell's genes; spikes by their surrogate gradient."""
-    view, classes = sample.annotator.views.embedding, len(sample.annotator.classes)
-    share = sample.annotator.mixture.scale * sample.annotator.mixture.weight
-    mean, sd = (torch.from_numpy(values) for values in (view.mean, view.sd))
-    offset = torch.from_numpy(sample.offsets[1]).float()
-    present = torch.from_numpy(sample.annotator.views.present)
-    column_of = {int(token): at for at, token in enumerate(sample.embedder.gene_tokens) if token >= 0}
-    sums = np.zeros((classes, sample.counts.shape[1]))
-    for cell in np.flatnonzero(sample.groups >= 0):
-        called = int(sample.groups[cell])
-        read = sample.embedder.tokens_of(sample.counts, cell, "")
-        values = torch.from_numpy(read.values)[None].requires_grad_()
-        cls = F.normalize(sample.embedder.model(torch.from_numpy(read.tokens)[None], values), dim=1)
-        logits = view.network((cls - mean) / sd - offset)[0]
-        (logits[called] - logits[present].mean()).backward()
-        columns = [column_of[int(token)] for token in read.tokens[1:]]
-        sums[called, columns] += (values.grad * values.detach())[0, 1:].numpy()
-    number = np.bincount(sample.groups[sample.groups >= 0], minlength=classes)
-    return share * sums / np.maximum(number, 1)[:, None]
+    """Gradient times input of the embedding view's logit, the called type against the mean, in the cells asked."""
+    annotator, classes = sample.annotator, len(sample.annotator.classes)
+    cells = np.flatnonzero(sample.asked)
+    groups = sample.groups[cells]
+    found = gene_gradients(
+        annotator.views.embedding, sample.embedder, sample.counts[cells], sample.offsets[1],
+        against_the_mean(annotator.views.present, groups),
+    )  # fmt: skip
+    share = annotator.mixture.scale * annotator.mixture.weight
+    return share * class_means(found, groups, classes)
 
 
 def whole_mixture(sample: Sample) -> Floats:
@@ -219,8 +220,8 @@ def whole_mixture(sample: Sample) -> Floats:
 
 
 def regression(sample: Sample) -> Floats:
-    """Plain logistic regression on 2000 variable genes, as the bench of the annotator has it: coefficient, less the mean of
-    all types, times scaled value."""
+    """Plain logistic regression on 2000 variable genes, as the bench of the annotator has it: coefficient, less the
+    mean of all types, times scaled value."""
     reference = sample.task.split.reference
     genes = dispersed_genes(reference.counts, 2000)
     values = log1p_cp10k(reference.counts)[:, genes].toarray()
@@ -243,15 +244,16 @@ def welch(sample: Sample) -> Floats:
     return marker_scores(log1p_cp10k(sample.counts)[told], sample.groups[told], len(sample.annotator.classes), SD_FLOOR)
 
 
+WHOLE = "SpikGPT: whole mixture"
+BAR = "logistic regression, coefficient times value"
 METHODS: dict[str, Callable[[Sample], Floats]] = {
+    WHOLE: whole_mixture,
     "expression view, exact sum against the mean": exact,
     "expression view, exact sum against the runner-up": exact_runner_up,
     "embedding view, gradient times input": gradient,
-    "whole mixture, sum and gradient": whole_mixture,
-    "logistic regression, coefficient times value": regression,
+    BAR: regression,
     "differential expression, Welch's t": welch,
 }
-BAR = "logistic regression, coefficient times value"
 RANDOM = "random genes of like expression"
 RANDOM_DRAWS = 3
 

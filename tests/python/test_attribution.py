@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from annotator_cells import made_cells
-from spikgpt.annotator.attribution import against_the_mean, gene_attributions
+from spikgpt.annotator.attribution import GeneSums, against_the_mean, gene_attributions
 from spikgpt.annotator.cells import Cells, working_threads
 from spikgpt.annotator.expression import ExpressionView
 
@@ -32,7 +32,7 @@ def test_attributions_and_intercepts_add_up_to_the_log_odds(fitted, query):
     log_p = view.log_probabilities(query)
     called = log_p.argmax(1)
     # every cell a group of its own, so that nothing cancels over cells
-    contrast = against_the_mean(view, called)
+    contrast = against_the_mean(view.class_cells > 0, called)
     found = gene_attributions(view, query, np.arange(len(query)), contrast)
     intercepts = sum(contrast @ scale.intercepts for scale in view.scales.values()) / (len(view.scales) + 1)
     log_odds = (contrast * np.where(view.class_cells > 0, log_p, 0.0)).sum(1)
@@ -44,19 +44,23 @@ def test_groups_are_sums_of_their_cells_whatever_the_threads(fitted, query):
     view, _ = fitted
     called = view.log_probabilities(query).argmax(1)
     groups = np.where(np.arange(len(query)) % 5 == 0, -1, called)
-    of_types = against_the_mean(view, np.arange(3))
-    by_cell = gene_attributions(view, query, np.arange(len(query)), against_the_mean(view, called))
+    of_types = against_the_mean(view.class_cells > 0, np.arange(3))
+    by_cell = gene_attributions(view, query, np.arange(len(query)), against_the_mean(view.class_cells > 0, called))
     by_group = gene_attributions(view, query, groups, of_types)
     for group in range(3):
         assert np.allclose(by_group[group], by_cell[groups == group].sum(0))
     with working_threads(2):
         assert np.array_equal(gene_attributions(view, query, groups, of_types), by_group)
+    in_blocks = GeneSums(view, query.measured, 3)
+    for rows in (slice(0, 7), slice(7, 60), slice(60, None)):
+        in_blocks.add(query.counts()[rows], groups[rows])
+    assert np.allclose(in_blocks.attributions(of_types), by_group, rtol=1e-9, atol=1e-9)
 
 
 def test_markers_of_a_type_come_first_and_genes_that_were_not_measured_add_nothing(fitted, query):
     view, labels = fitted
     called = view.log_probabilities(query).argmax(1)
-    found = gene_attributions(view, query, called, against_the_mean(view, np.arange(3)))
+    found = gene_attributions(view, query, called, against_the_mean(view.class_cells > 0, np.arange(3)))
     # made_cells gives the types in this order 20 markers each
     for place, name in enumerate(("B cell", "NK cell", "T cell")):
         top = np.argsort(-found[labels.index(name)])[:15]
@@ -67,6 +71,6 @@ def test_markers_of_a_type_come_first_and_genes_that_were_not_measured_add_nothi
 
 def test_against_the_mean_leaves_out_a_class_without_cells(fitted):
     view, _ = fitted
-    contrast = against_the_mean(view, np.array([0, 2]))
+    contrast = against_the_mean(view.class_cells > 0, np.array([0, 2]))
     assert np.allclose(contrast.sum(1), 0)
     assert (contrast[:, 3] == 0).all()
