@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Tables of cells, composition, evidence and genes of labels, unknown populations, quality control, steps, samples."""
+"""Tables of cells, composition, evidence, unknown populations, quality control, steps, and figures of each sample."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser, without_triton
+from spikgpt.cli import launch, parser
 
 
 def main() -> None:
@@ -22,10 +22,8 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    without_triton()
     import pandas as pd
     from spikgpt.annotator.choice import TISSUE
-    from spikgpt.annotator.folder import load_annotator
     from spikgpt.annotator.reference_markers import NO_MARKERS, ReferenceMarkers
     from spikgpt.base.tsv import read_tsv, write_tsv
     from spikgpt.cohort.annotators import annotators_table, from_profiles, unknown_rates
@@ -44,7 +42,6 @@ def main() -> None:
         likeliest_classes,
         shown_table,
     )
-    from spikgpt.cohort.explanations import explanations
     from spikgpt.cohort.levels import levels_table
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.samples import sample_figures
@@ -77,11 +74,8 @@ def main() -> None:
     by_profiles = from_profiles(cells, labelled)
     library = Library.read(options.profiles)
     config: dict = {"markers": NO_MARKERS, "ontology": {}, "class_cells": {}, "levels": None, "classes": []}
-    annotator = None
     if options.annotator:
         config = json.loads((Path(options.annotator) / "config.json").read_text(encoding="utf-8"))
-        # no embedding is read, so any checkpoint is the right one
-        annotator = load_annotator(Path(options.annotator), config["scgpt"]["sha256"])
     # the annotator's own term first: the profiles' classes may have the name of one of its types
     terms = {**(class_terms(library) if by_profiles.any() else {}), **config["ontology"]}
     reference = ReferenceMarkers.from_dict(config["markers"])
@@ -115,7 +109,6 @@ def main() -> None:
         ("composition.tsv", composition(cells)),
         ("levels.tsv", levels_table(cells, config["levels"], config["classes"])),
         ("evidence.tsv", evidence_table(cells, judged, rates, likeness, conflicts, wrong["cluster"], by_profiles)),
-        ("explanations.tsv", explanations(options.h5ad, cells, annotator, ~by_profiles)),
         ("expected_genes.tsv", expected_table(options.h5ad, cells, asked, expected, library, likeliest)),
         ("expected_genes_shown.tsv", shown_table(options.h5ad, cells, asked, expected)),
         (

@@ -21,16 +21,15 @@ from spikgpt.annotator.expression import marker_scores, mean_log_probability
 from spikgpt.annotator.probabilities import ABSENT, log_softmax
 from spikgpt.base.groups import class_means, class_members, evenly
 from spikgpt.base.normalisation import log1p_cp10k
+from spikgpt.cohort.explanations import ASKED, TOP
 from spikgpt.scgpt.embed import Embedder
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-TOP = 20
 MIN_CELLS = 3
 """A type is looked at where the product calls at least this many cells it."""
-ASKED = 50
-"""Cells of a type at most of which gradients are taken and genes are exchanged, as many as the product takes of a
-cluster."""
+EXCHANGED = 50
+"""Cells of a type at most whose genes are exchanged."""
 SD_FLOOR = 0.05
 """Least standard deviation of log1p CP10k in the t statistic, so that a gene of one cell does not come first."""
 
@@ -78,14 +77,15 @@ class Sample:
         few = np.bincount(groups[groups >= 0], minlength=len(self.annotator.classes)) < MIN_CELLS
         return np.where((groups >= 0) & few[groups], -1, groups)
 
+    def some(self, most: int) -> Codes:
+        """At most so many cells of each type, evenly spaced by barcode, sorted."""
+        mine = [np.flatnonzero(self.groups == k) for k in self.types]
+        return np.sort(np.concatenate([rows[evenly(len(rows), most)] for rows in mine]))
+
     @cached_property
-    def asked(self) -> NDArray[np.bool_]:
-        """At most `ASKED` cells of each type, evenly spaced by barcode, bool ``(cells,)``."""
-        out = np.zeros(len(self.groups), dtype=bool)
-        for k in self.types:
-            mine = np.flatnonzero(self.groups == k)
-            out[mine[evenly(len(mine), ASKED)]] = True
-        return out
+    def asked(self) -> Codes:
+        """The cells whose genes are exchanged."""
+        return self.some(EXCHANGED)
 
     @cached_property
     def types(self) -> list[int]:
@@ -129,7 +129,7 @@ class Sample:
         """Counts in which the genes of each cell's type are those of its partner, brought to the cell's depth."""
         counts = self.counts.tolil(copy=True)
         depth = np.asarray(self.counts.sum(1)).ravel()
-        for cell in np.flatnonzero(self.asked):
+        for cell in self.asked:
             columns, partner = genes[int(self.groups[cell])], self.partners[cell]
             taken = self.counts[partner, columns].toarray().ravel() * depth[cell] / depth[partner]
             counts[cell, columns] = np.rint(taken)
@@ -141,7 +141,7 @@ class Sample:
         """Probability of its label that a cell loses when the genes of its type are exchanged, and the share of cells
         whose label changes: means of each type."""
         counts = self.exchanged(genes)[self.asked]
-        after = self.answer(counts, self.embedder.embed(counts, [str(b) for b in np.flatnonzero(self.asked)]))
+        after = self.answer(counts, self.embedder.embed(counts, [str(cell) for cell in self.asked]))
         called = self.called[self.asked]
         at = np.arange(len(called)), called
         lost, changed = np.exp(self.log_p[self.asked])[at] - np.exp(after)[at], after.argmax(1) != called
@@ -201,9 +201,10 @@ def exact_runner_up(sample: Sample) -> Floats:
 
 
 def gradient(sample: Sample) -> Floats:
-    """Gradient times input of the embedding view's logit, the called type against the mean, in the cells asked."""
+    """Gradient times input of the embedding view's logit, the called type against the mean, in as many cells of a type as
+    the product asks of a cluster."""
     annotator, classes = sample.annotator, len(sample.annotator.classes)
-    cells = np.flatnonzero(sample.asked)
+    cells = sample.some(ASKED)
     groups = sample.groups[cells]
     found = gene_gradients(
         annotator.views.embedding, sample.embedder, sample.counts[cells], sample.offsets[1],

@@ -10,7 +10,8 @@ a sum over genes:
 - a regression's logit of a type is intercept + sum over genes of ``coefficient * (z - offset)``, offset being the
   sample's batch offset: a gene that is as in the reference's mean adds nothing;
 - Spearman's correlation is the sum over genes of ``rank * rank of the type's profile / markers``, both standardised.
-  The profile's ranks have mean 0, so the cell's may be counted from that of a zero: a gene without a count adds nothing.
+  The ranks of the profile have mean 0, so those of the cell may be counted from the rank of a zero: a gene without a
+  count adds nothing.
 
 All of it is linear in z, offset and rank, so the mean over cells needs the cells' mean alone (`GeneSums`).
 
