@@ -201,8 +201,8 @@ def exact_runner_up(sample: Sample) -> Floats:
 
 
 def gradient(sample: Sample) -> Floats:
-    """Gradient times input of the embedding view's logit, the called type against the mean, in as many cells of a type as
-    the product asks of a cluster."""
+    """Gradient times input of the embedding view's logit, the called type against the mean, in as many cells of a type
+    as the product asks of a cluster."""
     annotator, classes = sample.annotator, len(sample.annotator.classes)
     cells = sample.some(ASKED)
     groups = sample.groups[cells]
