@@ -77,7 +77,8 @@ def main() -> None:
 
     import anndata as ad
     import numpy as np
-    from library.attributions import Sample
+    from library.attributions import Sample, constants, markers_of
+    from library.canonical import MARKERS
     from library.own import reference_of, train
     from library.splits import baron, pbmc3k_to_pbmc4k, read_baron
     from library.task import RATE, Task
@@ -110,12 +111,13 @@ def main() -> None:
                 "cells": len(sample.called),
                 "labelled": int((sample.groups >= 0).sum()),
                 "types": len(sample.types),
+                "markers": sum(len(markers_of(sample, annotator.classes[k], MARKERS)) for k in sample.types),
                 "embedding_weight": annotator.mixture.weight,
                 "methods": judged(sample),
             }
         )
     with whole_file(given.out / "explanations.json") as partial:
-        partial.write_text(json.dumps({"splits": out}, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps({**constants(), "splits": out}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

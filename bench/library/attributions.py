@@ -1,9 +1,10 @@
 """Attributions of labels over genes, and what the product answers when a cell's genes are exchanged."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import scipy.sparse as sp
@@ -156,11 +157,10 @@ class Sample:
         draw, out = np.random.default_rng(seed), {}
         for k, own in genes.items():
             mean = np.asarray(log1p_cp10k(self.counts[self.groups == k]).expm1().mean(0)).ravel()
-            free = np.setdiff1d(np.flatnonzero(mean > 0), own)
+            free, least = np.setdiff1d(np.flatnonzero(mean > 0), own), mean[mean > 0].min()
             picked: list[int] = []
             for gene in own:
-                near = free[np.argsort(np.abs(np.log(mean[free]) - np.log(max(mean[gene], mean[free].min()))),
-                                       kind="stable")[:among]]  # fmt: skip
+                near = free[np.argsort(np.abs(np.log(mean[free] / max(mean[gene], least))), kind="stable")[:among]]
                 picked.append(int(draw.choice(near)))
                 free = free[free != picked[-1]]
             out[k] = np.array(picked)
@@ -200,11 +200,11 @@ def exact_runner_up(sample: Sample) -> Floats:
     return on_side(sample, class_members(known // classes, classes) @ found / np.maximum(number, 1)[:, None])
 
 
-def gradient(sample: Sample) -> Floats:
+def gradient(sample: Sample, most: int = ASKED) -> Floats:
     """Gradient times input of the embedding view's logit, the called type against the mean, in as many cells of a type
     as the product asks of a cluster."""
     annotator, classes = sample.annotator, len(sample.annotator.classes)
-    cells = sample.some(ASKED)
+    cells = sample.some(most)
     groups = sample.groups[cells]
     found = gene_gradients(
         annotator.views.embedding, sample.embedder, sample.counts[cells], sample.offsets[1],
@@ -214,10 +214,10 @@ def gradient(sample: Sample) -> Floats:
     return share * class_means(found, groups, classes)
 
 
-def whole_mixture(sample: Sample) -> Floats:
+def whole_mixture(sample: Sample, most: int = ASKED) -> Floats:
     """The expression view's sum and the embedding view's gradient times input, by their weights in the mixture."""
     of_expression = exact(sample)
-    return np.where(np.isfinite(of_expression), of_expression, 0.0) + gradient(sample)
+    return np.where(np.isfinite(of_expression), of_expression, 0.0) + gradient(sample, most)
 
 
 def regression(sample: Sample) -> Floats:
@@ -249,6 +249,8 @@ WHOLE = "SpikGPT: whole mixture"
 BAR = "logistic regression, coefficient times value"
 METHODS: dict[str, Callable[[Sample], Floats]] = {
     WHOLE: whole_mixture,
+    "the same, gradients in 20 cells": partial(whole_mixture, most=20),
+    "the same, gradients in every cell": partial(whole_mixture, most=sys.maxsize),
     "expression view, exact sum against the mean": exact,
     "expression view, exact sum against the runner-up": exact_runner_up,
     "embedding view, gradient times input": gradient,
@@ -259,13 +261,32 @@ RANDOM = "random genes of like expression"
 RANDOM_DRAWS = 3
 
 
+def constants() -> dict[str, int | str]:
+    """What the section of the page tells of how it was measured."""
+    return {
+        "top": TOP,
+        "asked": ASKED,
+        "exchanged": EXCHANGED,
+        "min_cells": MIN_CELLS,
+        "random_draws": RANDOM_DRAWS,
+        "own": WHOLE,
+        "bar": BAR,
+        "random": RANDOM,
+    }
+
+
+def markers_of(sample: Sample, type_: str, markers: dict[str, tuple[str, ...]]) -> set[str]:
+    """The canonical markers of a type that both sides measured."""
+    return set(markers.get(type_, ())) & set(sample.side.genes)
+
+
 def recall(sample: Sample, genes: dict[int, Codes], markers: dict[str, tuple[str, ...]]) -> dict[str, float]:
     """Share of a type's canonical markers, of those that both sides measured, among its genes."""
-    have, out = set(sample.side.genes), {}
+    out = {}
     for k, own in genes.items():
-        wanted = {gene for gene in markers.get(sample.annotator.classes[k], ()) if gene in have}
-        if wanted:
-            out[sample.annotator.classes[k]] = len(wanted & {sample.side.genes[at] for at in own}) / len(wanted)
+        name = sample.annotator.classes[k]
+        if wanted := markers_of(sample, name, markers):
+            out[name] = len(wanted & {sample.side.genes[at] for at in own}) / len(wanted)
     return out
 
 

@@ -1,11 +1,18 @@
 """The genes that a label rests on: they add up to what the expression view says."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
+import torch
 from annotator_cells import made_cells
-from spikgpt.annotator.attribution import GeneSums, against_the_mean, gene_attributions
+from conftest import ROOT
+from spikgpt.annotator.attribution import GeneSums, against_the_mean, gene_attributions, gene_gradients
 from spikgpt.annotator.cells import Cells, working_threads
 from spikgpt.annotator.expression import ExpressionView
+from spikgpt.scgpt.checkpoint import read_checkpoint
+from spikgpt.scgpt.embed import Embedder
 
 NO_EMBEDDING = np.zeros((0, 1), dtype=np.float32)
 
@@ -74,3 +81,34 @@ def test_against_the_mean_leaves_out_a_class_without_cells(fitted):
     contrast = against_the_mean(view.class_cells > 0, np.array([0, 2]))
     assert np.allclose(contrast.sum(1), 0)
     assert (contrast[:, 3] == 0).all()
+
+
+def test_gradients_are_those_of_scgpt_and_network_together():
+    checkpoint = read_checkpoint(ROOT / "assets" / "scgpt-mini")
+    symbols = ["CD3D", "GENE_THAT_NO_ONE_KNOWS", "MS4A1", "LYZ", "GNLY"]
+    embedder = Embedder(checkpoint, symbols, sample="made")
+    counts = sp.csr_matrix(np.array([[3, 2, 0, 1, 7], [0, 0, 5, 1, 0], [0, 4, 0, 0, 0]], dtype=np.float32))
+    torch.manual_seed(0)
+    # a network without spikes, whose gradient is that of its output
+    layer = torch.nn.Sequential(torch.nn.Linear(checkpoint.width, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).eval()
+    draw = np.random.default_rng(0)
+    mean, sd, offset = draw.normal(0, 0.02, (3, checkpoint.width)).astype(np.float32)
+    view = SimpleNamespace(network=layer, mean=mean, sd=np.abs(sd) + 0.02)
+    contrast = np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [0, 1, -1]])
+    found = gene_gradients(view, embedder, counts, offset, contrast)
+    assert (found[:, 1] == 0).all()
+    assert (found[2] == 0).all()  # no gene that scGPT knows
+    assert (found[counts.toarray() == 0] == 0).all()
+    for cell, gene in ((0, 0), (0, 4), (1, 2)):
+        read = embedder.tokens_of(counts, cell, "")
+        at = int(np.flatnonzero(read.tokens == embedder.gene_tokens[gene])[0])
+        logits = []
+        for step in (-0.05, 0.05):
+            values = read.values.copy()
+            values[at] += step
+            with torch.inference_mode():
+                cls = embedder.model(torch.from_numpy(read.tokens)[None], torch.from_numpy(values)[None]).numpy()[0]
+                standard = (cls / np.linalg.norm(cls) - mean) / view.sd - offset
+                logits.append(layer(torch.from_numpy(standard.astype(np.float32))[None]).numpy()[0] @ contrast[cell])
+        slope = (logits[1] - logits[0]) / 0.1
+        assert found[cell, gene] == pytest.approx(slope * read.values[at], rel=0.02)
