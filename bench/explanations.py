@@ -45,7 +45,7 @@ def judged(sample) -> list[dict]:
                     names[k]: {
                         "recall": found.get(names[k]),
                         "lost": lost[k],
-                        "genes": [sample.side.genes[at] for at in top[k]],
+                        "genes": " ".join(sample.side.genes[at] for at in top[k]),
                     }
                     for k in sample.types
                 },

@@ -28,6 +28,7 @@ def verdict(figures: dict[str, Any]) -> str:
     A way passes where it finds as many markers as the bar and takes as much from the label.
     """
     bar, own = figures["bar"], figures["own"]
+    most = max(split["types"] for split in figures["splits"])
     by_split = [{row["method"]: row for row in split["methods"]} for split in figures["splits"]]
     good = [
         name
@@ -39,7 +40,8 @@ def verdict(figures: dict[str, Any]) -> str:
         "Goal: as many markers and as much lost as with logistic regression, on every split. "
         f"{f'Passes on every split: {listed(good)}' if good else 'No way passes'}. "
         f"{'The product gives the first of them' if own in good else 'The product gives another: goal missed'}. "
-        "Types are few, and some have one marker: finding it or not moves the mean over eleven types by nine points."
+        "Types are few, and some have one marker: finding it or not moves the mean over "
+        f"{most} types by {percent(1 / most, 0)}."
     )
 
 
