@@ -80,4 +80,5 @@ def test_the_section_says_whether_the_goal_was_met():
 
     assert f"Passes on every split: {WHOLE}. The product gives the first of them" in told(0.8)
     assert "No way passes. The product gives another: goal missed" in told(0.79)
+    assert f"{WHOLE} by s" in told(0.8)
     assert "| other | 90.0 % | 0.050 | 10.0 % | – |" in told(0.8)
