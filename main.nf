@@ -150,6 +150,8 @@ workflow {
         options.seed,
         options.contrast,
         READ_INPUT.out.protein,
+        scgpt_model,
+        options.max_genes,
     )
 
     // one yaml of every tool's version; a tool that a task did not use has none

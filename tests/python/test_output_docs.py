@@ -14,6 +14,7 @@ from spikgpt.cohort.contradictions import CONTRADICTION_COLUMNS
 from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
+from spikgpt.cohort.explanations import EXPLANATION_COLUMNS
 from spikgpt.cohort.integration import INTEGRATION_COLUMNS
 from spikgpt.cohort.levels import COLUMNS as LEVEL_COLUMNS
 from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
@@ -35,6 +36,7 @@ WRITTEN = {
     "`markers.tsv`": MARKER_COLUMNS,
     "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,
+    "`explanations.tsv`": EXPLANATION_COLUMNS,
     "`contradictions.tsv`": CONTRADICTION_COLUMNS,
     "`annotators.tsv`": ANNOTATOR_COLUMNS,
     "`expected_genes.tsv`": EXPECTED_COLUMNS,

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from spikgpt.base.colours import cell_type_colours, series_colours
+from spikgpt.base.groups import evenly
 from spikgpt.base.tsv import write_tsv
 from spikgpt.cohort.annotators import ANNOTATOR_COLUMNS
 from spikgpt.cohort.batch_mixing import MIXING_COLUMNS
@@ -24,6 +25,7 @@ from spikgpt.cohort.conditions import compare_conditions, replicates
 from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
+from spikgpt.cohort.explanations import EXPLANATION_COLUMNS
 from spikgpt.cohort.levels import levels_table
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
@@ -41,11 +43,11 @@ from spikgpt.cohort.tables import (
 from spikgpt.quality_control.rules import REASONS
 from spikgpt.report.cells import ambient_table, features_left_out
 from spikgpt.report.content import labels, short, text
+from spikgpt.report.explanations import explanation_map, explanation_table
 from spikgpt.report.facility import data_uri
 from spikgpt.report.history import read_history
 from spikgpt.report.inputs import check_numbers, read_inputs
 from spikgpt.report.models import benchmark_comparison
-from spikgpt.report.plots import evenly
 from spikgpt.report.removed import bounds_table, lost_types, removed_types_table
 from spikgpt.report.sections import ORDER, sections
 from spikgpt.report.summary import general_statistics, in_short, warnings_and_remarks
@@ -159,6 +161,14 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "expected_genes_shown.tsv": pd.DataFrame(
             [(cluster, ODD, "T cell", gene, 12.5, 1500.0) for cluster in "01" for gene in ("CD3D", "<b>")],
             columns=list(SHOWN_COLUMNS),
+        ),
+        "explanations.tsv": pd.DataFrame(
+            [
+                ("0", ODD, 90, 1, "CD3D", 0.9, 40.0, 2.0, 2.1, 0.1, "yes"),
+                ("0", ODD, 90, 2, "<b>", 0.1, 5.0, 0.1, np.nan, 0.9, "no"),
+                ("1", TYPES[0], 50, 1, "MS4A1", 0.8, 30.0, 1.5, 1.4, 0.1, "yes"),
+            ],
+            columns=list(EXPLANATION_COLUMNS),
         ),
         "unknown_populations.tsv": populations,
         "removed_cells.tsv.gz": gone,
@@ -617,3 +627,13 @@ def test_a_colour_stays_with_its_type():
     colours = cell_type_colours(["b", "a", "Unknown"])
     assert colours["a"] == series_colours(1)[0]
     assert len(set(cell_type_colours([f"t{i:02}" for i in range(45)]).values())) == 47
+
+
+def test_genes_of_labels_are_told_apart_by_being_seen_or_absent(inputs):
+    shown = explanation_table(inputs)
+    first = next(iter(shown.data.values()))
+    assert (first["higher"], first["lower"], first["markers"]) == ("CD3D", "&lt;b&gt;", "CD3D")
+    assert (first["cells"], first["share"]) == (90, 45)
+    drawn = explanation_map(inputs)
+    assert [list(row.values()) for row in drawn.data.values()] == [[40.0, 5.0, 0.0], [0.0, 0.0, 30.0]]
+    assert explanation_map(replace(inputs, tables={})) is None

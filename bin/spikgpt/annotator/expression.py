@@ -151,18 +151,25 @@ class Correlation:
         ``measured`` (markers,). It is the product of `standard_ranks` of the dense counts with those of the profiles,
         over the number of markers; the zeros of a cell, which share one rank, are never written out.
         """
-        markers = max(counts.shape[1], 1)
-        by_count = ByCount(counts)
-        zeros = markers - by_count.stored
-        rank = by_count.rank + zeros[by_count.cell]
-        rank_of_zero, mean = (zeros + 1) / 2, (markers + 1) / 2
-        square = np.bincount(by_count.cell, by_count.size * rank**2, minlength=len(zeros)) + zeros * rank_of_zero**2
-        sd = np.sqrt(np.maximum(square / markers - mean**2, 0.0))
+        above_zero, rank_of_zero, mean, sd = cell_ranks(counts)
         profiles = standard_ranks(self.profiles[:, measured]).T
-        above_zero = np.where(by_count.value > 0, rank - rank_of_zero[by_count.cell], 0.0)[by_count.entries(counts)]
-        product = with_values(counts, above_zero).toarray() @ profiles
+        product = above_zero.toarray() @ profiles
         product += np.outer(rank_of_zero - mean, profiles.sum(0))
-        return product / np.maximum(sd, 1e-9)[:, None] / markers
+        return product / np.maximum(sd, 1e-9)[:, None] / max(counts.shape[1], 1)
+
+
+def cell_ranks(counts: sp.csr_matrix) -> tuple[sp.csr_matrix, Floats, float, Floats]:
+    """Ranks of counts ``(cells, markers)`` within each cell: how far each is above that of a zero, the rank of a zero
+    ``(cells,)``, the mean of all ranks, and their standard deviation ``(cells,)``."""
+    markers = max(counts.shape[1], 1)
+    by_count = ByCount(counts)
+    zeros = markers - by_count.stored
+    rank = by_count.rank + zeros[by_count.cell]
+    rank_of_zero, mean = (zeros + 1) / 2, (markers + 1) / 2
+    square = np.bincount(by_count.cell, by_count.size * rank**2, minlength=len(zeros)) + zeros * rank_of_zero**2
+    sd = np.sqrt(np.maximum(square / markers - mean**2, 0.0))
+    above_zero = np.where(by_count.value > 0, rank - rank_of_zero[by_count.cell], 0.0)[by_count.entries(counts)]
+    return with_values(counts, above_zero), rank_of_zero, mean, sd
 
 
 @dataclass
@@ -203,26 +210,30 @@ class ExpressionView:
             for name in SCALES:
                 sums[name] += sums_of_block[name]
         logits, predicted = np.concatenate(logits_of_blocks, axis=1), np.concatenate(types_of_blocks)
+        offsets = self.offsets(sums, predicted)
         for judge, (name, scale) in enumerate(self.scales.items()):
-            z_sums = sums[name.split(".")[0]][:, self._among_many(name)]
-            offset = offset_of_sums(z_sums, predicted, scale.type_means, self.class_cells)
-            logits[judge] -= scale.coefficients @ offset
+            logits[judge] -= scale.coefficients @ offsets[name]
         return mean_log_probability(logits)
 
-    def _among_many(self, name: str) -> Codes:
+    @property
+    def larger(self) -> dict[str, str]:
+        """Name of each scale's larger regression."""
+        return {name: f"{name}.{MANY}" for name in SCALES}
+
+    def among_larger(self, name: str) -> Codes:
         """Places of a regression's genes among those of its scale's larger one, which has them all."""
         return np.searchsorted(self.scales[f"{name.split('.')[0]}.{MANY}"].genes, self.scales[name].genes)
 
-    def _block(self, counts: sp.csr_matrix, measured: Flags) -> tuple[Floats, Codes, dict[str, Floats]]:
-        """Logits ``(judges, cells, classes)`` before any offset, the types ``(cells,)`` they call, and of each scale
-        the sums ``(classes, markers)`` of z-scores over these types."""
+    def read(self, counts: sp.csr_matrix, measured: Flags) -> tuple[dict[str, Floats], sp.csr_matrix]:
+        """What the judges read of counts ``(cells, genes)``: z-scores ``(cells, markers)`` of each scale's larger
+        regression, and the counts on the correlation's genes that the sample measured."""
         by_count = ByCount(counts)
         # what all of it works on is smaller by far than all genes
         markers = np.union1d(*(self.scales[f"{name}.{MANY}"].genes for name in SCALES))
         counts = counts[:, markers]
-        z, logits = {}, []
+        z = {}
         for name in SCALES:
-            few, many = self.scales[f"{name}.{FEW}"], self.scales[f"{name}.{MANY}"]
+            many = self.scales[f"{name}.{MANY}"]
             on_many = counts[:, np.searchsorted(markers, many.genes)]
             values = by_count.on_scale(name)[by_count.entries(on_many)].astype(np.float64)
             z[name] = with_values(on_many, values).toarray()
@@ -231,14 +242,37 @@ class ExpressionView:
             np.clip(z[name], -CLIP, CLIP, out=z[name])
             # a gene that the query did not measure is 0, the mean
             z[name][:, ~measured[many.genes]] = 0.0
+        known = measured[self.correlation.genes]
+        return z, counts[:, np.searchsorted(markers, self.correlation.genes[known])]
+
+    def judges(self, z: dict[str, Floats], on_few: sp.csr_matrix, measured: Flags) -> Floats:
+        """Logits ``(judges, cells, classes)`` before any offset, of what `read` gives."""
+        logits = []
+        for name in SCALES:
+            few, many = self.scales[f"{name}.{FEW}"], self.scales[f"{name}.{MANY}"]
             few_among_many = np.zeros_like(many.coefficients)
-            few_among_many[:, self._among_many(f"{name}.{FEW}")] = few.coefficients
+            few_among_many[:, self.among_larger(f"{name}.{FEW}")] = few.coefficients
             logits += [z[name] @ few_among_many.T + few.intercepts, z[name] @ many.coefficients.T + many.intercepts]
         known = measured[self.correlation.genes]
-        on_few = counts[:, np.searchsorted(markers, self.correlation.genes[known])]
         correlations = self.correlation.scale * self.correlation.correlations(on_few, known)
         correlations[:, self.class_cells == 0] = ABSENT
-        judges = np.stack([*logits, correlations])
+        return np.stack([*logits, correlations])
+
+    def offsets(self, sums: dict[str, Floats], predicted: Codes) -> dict[str, Floats]:
+        """Batch offset ``(markers,)`` of each regression, of one sample: ``sums`` (classes, markers) of the z-scores
+        of each scale's larger regression over the types ``predicted`` (cells,)."""
+        return {
+            name: offset_of_sums(
+                sums[name.split(".")[0]][:, self.among_larger(name)], predicted, scale.type_means, self.class_cells
+            )
+            for name, scale in self.scales.items()
+        }
+
+    def _block(self, counts: sp.csr_matrix, measured: Flags) -> tuple[Floats, Codes, dict[str, Floats]]:
+        """Logits ``(judges, cells, classes)`` before any offset, the types ``(cells,)`` they call, and of each scale
+        the sums ``(classes, markers)`` of z-scores over these types."""
+        z, on_few = self.read(counts, measured)
+        judges = self.judges(z, on_few, measured)
         predicted = mean_log_probability(judges).argmax(1)
         return judges, predicted, {name: type_sums(z[name], predicted, len(self.class_cells)) for name in SCALES}
 

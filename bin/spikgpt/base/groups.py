@@ -30,3 +30,8 @@ def class_means(values: NDArray[Any], codes: NDArray[np.integer], classes: int) 
     for k in np.unique(codes):
         means[k] = values[codes == k].mean(0, dtype=np.float64)
     return means
+
+
+def evenly(total: int, most: int) -> np.ndarray:
+    """Positions of at most `most` of `total` rows, evenly spaced; int64."""
+    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))

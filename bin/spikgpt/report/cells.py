@@ -5,10 +5,11 @@ import pandas as pd
 
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import UNKNOWN_COLOUR, series_colours
+from spikgpt.base.groups import evenly
 from spikgpt.cohort.tables import STEPS
 from spikgpt.report.content import Group, Section, number, short, text
 from spikgpt.report.inputs import Inputs
-from spikgpt.report.plots import TableColumn, bars, boxes, evenly, five_numbers, lines, table, violins
+from spikgpt.report.plots import TableColumn, bars, boxes, five_numbers, lines, table, violins
 
 GROUP = Group("spikgpt_cells", "Cells and quality", "How many cells went in and stayed, and how good they are.")
 

@@ -175,8 +175,3 @@ def five_numbers(values: np.ndarray) -> dict[str, float]:
     low, q1, median, q3, high = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
     box = {"min": low, "q1": q1, "median": median, "q3": q3, "max": high, "mean": values.mean()}
     return {name: round(float(value), 4) for name, value in box.items()}
-
-
-def evenly(total: int, most: int) -> np.ndarray:
-    """Positions of at most `most` of `total` rows, evenly spaced; int64."""
-    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))

@@ -9,11 +9,12 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import CONTINUOUS, REASON_COLOURS, cell_type_colours, series_colours
 from spikgpt.base.columns import REASON_NAMES
+from spikgpt.base.groups import evenly
 from spikgpt.cohort.clusters import MAP, MAP_BEFORE, cluster_order
 from spikgpt.report.content import Group, Section, labels, text
 from spikgpt.report.inputs import Inputs
 from spikgpt.report.integration import integration_of
-from spikgpt.report.plots import TableColumn, bars, cell_scatter, evenly, histogram, lines, table
+from spikgpt.report.plots import TableColumn, bars, cell_scatter, histogram, lines, table
 
 GROUP = Group("spikgpt_types", "Cell types", "What the cells are, and how sure the labels are.")
 

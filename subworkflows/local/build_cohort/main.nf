@@ -3,6 +3,7 @@ include { BATCH_MIXING   } from '../../../modules/local/batch_mixing'
 include { WRITE_SAMPLE   } from '../../../modules/local/write_sample'
 include { JOIN_COHORT    } from '../../../modules/local/join_cohort'
 include { FIND_MARKERS   } from '../../../modules/local/find_markers'
+include { EXPLAIN_LABELS } from '../../../modules/local/explain_labels'
 include { MAKE_TABLES    } from '../../../modules/local/make_tables'
 include { EXPORT_COHORT  } from '../../../modules/local/export_cohort'
 include { COMPARE_CONDITIONS } from '../../../modules/local/compare_conditions'
@@ -25,6 +26,8 @@ workflow BUILD_COHORT {
     seed            // integer
     contrast        // text: column of the samplesheet, treated and control, or null
     ch_protein      // [meta, h5ad] of each sample with antibody or hashtag counts
+    scgpt_model     // path: the checkpoint that made the embedding
+    max_genes       // integer: longest sequence that it was given
 
     main:
     def cohort_meta = [id: 'cohort']
@@ -85,6 +88,7 @@ workflow BUILD_COHORT {
         digestOf('join_cohort.py'),
     )
     FIND_MARKERS(JOIN_COHORT.out.h5ad, digestOf('find_markers.py'))
+    EXPLAIN_LABELS(JOIN_COHORT.out.h5ad, ch_annotator, scgpt_model, max_genes, seed, digestOf('explain_labels.py', [scgpt_model]))
     profiles = file("${projectDir}/assets/cell_profiles", glob: false)
     MAKE_TABLES(
         JOIN_COHORT.out.h5ad.join(FIND_MARKERS.out.markers),
@@ -123,6 +127,7 @@ workflow BUILD_COHORT {
         .mix(MAKE_TABLES.out.contradictions.map { _meta, contradictions -> contradictions })
         .mix(FIND_MARKERS.out.markers.map { _meta, markers -> markers })
         .mix(FIND_MARKERS.out.expression.map { _meta, expression -> expression })
+        .mix(EXPLAIN_LABELS.out.explanations.map { _meta, explanations -> explanations })
         .mix(BATCH_MIXING.out.scores.map { _meta, scores -> scores })
         .mix(BATCH_MIXING.out.integration.map { _meta, integration -> integration })
         .mix(COMPARE_CONDITIONS.out.conditions.flatMap { _meta, table, messages -> [table, messages] })
