@@ -24,15 +24,16 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 
-from spikgpt.annotator.batch import offset_of_sums, type_sums
+from spikgpt.annotator.batch import offset_of_sums, share_of_correction, type_sums
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
+from spikgpt.annotator.distances import TypeDistance
 from spikgpt.annotator.expression import CLIP, INVERSE_PENALTY, MANY, SD_FLOOR, marker_scores, top_markers
 from spikgpt.annotator.mixture import Mixture
-from spikgpt.annotator.neighbours import PooledLogs, nearest, scores_on
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL, PooledLogs, nearest, scores_on
 from spikgpt.annotator.probabilities import ABSENT, log_softmax
 from spikgpt.annotator.ranks import scaled
 from spikgpt.annotator.rejection import Calibration, Judgement, Rejection, Signs
-from spikgpt.annotator.views import Arrays, Views, named, unnamed
+from spikgpt.annotator.views import Arrays, ProfileView, Views, named, unnamed
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.groups import class_means
 from spikgpt.base.normalisation import log1p_cp10k
@@ -115,27 +116,60 @@ class TypeRows:
     cells: Floats
 
     @classmethod
-    def learn(cls, views: Views, cells: Cells, inside: Flags, samples: Codes) -> "TypeRows":
-        """Of the taught cells ``inside`` (cells,) among ``cells``; neighbours are looked for in the same of ``samples``
-        (cells,)."""
+    def learn(cls, views: Views, cells: Cells, inside: Flags, best: Codes) -> "TypeRows":
+        """Of the taught cells ``inside`` (cells,) of one sample, less what its other cells show to be its batch.
+
+        ``best`` (cells,) the annotator's own type of each. Genes that the sample did not measure are 0.
+        """
         none = np.zeros(0)
         rows = cls(np.zeros((2, 0)), none, none, none, none, np.array([float(inside.sum())]))
+        others, called = np.flatnonzero(~inside), best[~inside]
+        share = share_of_correction(views.likeness(cells.take(others), called))
         if views.profile is not None:
-            own = views.profile
-            genes = own.profiles.genes
-            values = log1p_cp10k(cells.on(genes), cells.depth)
-            near = nearest(values, samples)
-            rows.profiles = np.stack([mean_logs(PooledLogs.of(cells, genes, among), inside) for among in (near, None)])
-            total = cells.depth[inside].sum()
-            rows.bulk = np.log1p(sums(cells.on(genes)[inside]) * 1e4 / max(total, 1.0))
-            scores = scores_on(values[inside], own.distance.centre, own.distance.loadings)
-            rows.expression_centre = scores.mean(axis=0)
-            rows.shares = sums(cells.on(own.detection.genes)[inside]) / max(total, 1.0)
+            rows._learn_profile(views.profile, cells, inside, others, called, share)
         if views.embedding is not None:
             distance = views.embedding.distance
-            standard = views.embedding.standardised(cells.embedding[inside])
-            rows.embedding_centre = scores_on(standard, distance.centre, distance.loadings).mean(axis=0)
+            scores = scores_on(views.embedding.standardised(cells.embedding), distance.centre, distance.loadings)
+            rows.embedding_centre = centre_of(distance, scores, inside, others, called, share)
         return rows
+
+    def _learn_profile(
+        self, own: ProfileView, cells: Cells, inside: Flags, others: Codes, called: Codes, share: float
+    ) -> None:
+        """What of expression is known of the type; all but ``own``, the annotator's view, as in `learn`."""
+        known, seen = own.profiles, cells.measured[own.profiles.genes]
+        genes = known.genes[seen]
+        values = log1p_cp10k(cells.on(genes), cells.depth)
+        near = nearest(values) if len(cells) >= MIN_CELLS_TO_POOL else None
+        shift_of = known.shift_of(called, share)
+        self.profiles = np.zeros((2, len(seen)))
+        for kind, among in enumerate((near, None)):
+            logs, means = PooledLogs.of(cells, genes, among), []
+            for part in logs.blocks():
+                block = logs.values(part)
+                shift = shift_of(block[others] - known.profiles[kind][:, seen][:, part][called])
+                means.append(block[inside].mean(axis=0) - shift)
+            self.profiles[kind, seen] = np.concatenate(means)
+        total = max(float(cells.depth[inside].sum()), 1.0)
+        self.bulk = np.zeros(len(seen))
+        self.bulk[seen] = np.log1p(sums(cells.on(genes)[inside]) * 1e4 / total)
+        scores = scores_on(values, own.distance.centre[seen], own.distance.loadings[:, seen])
+        self.expression_centre = centre_of(own.distance, scores, inside, others, called, share)
+        detection = own.detection
+        seen = cells.measured[detection.genes]
+        counts = cells.on(detection.genes[seen])
+        offset = detection.offset(counts[others], cells.depth[others], detection.shares[:, seen], called, share)
+        self.shares = np.zeros(len(seen))
+        self.shares[seen] = sums(counts[inside]) / total / offset
+
+    @classmethod
+    def mean(cls, parts: "Sequence[TypeRows]") -> "TypeRows":
+        """Of several samples, each weighing as it has taught cells."""
+        weights = np.array([float(part.cells[0]) for part in parts])
+        out = {f.name: sum(w * getattr(p, f.name) for w, p in zip(weights, parts, strict=True)) for f in fields(cls)}
+        made = cls(**{name: values / weights.sum() for name, values in out.items()})  # type: ignore[operator]
+        made.cells = np.array([weights.sum()])
+        return made
 
     def beside(self, views: Views) -> Views:
         """The views' distances with the taught type as one more class, the last."""
@@ -337,9 +371,12 @@ def own_markers(counts: sp.csr_matrix, inside: Flags) -> Codes:
     return top_markers(marker_scores(scaled(counts, SCALE), inside.astype(np.int64), 2, SD_FLOOR[SCALE])[1:], MANY)
 
 
-def mean_logs(logs: PooledLogs, inside: Flags) -> Floats:
-    """Mean ``(genes,)`` of the cells ``inside`` (cells,)."""
-    return np.concatenate([logs.values(part)[inside].mean(axis=0) for part in logs.blocks()])
+def centre_of(
+    distance: TypeDistance, scores: Floats, inside: Flags, others: Codes, called: Codes, share: float
+) -> Floats:
+    """Mean scores ``(components,)`` of the taught cells, less the sample's shift; as in `TypeRows.learn`."""
+    shift = distance.shift(scores[others] - distance.type_centres[called], called, share)
+    return np.asarray(scores[inside].mean(axis=0) - shift)
 
 
 def sums(counts: sp.csr_matrix) -> Floats:

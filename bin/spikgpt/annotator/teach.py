@@ -171,8 +171,13 @@ def learn(annotator: Annotator, name: str, cells: Lessons, rows: Codes, best: Co
         numbers = np.arange(cells.embedding.shape[1])
         values = values_of(EMBEDDING, some, numbers)
         judges[EMBEDDING] = Judge.fit(values, numbers, inside, learns, best[rows], classes, EMBEDDING_FLOOR)
-    every = Cells.of(cells.counts[rows], cells.embedding[rows])
-    learned = TypeRows.learn(views, every, inside, cells.sample[rows])
+    parts = []
+    for sample in np.unique(cells.sample[rows[inside]]):
+        of_sample = cells.sample[rows] == sample
+        parts.append(
+            TypeRows.learn(views, cells.cells(rows[of_sample]), inside[of_sample], best[rows[of_sample]])
+        )
+    learned = TypeRows.mean(parts)
     return Lesson(name, cells.measured, judges, Mixture(0.5, 1.0), learned, {})
 
 
