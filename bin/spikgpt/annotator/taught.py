@@ -167,7 +167,7 @@ class TypeRows:
         """Of several samples, each weighing as it has taught cells."""
         weights = np.array([float(part.cells[0]) for part in parts])
         out = {f.name: sum(w * getattr(p, f.name) for w, p in zip(weights, parts, strict=True)) for f in fields(cls)}
-        made = cls(**{name: values / weights.sum() for name, values in out.items()})  # type: ignore[operator]
+        made = cls(**{name: values / weights.sum() for name, values in out.items()})
         made.cells = np.array([weights.sum()])
         return made
 
@@ -388,7 +388,7 @@ def together(parts: Sequence[Calibration]) -> Calibration:
     """Calibrations one after the other, their samples numbered on."""
     joined = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Calibration)}
     first = np.cumsum([0, *(len(part.likeness) for part in parts)])
-    joined["sample"] = np.concatenate(
-        [part.sample + start for part, start in zip(parts, first, strict=False)]
-    ).astype(np.int32)
+    joined["sample"] = np.concatenate([part.sample + start for part, start in zip(parts, first, strict=False)]).astype(
+        np.int32
+    )
     return Calibration(**joined)
