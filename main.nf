@@ -10,7 +10,8 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { TEACH_ANNOTATOR } from './modules/local/teach_annotator'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; digestOf ; earlierRuns ; emptyMistake ; existingPath ; filesIn ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -53,18 +54,33 @@ workflow {
     ch_reference = options.reference
         ? channel.of([[id: 'reference', reference: true], plainlyNamed(existingPath('reference', options.reference))])
         : channel.empty()
+    def table = options.teach ? existingPath('teach', options.teach) : null
+    def lesson = table ? taughtFrom(table, options.annotator, options.outdir) : [annotator: options.annotator]
+    if (lesson.mistake) {
+        error(lesson.mistake)
+    }
     // names or folders; with neither, human blood and, for samples that do not look like it, the tissue profiles
-    def annotators = options.reference ? [] : annotatorNames(options.annotator ?: 'pbmc')
+    def annotators = options.reference ? [] : annotatorNames(lesson.annotator ?: 'pbmc')
     def trained = annotators.findAll { name -> name != 'tissue' }
-    def rule = !options.reference && !options.annotator
+    def rule = !options.reference && !lesson.annotator
         ? 'unless_blood'
         : annotators && annotators.first() == 'tissue' ? 'tissue' : annotators.size() > 1 ? 'first' : 'only'
     // [meta, folder], in the order given; empty with a reference
-    ch_annotator = channel.fromList(
+    ch_given = channel.fromList(
         trained.withIndex().collect { name, place ->
             [[id: place == 0 ? 'annotator' : "annotator.${place + 1}".toString(), annotator: true], plainlyNamed(existingPath('annotator', name == 'pbmc' ? "${projectDir}/assets/annotators/pbmc" : name))]
         }
     )
+    // what is taught is learned before anything is embedded: a population that is refused ends the run here
+    TEACH_ANNOTATOR(
+        ch_given
+            .filter { table }
+            .map { meta, folder -> [meta, plainlyNamed(table), lesson.files.collect { path -> plainlyNamed(path) }, folder, filesIn(folder)] },
+        scgpt_model,
+        options.seed,
+        digestOf('teach_annotator.py', [scgpt_model]),
+    )
+    ch_annotator = table ? TEACH_ANNOTATOR.out.annotator : ch_given
 
     // counts: [meta, h5ad] of each sample; reference: [meta, h5ad, stats]; annotator: folder
     READ_INPUT(
