@@ -10,8 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { TEACH_ANNOTATOR } from './modules/local/teach_annotator'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; digestOf ; earlierRuns ; emptyMistake ; existingPath ; filesIn ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -66,21 +65,11 @@ workflow {
         ? 'unless_blood'
         : annotators && annotators.first() == 'tissue' ? 'tissue' : annotators.size() > 1 ? 'first' : 'only'
     // [meta, folder], in the order given; empty with a reference
-    ch_given = channel.fromList(
+    ch_annotator = channel.fromList(
         trained.withIndex().collect { name, place ->
             [[id: place == 0 ? 'annotator' : "annotator.${place + 1}".toString(), annotator: true], plainlyNamed(existingPath('annotator', name == 'pbmc' ? "${projectDir}/assets/annotators/pbmc" : name))]
         }
     )
-    // what is taught is learned before anything is embedded: a population that is refused ends the run here
-    TEACH_ANNOTATOR(
-        ch_given
-            .filter { table }
-            .map { meta, folder -> [meta, plainlyNamed(table), lesson.files.collect { path -> plainlyNamed(path) }, folder, filesIn(folder)] },
-        scgpt_model,
-        options.seed,
-        digestOf('teach_annotator.py', [scgpt_model]),
-    )
-    ch_annotator = table ? TEACH_ANNOTATOR.out.annotator : ch_given
 
     // counts: [meta, h5ad] of each sample; reference: [meta, h5ad, stats]; annotator: folder
     READ_INPUT(
@@ -96,6 +85,8 @@ workflow {
         options.min_gene_match,
         options.compare_key,
         options.species,
+        table ? [plainlyNamed(table), lesson.files.collect { path -> plainlyNamed(path) }] : [],
+        options.seed,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
         def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)

@@ -24,8 +24,8 @@ LESSONS = (
 """Reference, types left out of it, the one that is taught, the sample whose halves teach and are asked, another sample
 with the type, and one of another tissue (names of `library.pairs`)."""
 WRONG = (
-    ("baron libs 1 and 2", ("alpha",), "baron lib3", ("beta", "delta", "ductal", "acinar")),
-    ("pbmc3k", ("NK",), "pbmc4k", ("B", "CD8 T", "Mono")),
+    ("baron libs 1 and 2", ("alpha",), "baron lib3", ("beta", "delta", "ductal")),
+    ("pbmc3k", ("NK",), "pbmc4k", ("CD8 T",)),
 )
 """Reference, types left out, sample, and known types of which a part is named as if it were new."""
 PARTS = {"half of the cells": 0.5, "85 % of the cells": 0.85}
@@ -174,56 +174,60 @@ def main() -> None:
     def told(text: object) -> None:
         print(f"[bench] {time.process_time() / 60:.1f} CPU minutes: {text}", file=sys.stderr, flush=True)
 
-    lessons, wrong = [], []
-    for reference, left_out, name, sample, other, foreign in LESSONS:
-        for seed in SEEDS:
-            before = annotator_of(reference, left_out, seed)
-            first, second = halves(cells[sample], seed)
-            population = taught_cells(before, first, first.side.labels == name)
-            after, why = taught(before, name, population, seed)
-            row = {"reference": reference, "left_out": list(left_out), "name": name, "sample": sample, "seed": seed,
-                   "population": int((population.part == INSIDE).sum()), "refused": why}  # fmt: skip
-            if after is not None:
-                row["held_out"] = after.config["taught"][0]["held_out"]
-                places = (("other_half", second), ("other_sample", cells[other]), ("foreign", cells[foreign]))
-                row |= {at: asked(before, after, some, name) for at, some in places}
-                row |= {"other": other, "foreign_name": foreign}
-            lessons.append(row)
-            told(row)
-    for reference, left_out, sample, names in WRONG:
+    def lesson(seed: int, reference: str, left_out: tuple[str, ...], name: str, sample: str, other: str, foreign: str):
+        before = annotator_of(reference, left_out, seed)
+        first, second = halves(cells[sample], seed)
+        population = taught_cells(before, first, first.side.labels == name)
+        after, why = taught(before, name, population, seed)
+        row = {"reference": reference, "left_out": list(left_out), "name": name, "sample": sample, "seed": seed,
+               "population": int((population.part == INSIDE).sum()), "refused": why}  # fmt: skip
+        if after is not None:
+            row["held_out"] = after.config["taught"][0]["held_out"]
+            row |= {"other": other, "foreign_name": foreign}
+            for at, some in (("other_half", second), ("other_sample", cells[other]), ("foreign", cells[foreign])):
+                row[at] = {key: rounded(value) for key, value in asked(before, after, some, name).items()}
+        return row
+
+    def wrong_ones(reference: str, left_out: tuple[str, ...], sample: str, names: tuple[str, ...]):
         before, some = annotator_of(reference, left_out, 0), cells[sample]
         draw = np.random.default_rng(0)
-        labels = np.sort(some.side.barcodes), some.side.labels[np.argsort(some.side.barcodes, kind="stable")]
+        labels = some.side.labels[np.argsort(some.side.barcodes, kind="stable")]
         cases = [
-            (f"{part}: {name}", (labels[1] == name) & (draw.random(len(labels[1])) < share))
+            (f"{part}: {name}", (labels == name) & (draw.random(len(labels)) < share))
             for name in names
             for part, share in PARTS.items()
         ]
-        at_random = np.zeros(len(labels[1]), dtype=bool)
-        at_random[draw.permutation(len(at_random))[:RANDOM]] = True
+        at_random = np.zeros(len(labels), dtype=bool)
+        at_random[draw.permutation(len(labels))[:RANDOM]] = True
+        # as if an annotator had rejected them: whatever they are called, they are the population
+        population = taught_cells(before, some, np.zeros(len(labels), dtype=bool))
         for what, inside in [*cases, (f"{RANDOM} cells at random", at_random)]:
-            population = taught_cells(before, some, np.zeros(len(inside), dtype=bool))
-            # as if an annotator had rejected them: whatever they are called, they are the population
             population.part[:] = np.where(inside, INSIDE, OTHERS)
             _, why = taught(before, "new", population, 0)
-            wrong.append({"sample": sample, "what": what, "population": int(inside.sum()), "refused": why})
-            told(wrong[-1])
-    mixed = {name: mixtures(sides[name], np.random.default_rng(0)) for name in MIXED}
-    write_figures(
-        given.out / "teach.json",
-        {
-            "scgpt": {"name": checkpoint.name, "sha256": checkpoint.sha256},
-            "seeds": list(SEEDS),
-            "minutes": round(time.process_time() / 60, 1),
-            "rows": [
-                {key: {k: rounded(v) for k, v in value.items()} if isinstance(value, dict) else value
-                 for key, value in row.items()}
-                for row in lessons
-            ],
-            "wrong": wrong,
-            "mixed": mixed,
-        },
-    )  # fmt: skip
+            yield {"sample": sample, "what": what, "population": int(inside.sum()), "refused": why}
+
+    rows, wrong, mixed = [], [], {}
+    for done, seed in enumerate(SEEDS, 1):
+        for one in LESSONS:
+            rows.append(lesson(seed, *one))
+            told(rows[-1])
+        if not wrong:
+            for one in WRONG:
+                wrong += wrong_ones(*one)
+            told(wrong)
+            mixed = {name: mixtures(sides[name], np.random.default_rng(0)) for name in MIXED}
+        # after every seed: the file holds whole seeds
+        write_figures(
+            given.out / "teach.json",
+            {
+                "scgpt": {"name": checkpoint.name, "sha256": checkpoint.sha256},
+                "seeds": list(SEEDS[:done]),
+                "minutes": round(time.process_time() / 60, 1),
+                "wrong": wrong,
+                "mixed": mixed,
+                "rows": rows,
+            },
+        )
 
 
 if __name__ == "__main__":

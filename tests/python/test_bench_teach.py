@@ -7,12 +7,12 @@ import numpy as np
 import scipy.sparse as sp
 from conftest import ROOT
 
-sys.path[:0] = [str(ROOT / "bench")]
+sys.path.append(str(ROOT / "bench"))
 
-import teach  # noqa: E402
-from annotator_cells import TYPES, made_cells  # noqa: E402
-from library.splits import Side  # noqa: E402
-from sections import teach as section  # noqa: E402
+import teach
+from annotator_cells import TYPES, made_cells
+from library.splits import Side
+from sections import teach as section
 
 
 def test_mixtures_are_told_from_single_types() -> None:

@@ -204,8 +204,8 @@ def test_the_card_says_who_taught_what(taught: Annotator, annotator: Annotator, 
         taught_on="2026-01-02",
     )  # fmt: skip
     config = learn(annotator, named(table, c7=NEW)).config
-    card = with_taught("# Annotator\n\nMade.\n\n## Trained on\nCells.\n", config)
-    assert card.startswith("# Annotator\n\nMade.\n\n## Taught types\n")
+    card = with_taught("# Annotator\n\nMade, format 3.\n\n## Trained on\nCells.\n", config)
+    assert card.startswith("# Annotator\n\nMade, format 4.\n\n## Taught types\n")
     assert "## Trained on\nCells." in card
     assert "2026-01-02" in card
     assert "A. \\<b\\>Person" in card

@@ -168,6 +168,7 @@ def with_taught(card: str, config: dict[str, Any]) -> str:
     head, first, rest = card.partition("\n## ")
     if first and rest.startswith(TAUGHT.removeprefix("## ")):
         rest = rest.partition("\n## ")[2]
+    head = re.sub(r"format \d+", f"format {config['format_version']}", head, count=1)
     rows, held = [], []
     for one in config["taught"]:
         figures = one["held_out"]

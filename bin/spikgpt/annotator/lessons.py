@@ -11,6 +11,7 @@ from spikgpt import UNKNOWN, __version__
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.folder import TAUGHT_VERSION
 from spikgpt.annotator.folds import cells_needed
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.populations import Population, too_few
 from spikgpt.annotator.purity import AGREE, LEAST_PART, two_parts
 from spikgpt.annotator.reference_markers import ReferenceMarkers
@@ -103,8 +104,8 @@ def check_figures(name: str, figures: Mapping[str, Any], lesson: Lesson, annotat
         raise UserError(
             f"The samples of the population named {name} are too small to learn it from.",
             where=where,
-            found="fewer than 48 cells in each third of a sample",
-            expected="samples of 150 cells or more",
+            found=f"fewer than {MIN_CELLS_TO_POOL} cells in a third of them",
+            expected=f"at least {3 * MIN_CELLS_TO_POOL} cells in all, those of the population and others",
             fix="teach it from a run with larger samples",
         )
     claimed = figures["claimed_others"] / figures["cells"]

@@ -19,6 +19,7 @@ from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.expression import SD_FLOOR
 from spikgpt.annotator.folds import cells_needed, folds
 from spikgpt.annotator.mixture import Mixture
+from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.rejection import Calibration, Signs, rejected
 from spikgpt.annotator.taught import (
     CLAIMED,
@@ -152,11 +153,7 @@ def held_out_parts(
     """Every sample of every fold of every folding, and the annotator's own type of each cell ``(cells,)``."""
     parts, first = [], np.zeros(0, dtype=np.int64)
     for fold_of in foldings:
-        places = [
-            np.flatnonzero((fold_of == fold) & (cells.sample == sample))
-            for fold in np.unique(fold_of)
-            for sample in np.unique(cells.sample[fold_of == fold])
-        ]
+        places = [rows for fold in np.unique(fold_of) for rows in samples_of(cells, np.flatnonzero(fold_of == fold))]
         own = [annotator.own_signs(cells.cells(rows)) for rows in places]
         best = np.zeros(len(fold_of), dtype=np.int64)
         for rows, one in zip(places, own, strict=True):
@@ -167,6 +164,12 @@ def held_out_parts(
         ]
         first = best if len(first) == 0 else first
     return parts, first
+
+
+def samples_of(cells: TaughtCells, rows: Codes) -> list[Codes]:
+    """Held-out ``rows`` (cells,) by sample; all together where a sample's are too few to pool."""
+    parts = [rows[cells.sample[rows] == sample] for sample in np.unique(cells.sample[rows])]
+    return parts if min(map(len, parts)) >= MIN_CELLS_TO_POOL else [rows]
 
 
 def hold_out(cells: TaughtCells, needed: int, seed: int) -> tuple[list[Codes], str]:
