@@ -302,29 +302,29 @@ def named_run(small_run: Path, folder: Path, name: str) -> Path:
 
 
 def test_a_population_that_was_named_is_called_by_its_name(small_run, small_data, demo_data, tmp_path):
-    table = named_run(small_run, tmp_path / "before", "alpha cell")
+    table = named_run(small_run, tmp_path / "before", "pancreatic A cell")
     run = nextflow(tmp_path, "-profile", "local,test", "--input", small_data, "--teach", table,
                    "--outdir", "results")  # fmt: skip
     assert run.returncode == 0, told(run)
     results = tmp_path / "results"
     config = json.loads((results / "annotator" / "config.json").read_text())
     before = json.loads((small_run / "annotator" / "config.json").read_text())
-    assert config["classes"] == [*before["classes"], "alpha cell"]
+    assert config["classes"] == [*before["classes"], "pancreatic A cell"]
     assert "| A. Person |" in (results / "annotator" / "README.md").read_text()
     truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
     old, new = (read_table(folder / "tables" / "cells.tsv.gz") for folder in (small_run, results))
     alpha = (new["barcode"].map(truth) == "alpha").to_numpy()
-    assert (new["spikgpt_cell_type"] == "alpha cell")[alpha].mean() >= 0.9
-    assert (new["spikgpt_cell_type"] == "alpha cell")[~alpha].sum() <= 1
-    other = (new["spikgpt_best_match"] != "alpha cell").to_numpy()
+    assert (new["spikgpt_cell_type"] == "pancreatic A cell")[alpha].mean() >= 0.9
+    assert (new["spikgpt_cell_type"] == "pancreatic A cell")[~alpha].sum() <= 1
+    other = (new["spikgpt_best_match"] != "pancreatic A cell").to_numpy()
     assert old.columns.equals(new.columns)
     labels = [name for name in CONTRACT if name.startswith("spikgpt_") and "cluster" not in name]
     assert old.loc[other, labels].equals(new.loc[other, labels])
-    assert (new["cell_type_ontology_term_id"] == "CL:0000171")[(new["spikgpt_cell_type"] == "alpha cell")].all()
-    assert "GCG" in read_table(results / "tables" / "evidence.tsv").query("cell_type == 'alpha cell'").to_csv()
+    assert (new["cell_type_ontology_term_id"] == "CL:0000171")[(new["spikgpt_cell_type"] == "pancreatic A cell")].all()
+    assert "GCG" in read_table(results / "tables" / "evidence.tsv").query("cell_type == 'pancreatic A cell'").to_csv()
     assert read_table(results / "tables" / "unknown_populations.tsv").empty
     report = (results / "multiqc" / "multiqc_report.html").read_text()
-    assert "Taught: alpha cell" in report
+    assert "Taught: pancreatic A cell" in report
 
 
 def test_a_population_that_cannot_be_taught_ends_the_run(small_run, small_data, tmp_path):

@@ -15,7 +15,7 @@ from spikgpt import UNKNOWN
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.card import with_taught
 from spikgpt.annotator.folder import TAUGHT_VERSION, digest, load_annotator, save_annotator
-from spikgpt.annotator.lessons import taught_annotator
+from spikgpt.annotator.lessons import own_term, taught_annotator
 from spikgpt.annotator.network import Recipe
 from spikgpt.annotator.populations import read_cells, read_populations
 from spikgpt.annotator.purity import two_parts
@@ -211,6 +211,12 @@ def test_the_card_says_who_taught_what(taught: Annotator, annotator: Annotator, 
     assert "A. \\<b\\>Person" in card
     assert "<b>" not in card
     assert with_taught(card, config) == card
+
+
+def test_a_name_has_a_term_only_where_it_is_the_terms_own() -> None:
+    assert own_term("Mast Cell") == "CL:0000097"
+    assert own_term("alpha cell") is None
+    assert own_term("my favourite cell") is None
 
 
 REFUSED = {

@@ -17,7 +17,7 @@ from spikgpt.annotator.purity import AGREE, LEAST_PART, two_parts
 from spikgpt.annotator.reference_markers import ReferenceMarkers
 from spikgpt.annotator.taught import Lesson
 from spikgpt.annotator.teach import INSIDE, OTHERS, TaughtCells, teach
-from spikgpt.base.cell_ontology import term_of_name
+from spikgpt.base.cell_ontology import cell_ontology, term_of_name
 from spikgpt.base.errors import UserError
 
 LEAST_CALLED = 0.7
@@ -136,7 +136,7 @@ def write_down(
     """Add a taught type to the annotator's config."""
     inside = cells.part == INSIDE
     number = int(inside.sum())
-    term = term_of_name(name)
+    term = own_term(name)
     config["classes"] = [*config["classes"], name]
     config["class_cells"] = {**config["class_cells"], name: number}
     if term is not None:
@@ -158,6 +158,13 @@ def write_down(
             "held_out": dict(figures),
         }
     )
+
+
+def own_term(name: str) -> str | None:
+    """The term of the Cell Ontology whose label a name is, letter case apart. Not by synonym: "alpha cell" is an exact
+    one of a ganglion cell of the retina."""
+    term = term_of_name(name)
+    return term if term is not None and cell_ontology()[term].label.casefold() == name.casefold() else None
 
 
 def markers_of(stored: Mapping[str, Any], name: str, cells: TaughtCells, genes: list[str]) -> dict[str, Any]:
