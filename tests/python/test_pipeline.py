@@ -321,7 +321,8 @@ def test_a_population_that_was_named_is_called_by_its_name(small_run, small_data
     labels = [name for name in CONTRACT if name.startswith("spikgpt_") and "cluster" not in name]
     assert old.loc[other, labels].equals(new.loc[other, labels])
     assert (new["cell_type_ontology_term_id"] == "CL:0000171")[(new["spikgpt_cell_type"] == "pancreatic A cell")].all()
-    assert "IRX2" in read_table(results / "tables" / "evidence.tsv").query("cell_type == 'pancreatic A cell'").to_csv()
+    evidence = read_table(results / "tables" / "evidence.tsv").query("cell_type == 'pancreatic A cell'").to_csv()
+    assert any(marker["gene"] in evidence for marker in config["markers"]["types"]["pancreatic A cell"])
     assert read_table(results / "tables" / "unknown_populations.tsv").empty
     report = (results / "multiqc" / "multiqc_report.html").read_text()
     assert "Taught: pancreatic A cell" in report
