@@ -15,10 +15,11 @@ INTRO = """## Taught types
 `make bench-teach DATA=folder` ({minutes} CPU minutes on one core, {seeds} seeds of training, halves and folds). A
 reference lacks a type. The product trains on it and annotates half of a sample; the type's cells that are Unknown
 there are taught by the authors' label, as `--teach` does with a named population; those that got another type's name
-take no part in it. Then the *other half*, *another sample* that has the type (pbmc3k for pbmc4k, libraries 1 and 2 for library 3: the reference's own samples, with the
-type's cells that were left out of it) and a sample of *another tissue* are annotated before and after. *Called*: share
-of the type's cells that get its name. *Known types*: share of the cells of the reference's types with the right label.
-*False*: cells of other types that get the name. Mean over seeds, with the smallest and largest in parentheses.
+take no part in it. Then the *other half*, *another sample* that has the type (pbmc3k for pbmc4k, libraries 1 and 2 for
+library 3: the reference's own samples, with the type's cells that were left out of it) and a sample of *another tissue*
+are annotated before and after. *Called*: share of the type's cells that get its name. *Known types*: share of the cells
+of the reference's types with the right label. *False*: cells of other types that get the name. Mean over seeds, with
+the smallest and largest in parentheses.
 
 The rule was made and its constants (`LEAST_CALLED`, `MOST_CLAIMED`, the number of drawings `REPEATS`, `AGREE`,
 `LEAST_PART`) were chosen with these sets in view: expect less on others.

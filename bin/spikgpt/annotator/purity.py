@@ -4,10 +4,11 @@ What tells two types apart stands in both halves of the genes; noise in one half
 the population's variable genes (log1p CP10k) gives five principal components, and 2-means on them a split. The adjusted
 Rand index of the two splits, median over `HALVINGS` ways to halve the genes, is the *agreement*.
 
-Measured on Baron's library 3, pbmc3k and pbmc4k by their authors' types of 25 cells or more, which were in view when the
-bounds were set: of 46 mixtures of equal parts of two types 41 are found, and 39 of those where one is a fifth; the others
-are of near relatives (T cells and NK cells, monocytes and dendritic cells, acinar and ductal cells). Of the 18 types
-themselves one is found to be two, ductal cells, a part of which leads in genes of large ducts (IGFBP3, MGST1, TFF1).
+Measured on Baron's library 3, pbmc3k and pbmc4k by their authors' types of 25 cells or more, which were in view when
+the bounds were set: of 46 mixtures of equal parts of two types 41 are found, and 39 of those where one is a fifth; the
+others are of near relatives (T cells and NK cells, monocytes and dendritic cells, acinar and ductal cells). Of the 18
+types themselves one is found to be two, ductal cells, a part of which leads in genes of large ducts (IGFBP3, MGST1,
+TFF1).
 `make bench-teach` measures it anew.
 """
 
