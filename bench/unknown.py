@@ -70,7 +70,8 @@ def asked(annotator, cells, left_out: str | None) -> dict:
 
     order = np.argsort(cells.side.barcodes, kind="stable")
     aligned = annotator.aligned([cells.side.counts], cells.side.genes, cells.embedding, order)
-    log_p, _, signs = annotator.signs(aligned)
+    own = annotator.own_signs(aligned)
+    log_p, signs = own.log_p, own.signs
     truth = cells.side.labels[order]
     known = np.isin(truth, annotator.classes)
     return {

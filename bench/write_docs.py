@@ -10,8 +10,8 @@ from spikgpt.base.files import whole_file  # noqa: E402
 from spikgpt.cli import launch, parser  # noqa: E402
 
 SECTIONS = (
-    "annotator", "attention", "unknown", "levels", "explanations", "blood", "species", "profiles", "speed", "embed", "qc",
-    "filters", "integration", "conditions", "resources",
+    "annotator", "attention", "unknown", "levels", "explanations", "teach", "blood", "species", "profiles", "speed",
+    "embed", "qc", "filters", "integration", "conditions", "resources",
 )  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
@@ -26,6 +26,7 @@ Every number and picture on this page is made by `bench/write_docs.py` from the 
     make bench-levels DATA=folder         answers on levels, on five pairs and with types left out; into docs/benchmarks
     make bench-attention DATA=folder      three kinds of attention, with and without; into docs/benchmarks
     make bench-explanations DATA=folder   the genes that labels rest on; into docs/benchmarks
+    make bench-teach DATA=folder          types taught from Unknown cells, and what is refused; into docs/benchmarks
     make bench-speed                      seconds of training and annotating alone
     make bench-profiles DATA=folder       the second opinion; into results/bench
     make bench-integration DATA=folder    clusters with and without Harmony; into docs/benchmarks

@@ -35,6 +35,10 @@ MISTAKES = [
     ({"outdir": None}, "The parameter --outdir is missing", "no value", "Folder for the results"),
     ({"input": "sheet.xlsx"}, "Invalid value for --input", '"sheet.xlsx"', ".csv"),
     ({"annotator": "a"}, "Both --reference and --annotator", "--reference ref.h5ad and --annotator a", "one of them"),
+    ({"teach": "a.tsv"}, "Both --teach and --reference", "--teach a.tsv and --reference ref.h5ad", "one of them"),
+    ({"teach": "a.txt", "reference": None}, "Invalid value for --teach", '"a.txt"', "ends in .tsv"),
+    ({"teach": "a.tsv", "annotator": "tissue", "reference": None}, "cannot be taught", "--annotator tissue", "pbmc"),
+    ({"teach": "a.tsv", "annotator": "a,b", "reference": None}, "cannot be taught", "--annotator a,b", "one trained"),
     ({"annotator": "a, a", "reference": None}, "names no annotator, or one twice", '"a, a"', "(pbmc, tissue)"),
     ({"reference": "a/r.h5ad,b/r.h5ad"}, "names no file, or two of one name", '"a/r.h5ad,b/r.h5ad"', "named by their"),
     ({"reference": "a.h5ad,a.h5ad"}, "names no file, or two of one name", '"a.h5ad,a.h5ad"', "different names"),
@@ -107,7 +111,7 @@ def test_every_parameter_is_of_one_kind():
     science = {name for group in groups.values() if group["bears_on_results"] for name in group["properties"]}
     assert science == {
         "species", "reference", "label_key", "batch_key", "exclude_labels", "merge_similar_labels", "label_levels",
-        "annotator", "features", "unknown_rate", "scgpt_model", "scgpt_backend",
+        "annotator", "teach", "features", "unknown_rate", "scgpt_model", "scgpt_backend",
         "scgpt_precision", "max_genes", "min_gene_match", "ambient", "skip_doublets", "integrate", "cluster_resolution",
         "seed",
     }  # fmt: skip

@@ -289,6 +289,62 @@ def test_a_trained_annotator_gives_the_same_cells_again(small_run, small_data, t
     assert not (tmp_path / "results" / "annotator").exists()
 
 
+def named_run(small_run: Path, folder: Path, name: str) -> Path:
+    """A copy of the results whose one unknown population, the alpha cells, has a name; gives the table's path."""
+    for part in ("tables", "annotated", "annotator"):
+        shutil.copytree(small_run / part, folder / part)
+    path = folder / "tables" / "unknown_populations.tsv"
+    table = read_table(path).fillna("")
+    assert len(table) == 1
+    table.assign(name=name, taught_by="A. Person").to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_a_population_that_was_named_is_called_by_its_name(small_run, small_data, demo_data, tmp_path):
+    table = named_run(small_run, tmp_path / "before", "pancreatic A cell")
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", small_data, "--teach", table,
+                   "--outdir", "results")  # fmt: skip
+    assert run.returncode == 0, told(run)
+    results = tmp_path / "results"
+    config = json.loads((results / "annotator" / "config.json").read_text())
+    before = json.loads((small_run / "annotator" / "config.json").read_text())
+    assert config["classes"] == [*before["classes"], "pancreatic A cell"]
+    assert "| A. Person |" in (results / "annotator" / "README.md").read_text()
+    truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
+    old, new = (read_table(folder / "tables" / "cells.tsv.gz") for folder in (small_run, results))
+    alpha = (new["barcode"].map(truth) == "alpha").to_numpy()
+    assert (new["spikgpt_cell_type"] == "pancreatic A cell")[alpha].mean() >= 0.9
+    assert (new["spikgpt_cell_type"] == "pancreatic A cell")[~alpha].sum() <= 1
+    other = (new["spikgpt_best_match"] != "pancreatic A cell").to_numpy()
+    assert old.columns.equals(new.columns)
+    labels = [name for name in CONTRACT if name.startswith("spikgpt_") and "cluster" not in name]
+    assert old.loc[other, labels].equals(new.loc[other, labels])
+    assert (new["cell_type_ontology_term_id"] == "CL:0000171")[(new["spikgpt_cell_type"] == "pancreatic A cell")].all()
+    evidence = read_table(results / "tables" / "evidence.tsv").query("cell_type == 'pancreatic A cell'").to_csv()
+    assert any(marker["gene"] in evidence for marker in config["markers"]["types"]["pancreatic A cell"])
+    assert read_table(results / "tables" / "unknown_populations.tsv").empty
+    report = (results / "multiqc" / "multiqc_report.html").read_text()
+    assert "Taught: pancreatic A cell" in report
+
+
+def test_a_population_that_cannot_be_taught_ends_the_run(small_run, small_data, tmp_path):
+    """By its name, or as the results are not beside the table: before any cell is read."""
+    table = named_run(small_run, tmp_path / "before", "beta")
+    args = ("-profile", "local,test", "--input", small_data, "--outdir", "results", "--teach")
+    run = nextflow(tmp_path, *args, table)
+    assert run.returncode != 0
+    assert "SpikGPT stopped: A population cannot be called beta." in told(run)
+    assert "EMBED_SCGPT" not in told(run)
+    assert not (tmp_path / "results" / "annotator").exists()
+    shutil.copy2(table, tmp_path / "alone.tsv")
+    run = nextflow(tmp_path, *args, tmp_path / "alone.tsv")
+    assert run.returncode != 0
+    assert "SpikGPT stopped: The results that the table of --teach belongs to are not beside it" in told(run)
+    run = nextflow(tmp_path, *args[:-2], tmp_path / "before", "-resume", "--teach", table)
+    assert run.returncode != 0
+    assert "SpikGPT stopped: The results would replace those that are taught from" in told(run)
+
+
 def test_mouse_cells_with_a_mouse_reference(small_data, demo_data, tmp_path):
     """Human cells with their genes renamed to the mouse orthologs, through the whole pipeline."""
     cells = {}

@@ -7,5 +7,7 @@ Unknown: `neighbours` pools cells, `distances` ask whether a cell fits its type,
 `rejection` is the one rule.
 `train` does all of it on `workers`, `leave_out` tries the rule on missing types, `cautions` looks at the reference,
 `record` writes it down; `annotation` applies an annotator to a sample, `folder` stores it.
+Types that are taught later: `populations` reads what a person has named, `purity` and `lessons` refuse what is no type,
+`teach` learns, `taught` is what `annotation` asks.
 For readers: `benchmark`, `card`, `reference_markers`, `missing_types`, `energy`.
 """

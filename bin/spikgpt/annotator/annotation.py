@@ -1,7 +1,7 @@
 """What an annotator says about the cells of a sample: a label, or `Unknown`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,8 @@ from spikgpt.annotator.levels import NOWHERE, Answers, Levels, Tails
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.realised import level_names, measured
-from spikgpt.annotator.rejection import Rejection, Signs, rejected
+from spikgpt.annotator.rejection import Judgement, Rejection, Signs, rejected
+from spikgpt.annotator.taught import Claims, Lesson, Taught, claims
 from spikgpt.annotator.training_set import readable_cells
 from spikgpt.annotator.views import Views
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
@@ -39,26 +40,51 @@ from spikgpt.base.ontology import TERM, labels_to_terms
 from spikgpt.base.threads import one_thread
 
 
+@dataclass(frozen=True)
+class Own:
+    """What an annotator says of a sample's cells without its lessons: ``log_p`` (cells, own classes), ``neighbours``
+    (cells, k) or None, and how often the network's layers fired."""
+
+    log_p: Floats
+    neighbours: Codes | None
+    firing: dict[str, Any]
+    signs: Signs
+    judgement: Judgement
+
+
 @dataclass
 class Annotator:
     """A trained annotator: the views of a cell, how they are mixed, when a cell is Unknown, and the record.
 
-    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`.
+    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`; ``lessons``: types that it was
+    taught later, see `spikgpt.annotator.taught`.
     """
 
     views: Views
     mixture: Mixture
     rejection: Rejection
     config: dict[str, Any]
+    lessons: list[Lesson] = field(default_factory=list)
 
     @property
     def classes(self) -> list[str]:
+        """Its own types, then the taught ones."""
         return list(self.config["classes"])
+
+    @property
+    def own_classes(self) -> list[str]:
+        """The types that it was trained on."""
+        return self.classes[: len(self.classes) - len(self.lessons)]
+
+    @cached_property
+    def taught(self) -> list[Taught]:
+        """Every lesson beside what the annotator was trained on."""
+        return [Taught.of(lesson, self.views, self.rejection) for lesson in self.lessons]
 
     @cached_property
     def levels(self) -> Levels:
         """The levels above the types."""
-        return Levels.from_dict(self.config["levels"], self.classes)
+        return Levels.from_dict(self.config["levels"], self.own_classes)
 
     @property
     def genes(self) -> list[str]:
@@ -125,10 +151,10 @@ class Annotator:
 
         if readable.any():
             judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
-            log_p, firing, signs = self.signs(judged)
+            own = self.own_signs(judged)
+            log_p, firing, signs, judgement = own.log_p, own.firing, own.signs, own.judgement
             best[readable], runner_up[readable] = two_best(log_p)
             confidence[readable] = np.exp(log_p.max(1))
-            judgement = self.rejection.judge(signs)
             p_value[readable], by_fit[readable] = judgement.p_value, judgement.by_fit
             batch = {
                 "likeness": round(signs.likeness, 6),
@@ -150,6 +176,11 @@ class Annotator:
                 may_climb=not judgement.not_calibrated,
             )
             level[readable], steps[readable], sets[readable] = self._told(answers, log_p.argmax(1), judgement.by_fit)
+            won = claims(self.taught, judged, log_p, judgement.p_value, own.neighbours)
+            at = np.flatnonzero(readable)[won.rows]
+            runner_up[at], best[at] = best[at], len(self.own_classes) + won.lesson
+            confidence[at], p_value[at], by_fit[at] = won.confidence, won.p_value, won.by_fit
+            level[at], steps[at], sets[at] = self._told_of_taught(won, log_p[won.rows], unknown_rate)
         if not readable.all() and self.views.expression is not None:
             # Unknown in any case, but expression still names the nearest type
             unread = cells.take(np.flatnonzero(~readable))
@@ -201,24 +232,40 @@ class Annotator:
         steps = np.array([LEAF, *(f"{ANCESTOR} {step}" for step in range(1, int(answers.steps.max()) + 1))], object)
         nowhere = answers.node == NOWHERE
         which, at = np.unique(answers.sets, axis=0, return_inverse=True)
-        names = np.array(self.classes, dtype=object)
+        names = np.array(self.own_classes, dtype=object)
         sets = np.array([SEPARATOR.join(names[row]) for row in which], dtype=object)[at.ravel()]
         return (
-            level_names(self.levels.tree, self.classes, answers, best),
+            level_names(self.levels.tree, self.own_classes, answers, best),
             np.where(nowhere, "", steps[answers.steps]),
             np.where(nowhere & by_fit, "", sets),
         )
 
-    def signs(self, cells: Cells) -> tuple[Floats, dict[str, Any], Signs]:
-        """What a sample is labelled and judged by, all of its cells readable.
+    def _told_of_taught(self, won: Claims, log_p: Floats, unknown_rate: float) -> tuple[Any, Any, Any]:
+        """The same of the cells that lessons won; ``log_p`` (won cells, own classes).
 
-        Mixed log-probabilities ``(cells, classes)``; how often the network's layers fired; signs.
+        There is no level above a taught type: where the annotator's own best match is in the set too, none holds.
         """
+        names, best = np.array(self.classes, dtype=object), log_p.argmax(1)
+        taught = names[len(self.own_classes) + won.lesson]
+        rest = log_p.max(1) + np.log(np.maximum(1.0 - won.confidence, 1e-12))
+        alone = ~self.levels.may_be(rest, unknown_rate)
+        unknown = rejected(won.p_value, unknown_rate)
+        holds = alone & ~unknown
+        both = names[best] + SEPARATOR + taught
+        return (
+            np.where(holds, taught, UNKNOWN),
+            np.where(holds, LEAF, ""),
+            np.where(unknown & won.by_fit, "", np.where(alone, taught, both)),
+        )
+
+    def own_signs(self, cells: Cells) -> Own:
+        """What a sample is labelled and judged by, all of its cells readable; lessons aside."""
         (of_views, firing), neighbours = side_by_side(
             lambda: self._log_probabilities(cells), lambda: self.rejection.neighbours(self.views, cells)
         )
         log_p = self.mixture(of_views)
-        return log_p, firing, Signs.of(self.views, cells, log_p, neighbours)
+        signs = Signs.of(self.views, cells, log_p, neighbours)
+        return Own(log_p, neighbours, firing, signs, self.rejection.judge(signs))
 
     def aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
         """The cells in ``order``, on the annotator's genes; the rest as in `annotate`."""

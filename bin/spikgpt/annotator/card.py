@@ -154,3 +154,45 @@ The largest fold held out, every method trained on the rest. Best match, rejecti
 
 {table(["method", "accuracy", "macro-F1"], compared)}
 """
+
+
+TAUGHT = "## Taught types"
+"""Heading of the section of `with_taught`."""
+
+
+def with_taught(card: str, config: dict[str, Any]) -> str:
+    """The model card of an annotator with the section on the types that it was taught, before all others.
+
+    ``card``: README.md as it was before; a section of that kind in it is replaced.
+    """
+    head, first, rest = card.partition("\n## ")
+    if first and rest.startswith(TAUGHT.removeprefix("## ")):
+        rest = rest.partition("\n## ")[2]
+    head = re.sub(r"format \d+", f"format {config['format_version']}", head, count=1)
+    rows, held = [], []
+    for one in config["taught"]:
+        figures = one["held_out"]
+        samples = ", ".join(f"{name} ({number})" for name, number in one["samples"].items())
+        rows.append(
+            [one["name"], figures["cells"], samples, ", ".join(one["clusters"]), one["taught_by"] or None,
+             one["taught_on"] or None, one["table_sha256"][:12]]
+        )  # fmt: skip
+        held.append(
+            [one["name"], f"{100 * figures['called']:.1f} %",
+             "whole samples" if figures["folds_by"] == "batch" else "thirds of the cells",
+             figures["others"], figures["taken"], figures["most_taken_from"]]
+        )  # fmt: skip
+    return f"""{head}
+{TAUGHT}
+Populations of an earlier run that were Unknown to this annotator and that a person named. They were learned from \
+these cells against the other cells of the same samples. A cell that is called by no taught name has the answer that \
+the annotator gave before. No level lies above a taught type, and what would happen if it were missing was not tried.
+
+{table(["cell type", "cells", "samples", "clusters of the run", "named by", "on", "sha256 of the table"], rows)}
+
+Held-out cells of the population, at an unknown rate of {config["unknown_rate"]:g}: the share that is called by the \
+name, and how many of the other cells, which the annotator calls by another name, would be called so. Where thirds of \
+the cells were held out, they are of the same samples: on another, expect less.
+
+{table(["cell type", "called so", "held out", "other cells", "called so", "most of them"], held)}
+{first}{rest}"""

@@ -14,6 +14,7 @@ batch because what all predicted types share is taken off, in the ``share`` that
 made the same way.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,11 +104,16 @@ class TypeDistance:
         """
         scores = scores_on(values, self.centre[measured], self.loadings[:, measured])
         residual = scores - self.type_centres[predicted]
-        types = types_to_compare(predicted, self.class_cells)
-        means = [residual[predicted == k].mean(0) for k in types]
-        shift = share * median_shift(np.array(means).reshape(len(types), residual.shape[1]))
+        shift = self.shift(residual, predicted, share)
         length = np.sqrt((((residual - shift) @ self.precision_root) ** 2).sum(1))
         return smoothed(length, predicted, neighbours)
+
+    def shift(self, residual: Floats, predicted: Codes, share: float) -> Floats:
+        """What all types of a sample have in common ``(components,)``, in this share; ``residual`` (cells,
+        components) of each cell's scores to the type called."""
+        types = types_to_compare(predicted, self.class_cells)
+        means = [residual[predicted == k].mean(0) for k in types]
+        return share * median_shift(np.array(means).reshape(len(types), residual.shape[1]))
 
 
 @dataclass
@@ -151,14 +157,12 @@ class TypeProfiles:
         kind = 1 if neighbours is None else 0
         profiles, spread = self.profiles[kind][:, seen], self.residual_sd[kind][seen] + RESIDUAL_FLOOR
         logs = PooledLogs.of(cells, self.genes[seen], neighbours)
-        types = types_to_compare(predicted, self.class_cells)
-        member = class_members(predicted, len(self.class_cells))[types]
-        number = np.bincount(predicted, minlength=len(self.class_cells))[types, None]
+        shift_of = self.shift_of(predicted, share)
 
         def squares(part: slice) -> Floats:
             z = logs.values(part)
             z -= profiles[:, part][predicted]
-            z -= share * median_shift((member @ z) / number)
+            z -= shift_of(z)
             z /= spread[part]
             np.clip(z, -CLIP, CLIP, out=z)
             return np.einsum("ij,ij->i", z, z)
@@ -167,6 +171,14 @@ class TypeProfiles:
         for of_genes in in_turn(squares, logs.blocks()):
             total += of_genes
         return np.sqrt(total / max(len(spread), 1))
+
+    def shift_of(self, predicted: Codes, share: float) -> Callable[[Floats], Floats]:
+        """What all types of a sample have in common ``(genes,)``, in this share, of residuals ``(cells, genes)`` to the
+        types called."""
+        types = types_to_compare(predicted, self.class_cells)
+        member = class_members(predicted, len(self.class_cells))[types]
+        number = np.bincount(predicted, minlength=len(self.class_cells))[types, None]
+        return lambda residual: share * median_shift((member @ residual) / number)
 
 
 @dataclass
@@ -202,15 +214,7 @@ class MarkerDetection:
         known = cells.measured[self.genes]
         genes, shares = self.genes[known], self.shares[:, known]
         depth, counts = cells.depth, cells.on(genes)
-        types = types_to_compare(predicted, self.class_cells)
-        # sums of whole numbers: exact in any order
-        sums = [np.asarray(counts[predicted == k].sum(axis=0, dtype=np.float64)).ravel() for k in types]
-        # one count of an average gene keeps the ratio finite where one side never saw the gene
-        ratios = [
-            np.log((total + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
-            for total, k in zip(sums, types, strict=True)
-        ]
-        offset = np.exp(share * median_shift(np.array(ratios).reshape(len(types), len(genes))))
+        offset = self.offset(counts, depth, shares, predicted, share)
 
         def standardised(rows: slice) -> Floats:
             # the chance of no count, of a negative binomial: (1 + expected / size) ** -size
@@ -227,6 +231,18 @@ class MarkerDetection:
 
         standard = np.concatenate(list(in_turn(standardised, row_blocks(len(depth)))))
         return smoothed(standard, predicted, neighbours)
+
+    def offset(self, counts: sp.csr_matrix, depth: Floats, shares: Floats, predicted: Codes, share: float) -> Floats:
+        """Factor ``(genes,)`` by which all types of a sample differ from ``shares`` (classes, genes), in this share."""
+        types = types_to_compare(predicted, self.class_cells)
+        # sums of whole numbers: exact in any order
+        sums = [np.asarray(counts[predicted == k].sum(axis=0, dtype=np.float64)).ravel() for k in types]
+        # one count of an average gene keeps the ratio finite where one side never saw the gene
+        ratios = [
+            np.log((total + 1) / (depth[predicted == k].sum() + 1e4) / (shares[k] + 1e-5))
+            for total, k in zip(sums, types, strict=True)
+        ]
+        return np.exp(share * median_shift(np.array(ratios).reshape(len(types), len(shares[0]))))
 
 
 def bulk(cells: Cells, genes: Codes, codes: Codes, classes: int) -> Floats:

@@ -14,6 +14,7 @@ from spikgpt.annotator.levels import Levels
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Architecture
 from spikgpt.annotator.rejection import Calibration, Rejection
+from spikgpt.annotator.taught import Lesson
 from spikgpt.annotator.training_set import FEATURES
 from spikgpt.annotator.views import Arrays, Views, named, unnamed
 from spikgpt.base.errors import UserError
@@ -24,6 +25,8 @@ from spikgpt.base.species import HUMAN, SPECIES
 FORMAT_VERSION = 3
 """Raised where an older folder can no longer be read. 2: held-out cells are kept sample by sample. 3: levels above the
 types."""
+TAUGHT_VERSION = 4
+"""Of a folder with types that were taught, which a version that knows none of them must refuse."""
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -66,6 +69,19 @@ INNER_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "markers": {"depths": list, "types": dict, "related": list},
 }
 """The same for the fields of those that are objects and that annotation reads."""
+TAUGHT_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "taught_by": str,
+    "taught_on": str,
+    "clusters": list,
+    "samples": dict,
+    "learned_against": int,
+    "table_sha256": str,
+    "annotator_sha256": str,
+    "mixture": dict,
+    "held_out": dict,
+}
+"""The same for each entry of ``taught``, which a folder of `TAUGHT_VERSION` has beside `FIELDS`."""
 
 
 def save_annotator(annotator: Annotator, folder: Path) -> None:
@@ -77,6 +93,8 @@ def save_annotator(annotator: Annotator, folder: Path) -> None:
     arrays = annotator.views.arrays()
     for kind, calibration in annotator.rejection.calibrations.items():
         arrays |= named(f"calibration.{kind}", calibration)
+    for at, lesson in enumerate(annotator.lessons):
+        arrays |= {f"taught.{at}.{name}": values for name, values in lesson.arrays().items()}
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     with whole_file(folder / TENSORS) as partial:
         partial.write_bytes(save(arrays))  # save_file would leave it readable to its owner alone
@@ -119,16 +137,24 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
             kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
         }
         mixture = Mixture(**config["mixture"])
-        Levels.from_dict(config["levels"], config["classes"])
-        if len(views.present) != len(config["classes"]):
-            raise ValueError(f"{len(views.present)} classes in the tensors, {len(config['classes'])} named")
+        taught = config.get("taught", [])
+        own = config["classes"][: len(config["classes"]) - len(taught)]
+        Levels.from_dict(config["levels"], own)
+        if len(views.present) != len(own) or [*own, *(one["name"] for one in taught)] != config["classes"]:
+            raise ValueError(f"{len(views.present)} classes in the tensors, {len(own)} named")
+        lessons = [lesson_of(arrays, at, one) for at, one in enumerate(taught)]
         told = config["calibration"]
-        rejection = Rejection(
-            calibrations, [*told["distances"], "doubt"], len(config["classes"]), told["folds_by"] == "batch"
-        )
+        rejection = Rejection(calibrations, [*told["distances"], "doubt"], len(own), told["folds_by"] == "batch")
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise damaged(tensors, f"it does not fit config.json: {error}") from error
-    return Annotator(views, mixture, rejection, config)
+    return Annotator(views, mixture, rejection, config, lessons)
+
+
+def lesson_of(arrays: Arrays, at: int, told: dict[str, Any]) -> Lesson:
+    """A taught type from its tensors and its entry in the config; KeyError where one is missing."""
+    prefix = f"taught.{at}."
+    own = {name[len(prefix) :]: values for name, values in arrays.items() if name.startswith(prefix)}
+    return Lesson.from_arrays(told["name"], Mixture(**told["mixture"]), own)
 
 
 def check_species(species: str, h5ad: Path, folder: Path) -> None:
@@ -197,17 +223,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         path, "The annotator is damaged or was edited: its config.json", expected=WHOLE, fix=AGAIN
     )
     version = config.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, TAUGHT_VERSION):
         raise UserError(
             "This annotator has a format that this version of SpikGPT does not read.",
             where=str(path),
             found=f"format_version {version}",
-            expected=f"format_version {FORMAT_VERSION}",
+            expected=f"format_version {FORMAT_VERSION}, or {TAUGHT_VERSION} with taught types",
             fix="train it again with --reference, or use the SpikGPT version that made it",
         )
     check_fields(config, FIELDS, path, "")
     for name, inner in INNER_FIELDS.items():
         check_fields(config[name], inner, path, f"{name}.")
+    if version == TAUGHT_VERSION:
+        check_fields(config, {"taught": list}, path, "")
+        for at, one in enumerate(config["taught"]):
+            check_fields(one if isinstance(one, dict) else {}, TAUGHT_FIELDS, path, f"taught[{at}].")
     if config["features"] not in FEATURES:
         raise damaged(path, f"features {config['features']}")
     if digest(config) != config["digest"]:

@@ -135,7 +135,7 @@ class Levels:
             See `NEAR`; the bench tries others.
         """
         best = log_p.argmax(1)
-        sets = log_p.round(6) >= np.interp(rate, SET_RATES, self.least_log_p)
+        sets = self.may_be(log_p, rate)
         sets[np.arange(len(best)), best] = True
         node, steps = np.full(len(best), NOWHERE), np.zeros(len(best), dtype=np.int64)
         alone = sets.sum(1) == 1
@@ -153,6 +153,10 @@ class Levels:
             if not path:
                 node[alone & ~unknown & (best == leaf)] = AT_TYPE
         return Answers(node, steps, sets)
+
+    def may_be(self, log_p: Floats, rate: float) -> Flags:
+        """Which types cannot be excluded at the rate, by their log-probabilities of any shape."""
+        return np.asarray(log_p.round(6) >= np.interp(rate, SET_RATES, self.least_log_p))
 
     def _inside(self, sets: Flags, at: int) -> Flags:
         """Which cells' sets ``(cells, classes)`` lie below a node."""

@@ -113,7 +113,13 @@ class ReferenceMarkers:
 
     @classmethod
     def choose(
-        cls, counts: sp.csr_matrix, genes: list[str], codes: Codes, classes: list[str], totals: Floats
+        cls,
+        counts: sp.csr_matrix,
+        genes: list[str],
+        codes: Codes,
+        classes: list[str],
+        totals: Floats,
+        depths: list[float] | None = None,
     ) -> "ReferenceMarkers":
         """Choose the markers of each type of a reference.
 
@@ -131,11 +137,14 @@ class ReferenceMarkers:
             Type of each cell ``(cells,)`` into ``classes``.
         totals
             Depth of each cell ``(cells,)``.
+        depths
+            Falling; those of the cells unless given.
         """
         cells = np.bincount(codes, minlength=len(classes)).astype(float)
         large = np.flatnonzero(cells >= MIN_CELLS)
-        top = float(np.quantile(totals, DEPTH_QUANTILE))
-        depths = [round(step * top, 3) for step in STEPS]
+        if depths is None:
+            top = float(np.quantile(totals, DEPTH_QUANTILE))
+            depths = [round(step * top, 3) for step in STEPS]
         if len(large) < 2:
             return cls(depths, {})
         shares = seen_shares(counts, totals, codes, len(classes), depths[0])

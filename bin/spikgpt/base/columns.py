@@ -65,8 +65,9 @@ LABELS = (
     Column("spikgpt_cell_type", "text", "the label, or `Unknown`"),
     Column(
         "spikgpt_best_match", "text",
-        "nearest type of the reference, or likeliest class of the tissue profiles, never `Unknown`; empty where these "
-        "profiles could not judge",
+        "nearest type of the annotator, its reference's or one that it was "
+        "[taught](usage.md#teach-a-type-that-was-unknown), or likeliest class of the tissue profiles, never `Unknown`; "
+        "empty where these profiles could not judge",
     ),
     Column(
         "spikgpt_confidence", "0 to 1",

@@ -83,6 +83,14 @@ def annotator_facts(inputs: Inputs) -> Section | None:
         ("Types", f"{len(config['classes'])}: {text(', '.join(config['classes']))}"),
         ("Trained on", f"{training.get('cells', 0):,} cells, {training.get('genes', 0):,} genes, "
          f"{len(training.get('batches', {}))} batch(es)"),
+        *(
+            (f"Taught: {text(one['name'])}",
+             f"{one['held_out']['cells']:,} Unknown cells of {text(', '.join(one['samples']))}; "
+             f"{percent(one['held_out']['called'])} of them, held out, are called so"
+             + (f"; named by {text(one['taught_by'])}" if one["taught_by"] else "")
+             + (f", {text(one['taught_on'])}" if one["taught_on"] else ""))
+            for one in config.get("taught", [])
+        ),
         ("Features", text(config.get("features", ""))),
         ("Held-out accuracy", percent(held.get("accuracy"))),
         ("Held-out macro-F1", percent(held.get("macro_f1"))),

@@ -2,6 +2,7 @@ include { CHECK_INPUT      } from '../../../modules/local/check_input'
 include { CHECK_ANNOTATOR  } from '../../../modules/local/check_annotator'
 include { IMPORT_COUNTS    } from '../../../modules/local/import_counts'
 include { IMPORT_REFERENCE } from '../../../modules/local/import_reference'
+include { TEACH_ANNOTATOR  } from '../../../modules/local/teach_annotator'
 include { READ_LABELS      } from '../../../modules/local/read_labels'
 include { digestOf ; filesIn ; pathMistake ; plainlyNamed ; readJson ; speciesMistake ; speciesOf } from '../utils'
 
@@ -41,6 +42,8 @@ workflow READ_INPUT {
     min_gene_match  // number: share of a sample that must be in genes the checkpoint knows
     compare_key     // text: column of the samples' obs with labels to compare, where the samplesheet names none; or null
     species         // text: species of samples and reference, or null to go by their genes
+    taught          // [table of named populations, [h5ad of each sample of their run]] to teach the annotator, or empty
+    seed            // integer
 
     main:
     CHECK_INPUT(
@@ -89,11 +92,22 @@ workflow READ_INPUT {
         digestOf('check_annotator.py', [scgpt_model]),
     )
 
+    // a population that is refused is a mistake in the input too
+    TEACH_ANNOTATOR(
+        CHECK_ANNOTATOR.out.annotator
+            .filter { taught }
+            .map { meta, folder -> [meta, taught[0], taught[1], folder, filesIn(folder)] },
+        scgpt_model,
+        seed,
+        digestOf('teach_annotator.py', [scgpt_model]),
+    )
+    ch_annotators = taught ? TEACH_ANNOTATOR.out.annotator : CHECK_ANNOTATOR.out.annotator
+
     // Nothing goes on before every input was read: one bad sample ends the run here, not hours later.
     ch_read = IMPORT_COUNTS.out.h5ad
         .join(IMPORT_COUNTS.out.stats)
         .mix(IMPORT_REFERENCE.out.h5ad)
-        .mix(CHECK_ANNOTATOR.out.annotator.map { meta, folder -> [meta, folder, null] })
+        .mix(ch_annotators.map { meta, folder -> [meta, folder, null] })
         .toSortedList { a, b -> a[0].id <=> b[0].id }
         .flatMap { entries ->
             def message = speciesMistake(entries.collect { meta, given, stats -> [meta, speciesOf(stats ?: given.resolve('config.json'))] })
@@ -119,7 +133,7 @@ workflow READ_INPUT {
     emit:
     counts     // [meta, counts h5ad]
     reference  // [meta, normalised h5ad, stats]
-    annotator  // folder, when one was given
+    annotator  // folder, when one was given; with what it was taught
     samples    // [meta, json]
     own_labels // [meta, parquet] of samples whose labels are compared
     protein    // [meta, h5ad] of each sample with antibody or hashtag counts

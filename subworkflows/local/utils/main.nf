@@ -175,6 +175,12 @@ def parameterMistake(given, schema) {
             return mistake('--reference names no file, or two of one name', "\"${given.reference}\"", 'files of different names, separated by commas: cells and batches are named by their file', 'correct it, or rename one of the files')
         }
     }
+    if (given.teach && given.reference) {
+        return mistake('Both --teach and --reference are given', "--teach ${given.teach} and --reference ${given.reference}", 'one of them: types are taught to an annotator that is there already', 'leave one of them out')
+    }
+    if (given.teach && given.annotator && annotatorNames(given.annotator) != [given.annotator.strip()] - 'tissue') {
+        return mistake('--teach is given with annotators that cannot be taught', "--annotator ${given.annotator}", 'one trained annotator, pbmc or a folder; tissue is a table of mean profiles', 'give --annotator the one of the run that the table is of, or leave it out')
+    }
     if (given.reference && given.annotator) {
         return mistake('Both --reference and --annotator are given', "--reference ${given.reference} and --annotator ${given.annotator}", 'one of them: a reference trains a new annotator, an annotator is used as it is', 'leave one of them out')
     }
@@ -271,6 +277,23 @@ def plainlyNamed(path) {
         complete.setText(path.toUriString(), 'UTF-8')
     }
     return copied
+}
+
+// What --teach goes by: the annotated files beside the table, without the cohort's, and the annotator of the run that left
+// them: the folder that it trained, where no other is given, else the bundled one. Or a message, under `mistake`.
+def taughtFrom(table, annotator, outdir) {
+    def results = table.parent?.parent
+    def where = "--teach ${table.toUriString()}"
+    def folder = results?.resolve('annotated')
+    def files = folder?.isDirectory() ? folder.listFiles().findAll { path -> path.name.endsWith('.h5ad') && path.name != 'cohort.h5ad' }.sort { path -> path.name } : []
+    if (!files) {
+        return [mistake: mistake('The results that the table of --teach belongs to are not beside it', "no h5ad in ${folder?.toUriString()}", 'the results folder as the run left it: tables/unknown_populations.tsv, annotated/<sample>.h5ad', 'leave the table in the folder tables of the results, and the results whole', where)]
+    }
+    if (file(outdir, glob: false).toUriString().replaceFirst('/+$', '') == results.toUriString().replaceFirst('/+$', '')) {
+        return [mistake: mistake('The results would replace those that are taught from', outdir, 'another folder: the annotator is taught from the cells of the earlier run', 'give another --outdir', "--outdir ${outdir}")]
+    }
+    def own = results.resolve('annotator')
+    return [files: files, annotator: annotator ?: (own.resolve('config.json').exists() ? own.toUriString() : 'pbmc')]
 }
 
 // Tasks read what lies in these folders by their names, which cannot be mended by a copy
