@@ -70,7 +70,7 @@ def asked(annotator, cells, left_out: str | None) -> dict:
 
     order = np.argsort(cells.side.barcodes, kind="stable")
     aligned = annotator.aligned([cells.side.counts], cells.side.genes, cells.embedding, order)
-    log_p, _, signs = annotator.signs(aligned)
+    log_p, _, signs, _ = annotator.signs(aligned)
     truth = cells.side.labels[order]
     known = np.isin(truth, annotator.classes)
     return {

@@ -24,7 +24,8 @@ CONTRACT = [
     "n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", "predicted_doublet",
     "spikgpt_cell_type", "spikgpt_best_match", "spikgpt_confidence", "spikgpt_p_value", "spikgpt_unknown_reason",
     "cell_type_ontology_term_id",
-    "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set",
+    "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set", "spikgpt_agreement",
+    "spikgpt_judge_embedding", "spikgpt_judge_expression", "spikgpt_judge_regression", "spikgpt_judge_celltypist",
     "spikgpt_second_opinion", "spikgpt_second_opinion_score",
     "spikgpt_cluster", "spikgpt_cluster_cell_type",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What an annotator says about the cells of a sample: a label, or `Unknown`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from spikgpt import UNKNOWN
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, side_by_side
+from spikgpt.annotator.judges import LinearJudge, agreement, linear_calls
 from spikgpt.annotator.levels import NOWHERE, Answers, Levels, Tails
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
@@ -21,7 +22,9 @@ from spikgpt.annotator.training_set import readable_cells
 from spikgpt.annotator.views import Views
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.columns import (
+    AGREEMENT,
     ANCESTOR,
+    JUDGE_COLUMNS,
     LABEL_SET,
     LEAF,
     LEVEL,
@@ -43,13 +46,15 @@ from spikgpt.base.threads import one_thread
 class Annotator:
     """A trained annotator: the views of a cell, how they are mixed, when a cell is Unknown, and the record.
 
-    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`.
+    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`. ``judges``: what else was trained
+    on the reference, see `spikgpt.annotator.judges`; empty for an annotator of before there were any.
     """
 
     views: Views
     mixture: Mixture
     rejection: Rejection
     config: dict[str, Any]
+    judges: dict[str, LinearJudge] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -95,7 +100,7 @@ class Annotator:
         ``low_quality`` shallower than 99 % of the reference and than half its sample's median; ``outside_reference``
         fits no type; ``low_confidence`` lies between types. Of the figures, ``not_calibrated`` says why the rate cannot
         be promised for this sample (nothing where it can), ``rejected_types`` which types were rejected wholesale.
-        Levels: see `spikgpt.annotator.levels`.
+        Levels: see `spikgpt.annotator.levels`; judges: `spikgpt.annotator.judges`, and each of two views alone.
 
         Raises
         ------
@@ -121,11 +126,16 @@ class Annotator:
         firing: dict[str, Any] = {"firing_rates": {}, "dead_layers": []}
         pooled = False
         level = np.full(number, UNKNOWN, dtype=object)
+        names = np.array(self.classes, dtype=object)
+        said = {judge: np.full(number, "", dtype=object) for judge in JUDGE_COLUMNS}
         steps, sets = np.full(number, "", dtype=object), np.full(number, "", dtype=object)
 
         if readable.any():
             judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
-            log_p, firing, signs = self.signs(judged)
+            log_p, firing, signs, of_views = self.signs(judged)
+            # one view alone is the answer itself
+            for view, alone in of_views.items() if len(of_views) > 1 else ():
+                said[view][readable] = names[alone.argmax(1)]
             best[readable], runner_up[readable] = two_best(log_p)
             confidence[readable] = np.exp(log_p.max(1))
             judgement = self.rejection.judge(signs)
@@ -155,13 +165,15 @@ class Annotator:
             unread = cells.take(np.flatnonzero(~readable))
             best[~readable], runner_up[~readable] = two_best(self.views.expression.log_probabilities(unread))
 
+        for judge, calls in linear_calls(self.judges, cells).items():
+            said[judge] = names[calls]
+
         unknown = rejected(p_value, unknown_rate) | ~readable
         shallow = (cells.depth < self.config["depth"]["low"]) & (cells.depth < 0.5 * np.median(cells.depth))
         reason = np.where(by_fit, OUTSIDE_REFERENCE.name, LOW_CONFIDENCE.name)
         reason = np.where(shallow, LOW_QUALITY.name, reason)
         reason = np.where(readable, reason, LOW_GENE_MATCH.name)
         level[unknown & shallow], steps[unknown & shallow] = UNKNOWN, ""
-        names = np.array(self.classes, dtype=object)
         labels = np.where(unknown, UNKNOWN, names[best])
         table = pd.DataFrame(
             {
@@ -178,6 +190,8 @@ class Annotator:
                 LEVEL_TERM: labels_to_terms(pd.Series(level), self.levels.terms(self.config["ontology"])),
                 LEVEL: steps,
                 LABEL_SET: sets,
+                AGREEMENT: agreement(names[best], said),
+                **{column: said[judge] for judge, column in JUDGE_COLUMNS.items()},
             }
         )
         as_given = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
@@ -209,16 +223,17 @@ class Annotator:
             np.where(nowhere & by_fit, "", sets),
         )
 
-    def signs(self, cells: Cells) -> tuple[Floats, dict[str, Any], Signs]:
+    def signs(self, cells: Cells) -> tuple[Floats, dict[str, Any], Signs, dict[str, Floats]]:
         """What a sample is labelled and judged by, all of its cells readable.
 
-        Mixed log-probabilities ``(cells, classes)``; how often the network's layers fired; signs.
+        Mixed log-probabilities ``(cells, classes)``; how often the network's layers fired; signs; log-probabilities of
+        each view.
         """
         (of_views, firing), neighbours = side_by_side(
             lambda: self._log_probabilities(cells), lambda: self.rejection.neighbours(self.views, cells)
         )
         log_p = self.mixture(of_views)
-        return log_p, firing, Signs.of(self.views, cells, log_p, neighbours)
+        return log_p, firing, Signs.of(self.views, cells, log_p, neighbours), of_views
 
     def aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
         """The cells in ``order``, on the annotator's genes; the rest as in `annotate`."""

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.judges import LINEAR, LinearJudge
 from spikgpt.annotator.levels import Levels
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Architecture
@@ -77,6 +78,8 @@ def save_annotator(annotator: Annotator, folder: Path) -> None:
     arrays = annotator.views.arrays()
     for kind, calibration in annotator.rejection.calibrations.items():
         arrays |= named(f"calibration.{kind}", calibration)
+    for name, judge in annotator.judges.items():
+        arrays |= named(f"judges.{name}", judge)
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     with whole_file(folder / TENSORS) as partial:
         partial.write_bytes(save(arrays))  # save_file would leave it readable to its owner alone
@@ -118,6 +121,10 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
         calibrations = {
             kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
         }
+        # an annotator of before there were judges has none
+        judges = {
+            name: unnamed(f"judges.{name}", LinearJudge, arrays) for name in LINEAR if f"judges.{name}.genes" in arrays
+        }
         mixture = Mixture(**config["mixture"])
         Levels.from_dict(config["levels"], config["classes"])
         if len(views.present) != len(config["classes"]):
@@ -128,7 +135,7 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
         )
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise damaged(tensors, f"it does not fit config.json: {error}") from error
-    return Annotator(views, mixture, rejection, config)
+    return Annotator(views, mixture, rejection, config, judges)
 
 
 def check_species(species: str, h5ad: Path, folder: Path) -> None:
