@@ -99,8 +99,8 @@ def test_an_annotators_labels_are_chosen_without_reading_them(tmp_path):
     (tmp_path / "o.json").write_text(json.dumps({"looks_like_blood": True}))
     words = [
         str(BIN / "choose_labels.py"), "--sample", "s", "--rule", "unless_blood", "--annotation", "a.parquet",
-        "--stats", "a.json", "--name", "pbmc", "--second-opinion", "o.parquet", "--second-opinion-stats", "o.json", "--profiles",
-        "none", "--scgpt-model", "none",
+        "--stats", "a.json", "--name", "pbmc", "--second-opinion", "o.parquet", "--second-opinion-stats", "o.json",
+        "--profiles", "none", "--scgpt-model", "none",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", CHOOSES, str(BIN), json.dumps(words)],
