@@ -86,7 +86,7 @@ def test_results_are_those_of_the_contract(small_run):
     wanted = [
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
-        "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
+        "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv", "tables/judges.tsv",
         "tables/evidence.tsv", "tables/second_opinion.tsv",
         "tables/annotators.tsv", "tables/expected_genes.tsv", "tables/expected_genes_shown.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",
