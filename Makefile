@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: audit faults help load setup setup-scgpt setup-viewers setup-cellxgene demo test lint bench-setup bench bench-speed \
     bench-docs bench-attention bench-unknown bench-levels bench-species bench-teach bench-explanations bench-embed \
-    bench-embed-size bench-profiles bench-qc bench-integration lock genes annotator images push clean
+    bench-embed-size bench-profiles bench-qc bench-integration bench-conditions lock genes annotator images push clean
 
 help:
 	@echo 'make setup   the locked Python environment and Nextflow, into .venv'
@@ -23,6 +23,7 @@ help:
 	@echo 'make bench-embed  the embedding beside embed_data of the scgpt package: speed, memory'
 	@echo 'make bench-embed-size  the embedding from ten thousand to a million cells'
 	@echo 'make bench-integration  clusters with and without Harmony (DATA=folder)'
+	@echo 'make bench-conditions  composition test and differential expression beside limma, DESeq2 and edgeR in R (DATA=folder)'
 	@echo 'make bench-qc  the filters beside other rules: cells kept of each type, damage removed (DATA=folder)'
 	@echo 'make annotator  the bundled annotator of human blood again (DATA=folder)'
 	@echo 'make audit   SBOM of each image, licences, known vulnerabilities; into results/audit'
@@ -116,6 +117,12 @@ bench-embed-size: setup
 bench-integration: setup
 	@test -n "$(DATA)" || { echo 'make bench-integration needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
 	@.venv/bin/python bench/integration.py --data "$(DATA)" --work results/bench/integration --json docs/benchmarks/integration.json
+
+# composition test and differential expression beside R's, which must be installed
+bench-conditions: setup
+	@test -n "$(DATA)" || { echo 'make bench-conditions needs DATA=folder with the h5ad files (see docs/benchmarks.md)'; exit 1; }
+	@.venv/bin/python bench/conditions.py --cells "$(DATA)/kang_ctrl12k_1287genes.h5ad" --json docs/benchmarks/conditions.json
+	@.venv/bin/python bench/write_docs.py
 
 # the filters of quality control on labelled cells in DATA and simulated damage; half an hour
 bench-qc: setup

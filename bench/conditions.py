@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Composition test and differential expression beside limma, DESeq2 and edgeR in R, on the same real cells.
 
+    make bench-conditions DATA=folder
     bench/conditions.py --cells kang_ctrl12k_1287genes.h5ad --json docs/benchmarks/conditions.json
 
 Needs R with limma, DESeq2 and edgeR (Debian: r-bioc-limma, r-bioc-deseq2, r-bioc-edger). The cells are of eight donors
@@ -9,6 +10,7 @@ is not in Debian: what its propeller does with limma is written out in R here.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import combinations
@@ -20,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bin"))
 from spikgpt.base.files import write_json
 from spikgpt.cli import launch, parser
 
+PACKAGES = ("limma", "DESeq2", "edgeR")
+DEBIAN = "r-base-core r-bioc-limma r-bioc-deseq2 r-bioc-edger"
 PAIR = ("FCGR3A+ Monocytes", "CD14+ Monocytes")
 """Two types of the same donors that differ in known genes."""
 BETWEEN = "CD14+ Monocytes"
@@ -51,6 +55,17 @@ cat(as.character(packageVersion("DESeq2")), as.character(packageVersion("edgeR")
 """
 
 
+def without_r() -> str | None:
+    """What of R is missing, and how to get it; None where all is there."""
+    if shutil.which("Rscript") is None:
+        missing = "Rscript"
+    else:
+        asks = 'for (p in commandArgs(TRUE)) if (!requireNamespace(p, quietly = TRUE)) cat(p, "")'
+        words = ["Rscript", "-e", asks, *PACKAGES]
+        missing = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    return f"bench/conditions.py needs R; missing: {missing} (Debian: apt install {DEBIAN})" if missing else None
+
+
 def run_r(folder: Path, code: str) -> str:
     """Run R in a folder; what it prints."""
     (folder / "run.R").write_text(code, encoding="utf-8")
@@ -63,6 +78,8 @@ def main() -> None:
     args.add_argument("--cells", required=True, help="h5ad: counts in X, obs batch (donor) and cell_type")
     args.add_argument("--json", required=True)
     options = args.parse_args()
+    if missing := without_r():
+        sys.exit(missing)
 
     import anndata as ad
     import numpy as np

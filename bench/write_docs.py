@@ -30,6 +30,7 @@ Every number and picture on this page is made by `bench/write_docs.py` from the 
     make bench-speed                      seconds of training and annotating alone
     make bench-profiles DATA=folder       the second opinion; into results/bench
     make bench-integration DATA=folder    clusters with and without Harmony; into docs/benchmarks
+    make bench-conditions DATA=folder     conditions compared, beside R's limma, DESeq2, edgeR; into docs/benchmarks
     make annotator DATA=folder            the bundled annotator of human blood; into docs/benchmarks
     make bench-docs                       takes what was measured into docs/
 
@@ -44,7 +45,7 @@ not tell the two apart, `unassigned` where it has none):
 | `pbmc4k_soupx.h5ad` | 10x Genomics' PBMC 4k (v2), as the R package SoupX carries it |
 | `kang_ifnb2k.h5ad` | Kang 2018 (GSE96583), 1,000 control and 1,000 stimulated PBMC; `batch` is `CTRL` or `STIM` |
 | `pbmc_3tech_savercat.h5ad` | PBMC of three 10x chemistries, from SAVERCAT |
-| `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 control PBMC of eight donors, 1,287 genes; for `bench-unknown` |
+| `kang_ctrl12k_1287genes.h5ad` | Kang 2018, 12,000 PBMC of 8 donors, 1,287 genes; `bench-unknown`, `bench-conditions` |
 | `baron_mouse.h5ad` | Baron 2016, mouse pancreas; `batch`: `mouse1`, `mouse2`; for `bench-unknown`, `bench-species` |
 | `sc_mixology_cell_lines.h5ad` | Tian 2019, cell lines; `batch` is protocol and plate; for `bench-unknown` |
 

@@ -27,7 +27,7 @@ def main() -> None:
     from spikgpt.annotator.network import Architecture
     from spikgpt.annotator.training_set import read_embedding
     from spikgpt.base.h5ad import stored
-    from spikgpt.scgpt.checkpoint import checkpoint_files, checkpoint_sha256
+    from spikgpt.scgpt.checkpoint_files import checkpoint_files, checkpoint_sha256
 
     scgpt_sha256 = checkpoint_sha256(given.scgpt_model)
     annotator = load_annotator(given.annotator, scgpt_sha256)

@@ -13,7 +13,8 @@ def main() -> None:
     given = command.parse_args()
 
     from spikgpt.annotator.folder import load_annotator
-    from spikgpt.scgpt.checkpoint import checkpoint_sha256, read_checkpoint
+    from spikgpt.scgpt.checkpoint import read_checkpoint
+    from spikgpt.scgpt.checkpoint_files import checkpoint_sha256
 
     load_annotator(given.annotator, checkpoint_sha256(given.scgpt_model))
     read_checkpoint(given.scgpt_model)

@@ -24,12 +24,9 @@ def main() -> None:
     given = command.parse_args()
 
     import json
+    import shutil
 
-    import pandas as pd
     from spikgpt.annotator.choice import distinct, fits, from_profiles
-    from spikgpt.profiles.labels import annotation
-    from spikgpt.profiles.library import Library
-    from spikgpt.scgpt.checkpoint import checkpoint_sha256
 
     def read(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -38,12 +35,20 @@ def main() -> None:
     every = [read(path) for path in given.stats]
     by_profiles = from_profiles(given.rule, said["looks_like_blood"])
     if by_profiles:
+        # not where labels are those of an annotator: 3 s of CPU on every sample
+        import pandas as pd
+        from spikgpt.profiles.labels import annotation
+        from spikgpt.profiles.library import Library
+        from spikgpt.scgpt.checkpoint_files import checkpoint_sha256
+
         table, figures = annotation(pd.read_parquet(given.second_opinion), said, Library.read(given.profiles))
         figures = {"sample": given.sample, "scgpt_sha256": checkpoint_sha256(given.scgpt_model), **figures}
+        with whole_file(f"{given.sample}.annotation.parquet") as partial:
+            table.to_parquet(partial, index=False)
     else:
-        table, figures = pd.read_parquet(given.annotation[0]), every[0]
-    with whole_file(f"{given.sample}.annotation.parquet") as partial:
-        table.to_parquet(partial, index=False)
+        figures = every[0]
+        with whole_file(f"{given.sample}.annotation.parquet") as partial:
+            shutil.copyfile(given.annotation[0], partial)
     names = distinct(given.name)
     write_json(
         f"{given.sample}.annotation.json",

@@ -2,7 +2,7 @@
 """Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding, after Harmony where so decided."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_pynndescent
 
 
 def main() -> None:
@@ -16,6 +16,8 @@ def main() -> None:
     args.add_argument("--integration", help="integration.tsv of batch_mixing.py: whether Harmony is used; without: no")
     args.add_argument("--seed", type=int, default=0, help="random seed of Harmony, Leiden and UMAP")
     options = args.parse_args()
+
+    without_pynndescent()
 
     from spikgpt.cohort.clusters import cells_of_samples, cluster_cohort, write_cohort_cells
     from spikgpt.cohort.integration import uses_harmony

@@ -42,6 +42,7 @@ def main() -> None:
         likeliest_classes,
         shown_table,
     )
+    from spikgpt.cohort.judges import judges_table
     from spikgpt.cohort.levels import levels_table
     from spikgpt.cohort.populations import find_populations, pairs_to_judge, rejected, unknown_populations
     from spikgpt.cohort.samples import sample_figures
@@ -108,6 +109,7 @@ def main() -> None:
         ("annotators.tsv", annotators_table(samples, labelled, statistics["second_opinion"], annotator_name)),
         ("composition.tsv", composition(cells)),
         ("levels.tsv", levels_table(cells, config["levels"], config["classes"])),
+        ("judges.tsv", judges_table(cells)),
         ("evidence.tsv", evidence_table(cells, judged, rates, likeness, conflicts, wrong["cluster"], by_profiles)),
         ("expected_genes.tsv", expected_table(options.h5ad, cells, asked, expected, library, likeliest)),
         ("expected_genes_shown.tsv", shown_table(options.h5ad, cells, asked, expected)),

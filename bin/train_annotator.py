@@ -35,6 +35,7 @@ def main() -> None:
     from spikgpt.annotator.benchmark import compare
     from spikgpt.annotator.card import model_card
     from spikgpt.annotator.folder import CARD, save_annotator
+    from spikgpt.annotator.judges import train_judges
     from spikgpt.annotator.train import progress, train_annotator
     from spikgpt.annotator.training_set import read_reference
     from spikgpt.scgpt.checkpoint import read_checkpoint
@@ -50,7 +51,8 @@ def main() -> None:
         threads=given.threads,
     )
     progress("comparing with other methods")
-    benchmark = compare(reference, held, fold_of, annotator.config["calibration"]["folds_by"])
+    benchmark = compare(reference, held, fold_of, annotator.config["calibration"]["folds_by"], given.seed)
+    annotator.judges = train_judges(reference, given.seed)
     save_annotator(annotator, given.out)
     with whole_file(given.out / CARD) as partial:
         partial.write_text(model_card(annotator.config, benchmark), encoding="utf-8")

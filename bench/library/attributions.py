@@ -55,8 +55,8 @@ class Sample:
         side = task.split.query
         order = np.argsort(side.barcodes, kind="stable")
         cells = annotator.aligned([side.counts], side.genes, task.query_embedding, order)
-        log_p, _, signs = annotator.signs(cells)
-        return cls(task, annotator, embedder, order, cells, log_p, annotator.rejection.judge(signs).p_value <= rate)
+        own = annotator.own_signs(cells)
+        return cls(task, annotator, embedder, order, cells, own.log_p, own.judgement.p_value <= rate)
 
     @property
     def side(self) -> Side:

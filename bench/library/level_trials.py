@@ -71,8 +71,8 @@ class Seen:
         side, config = cells.side, annotator.config
         order = np.argsort(side.barcodes, kind="stable")
         aligned = annotator.aligned([side.counts], side.genes, cells.embedding, order)
-        log_p, _, signs = annotator.signs(aligned)
-        judgement = annotator.rejection.judge(signs)
+        own = annotator.own_signs(aligned)
+        log_p, signs, judgement = own.log_p, own.signs, own.judgement
         far, tails, _ = measured(annotator.rejection, Tails.of(annotator.rejection, signs.kind), signs)
         shallow = (aligned.depth < config["depth"]["low"]) & (aligned.depth < 0.5 * np.median(aligned.depth))
         return cls(

@@ -22,7 +22,7 @@ def render(figures: dict[str, Any]) -> str:
     one = next(iter(figures["expression"].values()))
     return (
         "## Conditions compared, beside R\n\n"
-        "`bench/conditions.py --cells kang_ctrl12k_1287genes.h5ad --json docs/benchmarks/conditions.json`, with R from "
+        "`make bench-conditions DATA=folder`, with R from "
         f"Debian: {figures['cells']:,} cells of {figures['donors']} donors in one condition, {figures['genes']:,} "
         "genes, labels of their authors.\n\n"
         f"**Composition.** All {composition['splits']} ways to part the donors into two halves, "

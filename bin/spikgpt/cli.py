@@ -1,12 +1,14 @@
 """What every command line of the pipeline shares: one thread, errors, exit statuses. Imported by scripts alone."""
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from spikgpt import __version__
 from spikgpt.base.errors import UserError
@@ -38,6 +40,27 @@ def without_triton() -> None:
     """
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+
+
+def without_pynndescent() -> None:
+    """Import umap without pynndescent, which compiles its distances anew in every process that imports it: 4 s of CPU.
+
+    umap's own class alone uses it. scanpy calls umap's functions for a graph and its map, and imports pynndescent
+    itself where a graph is large enough to need it, as it still can afterwards.
+    """
+    if "umap" in sys.modules or "pynndescent" in sys.modules:
+        return
+    names = {
+        "pynndescent": "NNDescent",
+        "pynndescent.distances": "named_distances",
+        "pynndescent.sparse": "sparse_named_distances",
+    }
+    for module, name in names.items():
+        sys.modules[module] = ModuleType(module)
+        setattr(sys.modules[module], name, ())
+    importlib.import_module("umap.umap_")
+    for module in names:
+        del sys.modules[module]
 
 
 def launch(main: Callable[[], None]) -> None:

@@ -71,6 +71,11 @@ def test_train_then_annotate(script, tmp_path: Path) -> None:
         "spikgpt_level_term_id",
         "spikgpt_level",
         "spikgpt_label_set",
+        "spikgpt_agreement",
+        "spikgpt_judge_embedding",
+        "spikgpt_judge_expression",
+        "spikgpt_judge_regression",
+        "spikgpt_judge_celltypist",
     ]
     called_b = table["spikgpt_cell_type"] == "B cell"
     assert (table["cell_type_ontology_term_id"] == np.where(called_b, "CL:0000236", "unknown")).all()

@@ -130,6 +130,11 @@ def write_small(folder: Path, sizes: dict[str, int], seed: int = 0) -> Small:
                 "spikgpt_level_term_id": np.where(kind == 1, "CL:0000542", "unknown"),
                 "spikgpt_level": np.where(unknown, "", np.where(kind == 1, "ancestor 1", "leaf")),
                 "spikgpt_label_set": np.where(unknown, "", best),
+                "spikgpt_agreement": np.where(unknown, 0.5, 1.0).astype(np.float32),
+                "spikgpt_judge_embedding": best,
+                "spikgpt_judge_expression": np.where(unknown, "T cell", best),
+                "spikgpt_judge_regression": "",
+                "spikgpt_judge_celltypist": "",
             }
         )
         annotation.to_parquet(folder / f"{sample}.annotation.parquet", index=False)

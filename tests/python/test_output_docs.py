@@ -16,6 +16,7 @@ from spikgpt.cohort.evidence import EVIDENCE_COLUMNS
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.explanations import EXPLANATION_COLUMNS
 from spikgpt.cohort.integration import INTEGRATION_COLUMNS
+from spikgpt.cohort.judges import JUDGE_TABLE_COLUMNS
 from spikgpt.cohort.levels import COLUMNS as LEVEL_COLUMNS
 from spikgpt.cohort.marker_expression import EXPRESSION_COLUMNS
 from spikgpt.cohort.markers import MARKER_COLUMNS
@@ -33,6 +34,7 @@ WRITTEN = {
     "`cells.tsv.gz`": ("sample", "barcode", *OBS_COLUMNS[1:4]),
     "`composition.tsv`": ("sample", "cell_type", "cells", "percent"),
     "`levels.tsv`": LEVEL_COLUMNS,
+    "`judges.tsv`": JUDGE_TABLE_COLUMNS,
     "`markers.tsv`": MARKER_COLUMNS,
     "`marker_expression.tsv`": EXPRESSION_COLUMNS,
     "`evidence.tsv`": EVIDENCE_COLUMNS,

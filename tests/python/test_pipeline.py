@@ -23,7 +23,8 @@ CONTRACT = [
     "n_genes_by_counts", "total_counts", "pct_counts_mt", "doublet_score", "predicted_doublet",
     "spikgpt_cell_type", "spikgpt_best_match", "spikgpt_confidence", "spikgpt_p_value", "spikgpt_unknown_reason",
     "cell_type_ontology_term_id",
-    "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set",
+    "spikgpt_level_cell_type", "spikgpt_level_term_id", "spikgpt_level", "spikgpt_label_set", "spikgpt_agreement",
+    "spikgpt_judge_embedding", "spikgpt_judge_expression", "spikgpt_judge_regression", "spikgpt_judge_celltypist",
     "spikgpt_second_opinion", "spikgpt_second_opinion_score",
     "spikgpt_cluster", "spikgpt_cluster_cell_type",
 ]  # fmt: skip
@@ -84,7 +85,7 @@ def test_results_are_those_of_the_contract(small_run):
     wanted = [
         "annotated/small.h5ad", "annotated/raw.h5ad", "annotated/cohort.h5ad",
         "tables/cells.tsv.gz", "tables/composition.tsv", "tables/markers.tsv", "tables/unknown_populations.tsv",
-        "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv",
+        "tables/removed_by_type.tsv", "tables/qc_thresholds.tsv", "tables/judges.tsv",
         "tables/evidence.tsv", "tables/explanations.tsv", "tables/second_opinion.tsv",
         "tables/annotators.tsv", "tables/expected_genes.tsv", "tables/expected_genes_shown.tsv",
         "tables/removed_cells.tsv.gz", "tables/cells_per_step.tsv", "tables/batch_mixing.tsv", "tables/benchmark.tsv",

@@ -36,6 +36,24 @@ def test_antibodies_and_hashtags_are_kept_and_guides_are_not(tmp_path, counts, b
     assert list(made.var["feature_type"]) == TYPES[100:115]
 
 
+def test_custom_features_are_hashtags_by_their_names_alone(tmp_path, counts, barcodes):  # noqa: F811
+    """Ten hashtags as users name them, and two other custom features; every hashtag's counts are those of the file."""
+    tags = [
+        "Hashtag_1", "HTO-2", "hto3-ACCCACCAGTAAGAC", "anti-human_Hashtag4", "Human HTO5", "CMO306", "LMO_7",
+        "SampleTag08", "s9_HTO", "hashtag 10",
+    ]  # fmt: skip
+    names = [*SYMBOLS[: GENES - 12], *tags, "guide_KRAS_1", "PHOTON"]
+    types = ["Gene Expression"] * (GENES - 12) + ["Custom"] * 12
+    ids = [*IDS[: GENES - 12], *names[GENES - 12 :]]
+    matrix = write_10x_h5(tmp_path / "m.h5", counts, barcodes, ids, names, types, ["GRCh38"] * GENES)
+    messages, path = read_back(tmp_path, matrix, np.ones(len(barcodes), dtype=bool))
+    assert messages == []
+    made = ad.read_h5ad(path)
+    assert list(made.var_names) == tags
+    assert set(made.var["feature_type"]) == {"Custom"}
+    np.testing.assert_array_equal(made.X.toarray(), counts.toarray()[:, GENES - 12 : GENES - 2])
+
+
 def test_a_matrix_of_genes_alone_writes_nothing(tmp_path, counts, barcodes):  # noqa: F811
     matrix = write_10x_h5(tmp_path / "m.h5", counts, barcodes, IDS, SYMBOLS, ["Gene Expression"] * GENES, [""] * GENES)
     messages, path = read_back(tmp_path, matrix, np.ones(len(barcodes), dtype=bool))

@@ -26,6 +26,7 @@ from spikgpt.cohort.contrast import DIFFERENTIAL_COLUMNS
 from spikgpt.cohort.evidence import evidence_table, judge_markers, nearest_types
 from spikgpt.cohort.expected_genes import EXPECTED_COLUMNS, SHOWN_COLUMNS
 from spikgpt.cohort.explanations import EXPLANATION_COLUMNS
+from spikgpt.cohort.judges import judges_table
 from spikgpt.cohort.levels import levels_table
 from spikgpt.cohort.markers import find_markers
 from spikgpt.cohort.populations import find_populations, unknown_populations
@@ -139,6 +140,7 @@ def given(small, small_table, joined, tmp_path_factory):  # noqa: F811
         "cells.tsv.gz": cells,
         "composition.tsv": composition(cells),
         "levels.tsv": levels_table(cells, LEVELS, TYPES),
+        "judges.tsv": judges_table(cells),
         "markers.tsv": markers,
         "marker_expression.tsv": expression,
         "evidence.tsv": evidence_table(cells, judged, 0.05, looks, conflicts, {}),

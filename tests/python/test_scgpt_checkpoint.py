@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from spikgpt.base.errors import UserError
-from spikgpt.scgpt.checkpoint import checkpoint_sha256, read_checkpoint
+from spikgpt.scgpt.checkpoint import read_checkpoint
+from spikgpt.scgpt.checkpoint_files import checkpoint_sha256
 from spikgpt.scgpt.model import ScGPT
 
 GENES = ["A", "B", "C", "D", "E", "F", "G"]

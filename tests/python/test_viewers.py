@@ -23,6 +23,14 @@ VIEWERS = ROOT / ".venv-viewers" / "bin"
 LARGEST = 15_000_000
 """Bytes of a report at most: what a mail server lets through."""
 
+PLOTS = {
+    "spikgpt_map": 9, "spikgpt_composition": 3, "spikgpt_levels": 2, "spikgpt_conditions_points": 1,
+    "spikgpt_volcano": 12, "spikgpt_marker_clusters": 1, "spikgpt_marker_types": 1, "spikgpt_expected_map": 1,
+    "spikgpt_own_labels": 1,
+}  # fmt: skip
+"""Plots of the cohort, and how many tabs each has."""
+TABLES = ("spikgpt_conditions", "spikgpt_agreement", "spikgpt_stopped", "spikgpt_batches", "spikgpt_judges")
+
 needs_viewers = pytest.mark.skipif(
     not VIEWERS.is_dir(), reason=".venv-viewers is not there: make setup-viewers makes it; NOT tested"
 )
@@ -51,27 +59,43 @@ def large_report(tmp_path_factory) -> Path:
 
 def test_a_report_of_two_hundred_samples_can_be_mailed(large_report):
     assert large_report.stat().st_size < LARGEST
+    # every plot that grows with the samples is in it
+    for section in (*PLOTS, *TABLES):
+        assert f'id="{section}"' in large_report.read_text(encoding="utf-8")
     page = large_report.read_text(encoding="utf-8")
     assert "sample_000" in page
     assert "sample_199" in page
     assert "<script>alert" not in page
 
 
-def in_browser(report: Path, tmp_path: Path) -> str:
-    """Findings of tools/report/check_browser.py; skips where there is no browser."""
+def in_browser(report: Path, tmp_path: Path) -> tuple[str, dict[str, list[dict]]]:
+    """Findings of tools/report/check_browser.py, and what was drawn in each section; skips without a browser."""
     tool = ROOT / "tools" / "report" / "check_browser.py"
-    command = [VIEWERS / "python", tool, report, "--screenshots", tmp_path]
+    command = [VIEWERS / "python", tool, report, "--screenshots", tmp_path, "--json", tmp_path / "seen.json"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if run.returncode == 77:
         pytest.skip(f"{run.stderr.strip()}; the report was NOT looked at in a browser")
     assert list(tmp_path.glob("*_spikgpt_map*.png")), run.stderr
-    return run.stdout.strip()
+    return run.stdout.strip(), json.loads((tmp_path / "seen.json").read_text(encoding="utf-8"))["sections"]
+
+
+@needs_viewers
+def test_every_plot_of_a_cohort_is_drawn_on_every_tab(tmp_path):
+    """Several samples, conditions, batches and types: what one sample does not show."""
+    report = make_report(write_large(tmp_path / "in", samples=20, cells=40), tmp_path / "report")
+    findings, seen = in_browser(report, tmp_path / "shots")
+    assert findings == ""
+    drawn = {name: [(tab["kind"], tab["marks"] > 0) for tab in seen[name]] for name in PLOTS}
+    assert drawn == {name: [("plot", True)] * tabs for name, tabs in PLOTS.items()}
+    for name in TABLES:
+        (table,) = seen[name]
+        assert (table["kind"], table["marks"] > 0) == ("table", True)
 
 
 @needs_viewers
 def test_one_sample_with_hostile_names_renders_in_a_browser(tmp_path):
     report = make_report(write_large(tmp_path / "in", samples=1, cells=300), tmp_path / "report")
-    assert in_browser(report, tmp_path / "shots") == ""
+    assert in_browser(report, tmp_path / "shots")[0] == ""
 
 
 def test_the_colours_of_the_h5ad_are_those_of_the_report(joined):  # noqa: F811

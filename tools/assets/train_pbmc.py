@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ sys.path.insert(0, str(BIN))
 from blood_labels import DROPPED, Blood, checked, embed, transferred, voted_maturity  # noqa: E402
 from spikgpt import UNKNOWN  # noqa: E402
 from spikgpt.annotator.annotation import Annotator  # noqa: E402
-from spikgpt.annotator.benchmark import EMBEDDING_PENALTY, celltypist, regression  # noqa: E402
+from spikgpt.annotator.benchmark import regression  # noqa: E402
 from spikgpt.annotator.card import table  # noqa: E402
 from spikgpt.annotator.folder import CARD, load_annotator  # noqa: E402
+from spikgpt.annotator.judges import celltypist  # noqa: E402
 from spikgpt.annotator.training_set import Reference, read_reference  # noqa: E402
 from spikgpt.base.files import write_json  # noqa: E402
+from spikgpt.base.normalisation import log1p_cp10k  # noqa: E402
 from spikgpt.base.threads import pin_process  # noqa: E402
 from spikgpt.scgpt.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
 from spikgpt.scgpt.embed import Embedder  # noqa: E402
@@ -202,22 +205,13 @@ def judge(name: str, data: Path, annotator: Annotator, reference: Reference, che
     own = [number for number, gene in enumerate(reference.genes) if gene in set(genes)]
     place = {gene: number for number, gene in enumerate(genes)}
     query = counts[:, [place[reference.genes[number]] for number in own]]
-    both = Reference(
-        sp.vstack([reference.counts[:, own], query], format="csr"),
-        [reference.genes[number] for number in own],
-        np.concatenate([reference.embedding, embedding]),
-        np.concatenate([reference.codes, np.zeros(len(truth), np.int64)]),
-        reference.classes,
-        np.zeros(len(reference.codes) + len(truth), np.int64),
-        ["all"],
-        np.zeros(len(reference.codes) + len(truth)),
-        0,
-    )
-    trained, asked = np.arange(len(reference.codes)), len(reference.codes) + np.arange(len(truth))
+    shared = replace(reference, counts=reference.counts[:, own], genes=[reference.genes[number] for number in own])
+    peer = celltypist(shared, np.arange(len(shared.codes)), 0)
+    by_peer = peer.calls(log1p_cp10k(query), np.ones(len(own), dtype=bool))
     classes = np.array(reference.classes, dtype=object)
-    on_embedding = regression(reference.embedding, reference.codes, embedding, EMBEDDING_PENALTY)
+    on_embedding = regression(reference.embedding, reference.codes, embedding)
     rows.append(scores("logistic regression on the embedding", classes[on_embedding], None))
-    rows.append(scores("CellTypist", classes[celltypist(both, trained, asked)], None))
+    rows.append(scores("CellTypist", classes[by_peer], None))
     return rows
 
 

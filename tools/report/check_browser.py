@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Load a report in Chromium and say what is wrong with it; screenshots show what it looks like.
 
-    .venv-viewers/bin/python tools/report/check_browser.py multiqc_report.html --screenshots shots
+    .venv-viewers/bin/python tools/report/check_browser.py multiqc_report.html --screenshots shots --json seen.json
 
 Checked at 1280 pixels: every section has drawn content, on every tab; nothing is wider than the page; no error on
 the console; no dialogue (what a label with a script in it would open); no request that leaves the machine. Findings
-go to standard output, one a line; the exit status is 1 when there are any and 77 when there is no Chromium.
+go to standard output, one a line; --json keeps what was drawn in each section and how long the page took to load. The
+exit status is 1 when there are any and 77 when there is no Chromium.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +21,8 @@ NO_BROWSER = 77
 """Exit status of automake's skipped tests."""
 
 LOCAL = ("file:", "data:", "blob:", "about:")
+
+LOADED = "performance.timing.loadEventEnd - performance.timing.navigationStart"
 
 # Per section what was drawn: marks of a plot, rows of a table, or letters of a text. Plotly draws
 # many points on a canvas (WebGL) and few as paths.
@@ -49,11 +53,16 @@ TOO_WIDE = """width => [...document.querySelectorAll('.mainpage *')].filter(e =>
 }).slice(0, 5).map(e => e.tagName + '.' + e.className)"""
 
 
-def check(report: Path, browser: str, shots: Path | None) -> list[str]:
-    """What is wrong with a report, a sentence each; screenshots of the first screen and of every section."""
+def check(report: Path, browser: str, shots: Path | None) -> tuple[list[str], dict]:
+    """What is wrong with a report, a sentence each, and what was seen; screenshots of the first screen and of every
+    section.
+
+    Seen: bytes, seconds until the browser's load event, and of each section per tab what was drawn and its marks.
+    """
     from playwright.sync_api import sync_playwright
 
     found: list[str] = []
+    seen: dict = {"bytes": report.stat().st_size, "sections": {}}
     with sync_playwright() as player:
         # a container's root has no sandbox; the page is our own
         chromium = player.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
@@ -77,6 +86,7 @@ def check(report: Path, browser: str, shots: Path | None) -> list[str]:
         page.on("dialog", dialogue)
         page.route("**/*", request)
         page.goto(report.resolve().as_uri())
+        seen["load_s"] = round(page.evaluate(LOADED) / 1000, 2)
         page.wait_for_timeout(3000)
         if shots:
             shots.mkdir(parents=True, exist_ok=True)
@@ -98,24 +108,28 @@ def check(report: Path, browser: str, shots: Path | None) -> list[str]:
                     page.wait_for_timeout(250)
                 else:
                     found.append(f"{name}, tab {number}: nothing was drawn ({drawn['kind']})")
+                seen["sections"].setdefault(name, []).append(drawn)
                 if shots:
                     section.screenshot(path=shots / f"{at:02d}_{name}{f'_{number}' if tab else ''}.png")
         found += [f"wider than {WIDTH} pixels: {what}" for what in page.evaluate(TOO_WIDE, WIDTH)]
         print(f"{len(sections)} sections, {report.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
         chromium.close()
-    return found
+    return found, seen
 
 
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("report", type=Path)
     args.add_argument("--screenshots", type=Path, help="folder for them")
+    args.add_argument("--json", type=Path, help="file for what was seen")
     options = args.parse_args()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print(f"SKIPPED: none of {', '.join(BROWSERS)} is on PATH", file=sys.stderr)
         sys.exit(NO_BROWSER)
-    found = check(options.report, browser, options.screenshots)
+    found, seen = check(options.report, browser, options.screenshots)
+    if options.json:
+        options.json.write_text(json.dumps(seen, indent=1) + "\n", encoding="utf-8")
     print("\n".join(found))
     sys.exit(1 if found else 0)
 

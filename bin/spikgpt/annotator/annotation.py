@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from spikgpt import UNKNOWN
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, side_by_side
+from spikgpt.annotator.judges import LinearJudge, agreement, linear_calls
 from spikgpt.annotator.levels import NOWHERE, Answers, Levels, Tails
 from spikgpt.annotator.missing_types import rejected_types
 from spikgpt.annotator.mixture import Mixture
@@ -22,7 +23,9 @@ from spikgpt.annotator.training_set import readable_cells
 from spikgpt.annotator.views import Views
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.columns import (
+    AGREEMENT,
     ANCESTOR,
+    JUDGE_COLUMNS,
     LABEL_SET,
     LEAF,
     LEVEL,
@@ -42,10 +45,11 @@ from spikgpt.base.threads import one_thread
 
 @dataclass(frozen=True)
 class Own:
-    """What an annotator says of a sample's cells without its lessons: ``log_p`` (cells, own classes), ``neighbours``
-    (cells, k) or None, and how often the network's layers fired."""
+    """What an annotator says of a sample's cells without its lessons: ``log_p`` (cells, own classes), that of each view
+    alone, ``neighbours`` (cells, k) or None, and how often the network's layers fired."""
 
     log_p: Floats
+    of_views: dict[str, Floats]
     neighbours: Codes | None
     firing: dict[str, Any]
     signs: Signs
@@ -57,7 +61,8 @@ class Annotator:
     """A trained annotator: the views of a cell, how they are mixed, when a cell is Unknown, and the record.
 
     ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`; ``lessons``: types that it was
-    taught later, see `spikgpt.annotator.taught`.
+    taught later, see `spikgpt.annotator.taught`. ``judges``: what else was trained on the reference, see
+    `spikgpt.annotator.judges`; empty for an annotator of before there were any.
     """
 
     views: Views
@@ -65,6 +70,7 @@ class Annotator:
     rejection: Rejection
     config: dict[str, Any]
     lessons: list[Lesson] = field(default_factory=list)
+    judges: dict[str, LinearJudge] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -121,7 +127,7 @@ class Annotator:
         ``low_quality`` shallower than 99 % of the reference and than half its sample's median; ``outside_reference``
         fits no type; ``low_confidence`` lies between types. Of the figures, ``not_calibrated`` says why the rate cannot
         be promised for this sample (nothing where it can), ``rejected_types`` which types were rejected wholesale.
-        Levels: see `spikgpt.annotator.levels`.
+        Levels: see `spikgpt.annotator.levels`; judges: `spikgpt.annotator.judges`, and each of two views alone.
 
         Raises
         ------
@@ -147,12 +153,17 @@ class Annotator:
         firing: dict[str, Any] = {"firing_rates": {}, "dead_layers": []}
         pooled = False
         level = np.full(number, UNKNOWN, dtype=object)
+        names = np.array(self.classes, dtype=object)
+        said = {judge: np.full(number, "", dtype=object) for judge in JUDGE_COLUMNS}
         steps, sets = np.full(number, "", dtype=object), np.full(number, "", dtype=object)
 
         if readable.any():
             judged = cells if readable.all() else cells.take(np.flatnonzero(readable))
             own = self.own_signs(judged)
             log_p, firing, signs, judgement = own.log_p, own.firing, own.signs, own.judgement
+            # one view alone is the answer itself
+            for view, alone in own.of_views.items() if len(own.of_views) > 1 else ():
+                said[view][readable] = names[alone.argmax(1)]
             best[readable], runner_up[readable] = two_best(log_p)
             confidence[readable] = np.exp(log_p.max(1))
             p_value[readable], by_fit[readable] = judgement.p_value, judgement.by_fit
@@ -186,13 +197,15 @@ class Annotator:
             unread = cells.take(np.flatnonzero(~readable))
             best[~readable], runner_up[~readable] = two_best(self.views.expression.log_probabilities(unread))
 
+        for judge, calls in linear_calls(self.judges, cells).items():
+            said[judge] = names[calls]
+
         unknown = rejected(p_value, unknown_rate) | ~readable
         shallow = (cells.depth < self.config["depth"]["low"]) & (cells.depth < 0.5 * np.median(cells.depth))
         reason = np.where(by_fit, OUTSIDE_REFERENCE.name, LOW_CONFIDENCE.name)
         reason = np.where(shallow, LOW_QUALITY.name, reason)
         reason = np.where(readable, reason, LOW_GENE_MATCH.name)
         level[unknown & shallow], steps[unknown & shallow] = UNKNOWN, ""
-        names = np.array(self.classes, dtype=object)
         labels = np.where(unknown, UNKNOWN, names[best])
         table = pd.DataFrame(
             {
@@ -209,6 +222,9 @@ class Annotator:
                 LEVEL_TERM: labels_to_terms(pd.Series(level), self.levels.terms(self.config["ontology"])),
                 LEVEL: steps,
                 LABEL_SET: sets,
+                # the judges know the types of the reference, and not those that were taught later
+                AGREEMENT: np.where(best < len(self.own_classes), agreement(names[best], said), np.float32(np.nan)),
+                **{column: said[judge] for judge, column in JUDGE_COLUMNS.items()},
             }
         )
         as_given = table.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
@@ -265,7 +281,7 @@ class Annotator:
         )
         log_p = self.mixture(of_views)
         signs = Signs.of(self.views, cells, log_p, neighbours)
-        return Own(log_p, neighbours, firing, signs, self.rejection.judge(signs))
+        return Own(log_p, of_views, neighbours, firing, signs, self.rejection.judge(signs))
 
     def aligned(self, blocks: Iterable[sp.csr_matrix], genes: list[str], embedding: Floats32, order: Codes) -> Cells:
         """The cells in ``order``, on the annotator's genes; the rest as in `annotate`."""

@@ -1,18 +1,14 @@
 """SpikGPT beside others on cells held out of the user's own reference."""
 
-import contextlib
-import io
 import time
-import warnings
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from spikgpt.annotator.distances import dispersed_genes
 from spikgpt.annotator.held_out import HeldOut
+from spikgpt.annotator.judges import LinearJudge, celltypist, logistic_regression
 from spikgpt.annotator.training_set import Reference, readable_cells
 from spikgpt.base.arrays import Codes, Floats32
 from spikgpt.base.normalisation import log1p_cp10k
@@ -22,41 +18,20 @@ COLUMNS = [
     "method", "accuracy", "macro_f1", "seconds", "training_cells", "held_out_cells", "held_out_by",
     "emitted_on_levels", "accuracy_on_levels", "at_type",
 ]  # fmt: skip
-GENE_PENALTY = 0.01
-"""C of logistic regression on 2,000 scaled genes, and 0.1 on the scaled embedding: usual choices, not tuned."""
 EMBEDDING_PENALTY = 0.1
+"""C of logistic regression on the scaled embedding: a usual choice, not tuned."""
 
 
-def regression(train: Floats32, codes: Codes, test: Floats32, penalty: float) -> Codes:
+def regression(train: Floats32, codes: Codes, test: Floats32) -> Codes:
     """Predicted codes of logistic regression on standardised features."""
     mean, sd = train.mean(0), np.maximum(train.std(0), 1e-6)
-    model = LogisticRegression(C=penalty, max_iter=300)
+    model = LogisticRegression(C=EMBEDDING_PENALTY, max_iter=300)
     model.fit(np.clip((train - mean) / sd, -10, 10), codes)
     return np.asarray(model.predict(np.clip((test - mean) / sd, -10, 10)))
 
 
-def celltypist(reference: Reference, train: Codes, test: Codes) -> Codes:
-    """Predicted codes of CellTypist, as `celltypist.train` and `annotate` are by default."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import celltypist
-        from celltypist import logger
-
-        logger.set_level(40)
-
-        def data(rows: Codes) -> ad.AnnData:
-            values = log1p_cp10k(reference.counts[rows])
-            return ad.AnnData(values.toarray(), var=pd.DataFrame(index=reference.genes))
-
-        labels = np.array(reference.classes, dtype=object)[reference.codes[train]]
-        model = celltypist.train(data(train), labels=labels, n_jobs=1)
-        predicted = celltypist.annotate(data(test), model=model).predicted_labels["predicted_labels"]
-    code_of = {name: number for number, name in enumerate(reference.classes)}
-    return np.array([code_of[str(name)] for name in predicted], dtype=np.int64)
-
-
 @one_thread("celltypist")
-def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: str) -> pd.DataFrame:
+def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: str, seed: int) -> pd.DataFrame:
     """One row a method, all trained and tested on the same cells: the largest fold is held out.
 
     SpikGPT's row is the model of `train_annotator` that did not see this fold, and neither did the weight and the
@@ -67,10 +42,8 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
     train, test = np.flatnonzero(fold_of != fold), held.rows
     codes = reference.codes[train]
 
-    def on_genes() -> Codes:
-        genes = dispersed_genes(reference.counts[train], 2000)
-        values = [log1p_cp10k(reference.counts[rows])[:, genes].toarray() for rows in (train, test)]
-        return regression(values[0], codes, values[1], GENE_PENALTY)
+    def by(judge: LinearJudge) -> Codes:
+        return judge.calls(log1p_cp10k(reference.counts[test]), np.ones(len(reference.genes), dtype=bool))
 
     def on_embedding() -> Codes:
         # a cell that scGPT cannot read, which an annotator without the embedding keeps, is an average one to it
@@ -78,7 +51,7 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
         known = reference.embedding[train][readable[train]]
         mean = known.mean(0) if len(known) else np.zeros(reference.embedding.shape[1], dtype=np.float32)
         values = np.where(readable[:, None], reference.embedding, mean)
-        return regression(values[train], codes, values[test], EMBEDDING_PENALTY)
+        return regression(values[train], codes, values[test])
 
     rows = []
 
@@ -113,9 +86,9 @@ def compare(reference: Reference, held: HeldOut, fold_of: Codes, held_out_by: st
         if view in held.log_probabilities and len(held.log_probabilities) > 1:
             add(f"SpikGPT, {view} view alone", held.log_probabilities[view].argmax(1), float("nan"))
     for method, call in (
-        ("logistic regression on genes", on_genes),
+        ("logistic regression on genes", lambda: by(logistic_regression(reference, train))),
         ("logistic regression on the embedding", on_embedding),
-        ("CellTypist", lambda: celltypist(reference, train, test)),
+        ("CellTypist", lambda: by(celltypist(reference, train, seed))),
     ):
         start = time.monotonic()
         predicted = call()

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.judges import LINEAR, LinearJudge
 from spikgpt.annotator.levels import Levels
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Architecture
@@ -95,6 +96,8 @@ def save_annotator(annotator: Annotator, folder: Path) -> None:
         arrays |= named(f"calibration.{kind}", calibration)
     for at, lesson in enumerate(annotator.lessons):
         arrays |= {f"taught.{at}.{name}": values for name, values in lesson.arrays().items()}
+    for name, judge in annotator.judges.items():
+        arrays |= named(f"judges.{name}", judge)
     arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     with whole_file(folder / TENSORS) as partial:
         partial.write_bytes(save(arrays))  # save_file would leave it readable to its owner alone
@@ -136,6 +139,10 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
         calibrations = {
             kind: unnamed(f"calibration.{kind}", Calibration, arrays) for kind in config["calibration"]["kinds"]
         }
+        # an annotator of before there were judges has none
+        judges = {
+            name: unnamed(f"judges.{name}", LinearJudge, arrays) for name in LINEAR if f"judges.{name}.genes" in arrays
+        }
         mixture = Mixture(**config["mixture"])
         taught = config.get("taught", [])
         own = config["classes"][: len(config["classes"]) - len(taught)]
@@ -147,7 +154,7 @@ def load_annotator(folder: Path, scgpt_sha256: str | None) -> Annotator:
         rejection = Rejection(calibrations, [*told["distances"], "doubt"], len(own), told["folds_by"] == "batch")
     except (KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise damaged(tensors, f"it does not fit config.json: {error}") from error
-    return Annotator(views, mixture, rejection, config, lessons)
+    return Annotator(views, mixture, rejection, config, lessons, judges)
 
 
 def lesson_of(arrays: Arrays, at: int, told: dict[str, Any]) -> Lesson:

@@ -109,6 +109,29 @@ LEVELS = (
         "types that could not be excluded at the unknown rate, with a vertical bar between them; empty: all were",
     ),
 )  # fmt: skip
+AGREEMENT = "spikgpt_agreement"
+JUDGE_COLUMNS = {
+    "embedding": "spikgpt_judge_embedding",
+    "expression": "spikgpt_judge_expression",
+    "regression": "spikgpt_judge_regression",
+    "celltypist": "spikgpt_judge_celltypist",
+}
+"""Independent judges of a cell, see `spikgpt.annotator.judges`, and the column of each."""
+JUDGES = (
+    Column(
+        AGREEMENT, "0 to 1",
+        "share of the judges below with an answer that name the best match; empty (NaN): there was none, as for labels "
+        "from the tissue profiles and for taught types",
+    ),
+    *(
+        Column(
+            column, "text",
+            "type that the embedding view alone, the expression view alone, logistic regression on genes and "
+            "CellTypist name, all trained on the same reference; empty: no answer",
+        )
+        for column in JUDGE_COLUMNS.values()
+    ),
+)  # fmt: skip
 OPINION, OPINION_SCORE = "spikgpt_second_opinion", "spikgpt_second_opinion_score"
 SECOND_OPINION = (
     Column(
@@ -131,7 +154,7 @@ CLUSTERS = (
     ),
 )  # fmt: skip
 
-OBS = (*SAMPLE, *QUALITY, *LABELS, *LEVELS, *SECOND_OPINION, *CLUSTERS)
+OBS = (*SAMPLE, *QUALITY, *LABELS, *LEVELS, *JUDGES, *SECOND_OPINION, *CLUSTERS)
 """Columns of `obs` in every annotated h5ad, in this order."""
 SAMPLE_COLUMNS = tuple(column.name for column in SAMPLE)
 OBS_COLUMNS = tuple(column.name for column in OBS)

@@ -59,7 +59,8 @@ def explanations(
     """The rows of `EXPLANATION_COLUMNS`: clusters in order, genes by their attribution.
 
     A cluster is explained by those of its cells that have its label. An Unknown cluster has no label to explain, and
-    the tissue profiles are no mixture of views: clusters with a label of theirs have no row.
+    neither the tissue profiles nor the lesson of a taught type are a mixture of views: clusters with a label of theirs
+    have no row.
 
     Parameters
     ----------
@@ -76,14 +77,14 @@ def explanations(
     """
     # a cell that the tissue profiles labelled has no p-value
     own = cells["spikgpt_p_value"].notna().to_numpy()
-    clusters, groups = explained(cells, [] if annotator is None else annotator.classes, own)
+    clusters, groups = explained(cells, [] if annotator is None else annotator.own_classes, own)
     if annotator is None or not clusters:
         return pd.DataFrame(columns=list(EXPLANATION_COLUMNS))
     print(f"genes that the labels of {len(clusters)} clusters rest on", file=sys.stderr)
     read = own.copy()
     if annotator.config["features"] != "expression":
         read &= cells["spikgpt_unknown_reason"].astype(str).to_numpy() != LOW_GENE_MATCH.name
-    labels = np.array([annotator.classes.index(label) for _, label in clusters], dtype=np.int64)
+    labels = np.array([annotator.own_classes.index(label) for _, label in clusters], dtype=np.int64)
     contrast = annotator.mixture.scale * against_the_mean(annotator.views.present, labels)
     weight = annotator.mixture.weight
     with h5py.File(h5ad) as file:
@@ -93,7 +94,7 @@ def explanations(
         if annotator.views.embedding is not None:
             assert checkpoint is not None
             embedder = Embedder(checkpoint, _human_symbols(file), sample="cohort", max_tokens=max_genes, seed=seed)
-            best = pd.Index(annotator.classes).get_indexer(cells["spikgpt_best_match"].astype(str))
+            best = pd.Index(annotator.own_classes).get_indexer(cells["spikgpt_best_match"].astype(str))
             attributions += _of_embedding(
                 file, cells, annotator.views.embedding, embedder, np.where(read, best, -1), groups, weight * contrast
             )
@@ -225,19 +226,19 @@ def _table(
     means: Floats,
     genes: list[str],
     place: Codes,
-    own: Annotator,
+    annotator: Annotator,
 ) -> pd.DataFrame:
     """The `TOP` genes of each cluster that speak for its label; attributions, means ``(clusters, cohort's genes)``."""
-    bulks = np.full((len(own.classes), len(genes)), np.nan)
-    if own.views.profile is not None:
-        profile = own.views.profile.profiles
+    bulks = np.full((len(annotator.own_classes), len(genes)), np.nan)
+    if annotator.views.profile is not None:
+        profile = annotator.views.profile.profiles
         known = np.flatnonzero(place[profile.genes] >= 0)
         bulks[:, place[profile.genes[known]]] = profile.bulks[:, known]
-    markers = ReferenceMarkers.from_dict(own.config["markers"]).types
+    markers = ReferenceMarkers.from_dict(annotator.config["markers"]).types
     rows = []
     for at, (cluster, label) in enumerate(clusters):
         marked = {marker.gene for marker in markers.get(label, [])}
-        others = own.views.present & (np.arange(len(own.classes)) != labels[at])
+        others = annotator.views.present & (np.arange(len(annotator.own_classes)) != labels[at])
         best = np.argsort(-attributions[at], kind="stable")[:TOP]
         total = np.maximum(attributions[at], 0.0).sum()
         rows += [

@@ -20,7 +20,17 @@ from anndata.io import read_elem, write_elem
 
 from spikgpt import UNKNOWN
 from spikgpt.base.colours import cell_type_colours
-from spikgpt.base.columns import LEVELS, OBS_COLUMNS, OPINION, OPINION_SCORE, QUALITY, REASON_NAMES, SAMPLE_COLUMNS
+from spikgpt.base.columns import (
+    AGREEMENT,
+    JUDGE_COLUMNS,
+    LEVELS,
+    OBS_COLUMNS,
+    OPINION,
+    OPINION_SCORE,
+    QUALITY,
+    REASON_NAMES,
+    SAMPLE_COLUMNS,
+)
 from spikgpt.base.h5ad import (
     BLOCK,
     COMPRESSION,
@@ -103,6 +113,9 @@ def annotated_obs(
     made["spikgpt_unknown_reason"] = _categorical(annotation["spikgpt_unknown_reason"], ["", *REASON_NAMES])
     made[TERM] = _categorical(annotation[TERM], sorted(set(annotation[TERM])))
     for column in (level.name for level in LEVELS):
+        made[column] = _categorical(annotation[column], sorted(set(annotation[column])))
+    made[AGREEMENT] = annotation[AGREEMENT].astype(np.float32).to_numpy()
+    for column in JUDGE_COLUMNS.values():
         made[column] = _categorical(annotation[column], sorted(set(annotation[column])))
     made[OPINION] = _categorical(opinions[OPINION], sorted(set(opinions[OPINION])))
     made[OPINION_SCORE] = opinions[OPINION_SCORE].astype(np.float32).to_numpy()
@@ -320,7 +333,7 @@ def join_obs(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         parts = [frame[column] for frame in frames]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
             union = list(dict.fromkeys(c for part in parts for c in part.cat.categories))
-            if column in (*SAMPLE_COLUMNS, TERM, OPINION, *extra):
+            if column in (*SAMPLE_COLUMNS, TERM, OPINION, *JUDGE_COLUMNS.values(), *extra):
                 union = sorted(union)
             elif column == "spikgpt_cluster_cell_type" and "" in union:
                 union = [*(c for c in union if c != ""), ""]

@@ -13,6 +13,8 @@ import pandas as pd
 from spikgpt import UNKNOWN
 from spikgpt.base.cell_ontology import ancestors
 from spikgpt.base.columns import (
+    AGREEMENT,
+    JUDGE_COLUMNS,
     LABEL_SET,
     LEAF,
     LEVEL,
@@ -114,6 +116,9 @@ def annotation(
             LEVEL_TERM: terms,
             LEVEL: np.where(unknown, "", LEAF),
             LABEL_SET: said,
+            # the judges are trained on a reference
+            AGREEMENT: np.full(len(opinions), np.nan, dtype=np.float32),
+            **dict.fromkeys(JUDGE_COLUMNS.values(), ""),
         }
     )
     return table, _figures(table, library)

@@ -18,13 +18,19 @@ _WORDS = re.compile(
 )
 """Feature types of antibodies and hashtags, in the words of 10x, BD, MuData and their users; not of guides, peaks,
 antigens or spike-ins."""
+_CUSTOM = "custom"
+"""10x's feature type for whatever has no other, hashtags and guides alike: there the names tell."""
+_HASHTAG = re.compile(r"hashtag|(?<![a-z])(?:hto|cmo|lmo)|sample.?tag", re.IGNORECASE)
 
 
 def protein_columns(read: Read) -> np.ndarray:
     """The columns of the source that are antibodies or hashtags, int64."""
     kinds = read.features.left_out.astype(str)
     chosen = [kind for kind in set(kinds) if kind in (ANTIBODY, TAG) or _WORDS.search(kind)]
-    return np.flatnonzero(np.isin(kinds, chosen))
+    found = np.isin(kinds, chosen)
+    for column in np.flatnonzero(np.char.lower(kinds) == _CUSTOM):
+        found[column] = bool(_HASHTAG.search(read.features.as_named[column]))
+    return np.flatnonzero(found)
 
 
 def write_proteins(read: Read, barcodes: np.ndarray, kept: np.ndarray, out: str | Path) -> list[str]:

@@ -42,7 +42,8 @@ SHOWN_WARNINGS = 12
 
 # MultiQC puts general statistics first whatever its configuration says; the summary goes above them. Its own
 # welcome, which links to a video on the web, does not belong in a report that is sent on, and its logo, which
-# the side bar has too, would take the place of the answers on the first screen
+# the side bar has too, would take the place of the answers on the first screen. Buttons of many tabs (a volcano plot
+# for each of 12 types) go on in a second row
 _ON_TOP = """<style>
 .mainpage > div:first-child { display: flex; flex-direction: column; }
 .mainpage > div:first-child > * { min-width: 0; }
@@ -55,6 +56,7 @@ _ON_TOP = """<style>
 #mqc-section-wrapper-spikgpt_populations td.markers { min-width: 10rem; }
 .mainpage .mqc_table td, .mainpage .mqc_table th { max-width: 18rem; overflow-wrap: break-word; }
 .mainpage p.lead { font-size: 1rem; margin-bottom: .5rem; }
+.dataset-switch-group { flex-wrap: wrap; }
 </style>"""
 
 

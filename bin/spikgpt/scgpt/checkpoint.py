@@ -1,6 +1,5 @@
 """Reading a scGPT checkpoint: both published layouts, every key and shape checked, no pickled code run."""
 
-import hashlib
 import json
 import pickle
 import re
@@ -16,19 +15,15 @@ from torch import Tensor
 
 from spikgpt.base.errors import UserError
 from spikgpt.base.files import read_json_object
+from spikgpt.scgpt.checkpoint_files import checkpoint_files, checkpoint_sha256
 from spikgpt.scgpt.model import ScGPT
 
-LAYOUTS = (
-    ("args.json", "vocab.json", "best_model.pt"),
-    ("config.json", "vocab.json", "model.safetensors"),
-)
 BUNDLED = "scgpt-mini"
 """The name that the args.json of the project's own small checkpoint carries."""
 UNUSED_HEADS = ("decoder.", "cls_decoder.", "mvc_decoder.", "flag_encoder.")
 """Parts of scGPT that embedding never runs: they may be there or not."""
 N_BINS, PAD_VALUE = 51, -2
 """What the published checkpoints have, and ``embed_data`` assumes, where the configuration is silent."""
-_COMPLETE = "args.json, vocab.json and best_model.pt, or config.json, vocab.json and model.safetensors"
 
 
 @dataclass
@@ -47,39 +42,6 @@ class Checkpoint:
     bundled: bool
     """Whether this is the project's own scgpt-mini, which is not scGPT's published model."""
     sha256: str
-
-
-def checkpoint_files(folder: str | Path) -> tuple[Path, Path, Path]:
-    """Configuration, vocabulary and weights of the checkpoint.
-
-    Raises
-    ------
-    UserError
-        The folder holds neither layout whole, or both.
-    """
-    folder = Path(folder)
-    whole = [names for names in LAYOUTS if all((folder / name).is_file() for name in names)]
-    if len(whole) == 1:
-        config, vocabulary, weights = (folder / name for name in whole[0])
-        return config, vocabulary, weights
-    there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else None
-    raise UserError(
-        "The scGPT checkpoint is ambiguous: it has two sets of weights." if whole else
-        "The scGPT checkpoint is not complete.",
-        where=str(folder),
-        found="no such folder" if there is None else ", ".join(there) or "an empty folder",
-        expected=_COMPLETE,
-        fix="Remove one set." if whole else "Give --scgpt_model the folder of a complete scGPT checkpoint.",
-    )  # fmt: skip
-
-
-def checkpoint_sha256(folder: str | Path) -> str:
-    """One digest of the checkpoint's three files, by name and content; other files do not count."""
-    total = hashlib.sha256()
-    for path in checkpoint_files(folder):
-        with path.open("rb") as file:
-            total.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def read_checkpoint(folder: str | Path) -> Checkpoint:

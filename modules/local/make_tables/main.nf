@@ -16,7 +16,7 @@ process MAKE_TABLES {
     val digest
 
     output:
-    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{annotators,composition,levels,evidence,expected_genes,expected_genes_shown,second_opinion,unknown_populations,cells_per_step,genes_measured,removed_by_type,qc_thresholds,samples}.tsv'), emit: tables
+    tuple val(meta), path('{cells,removed_cells}.tsv.gz'), path('{annotators,composition,judges,levels,evidence,expected_genes,expected_genes_shown,second_opinion,unknown_populations,cells_per_step,genes_measured,removed_by_type,qc_thresholds,samples}.tsv'), emit: tables
     tuple val(meta), path('contradictions.tsv'), emit: contradictions
     path '{comparison,agreement}.tsv', optional: true, emit: comparison
     tuple val("${task.process}"), val('pandas'), eval('package_version.py pandas'), emit: versions_pandas, topic: versions
@@ -44,6 +44,6 @@ process MAKE_TABLES {
     echo '' | gzip > cells.tsv.gz
     echo '' | gzip > removed_cells.tsv.gz
     touch contradictions.tsv
-    touch annotators.tsv composition.tsv levels.tsv evidence.tsv expected_genes.tsv expected_genes_shown.tsv second_opinion.tsv unknown_populations.tsv cells_per_step.tsv genes_measured.tsv removed_by_type.tsv qc_thresholds.tsv samples.tsv
+    touch annotators.tsv composition.tsv judges.tsv levels.tsv evidence.tsv expected_genes.tsv expected_genes_shown.tsv second_opinion.tsv unknown_populations.tsv cells_per_step.tsv genes_measured.tsv removed_by_type.tsv qc_thresholds.tsv samples.tsv
     """
 }
