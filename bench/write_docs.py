@@ -11,7 +11,7 @@ from spikgpt.cli import launch, parser  # noqa: E402
 
 SECTIONS = (
     "annotator", "attention", "unknown", "levels", "explanations", "teach", "blood", "species", "profiles", "speed",
-    "embed", "qc", "filters", "integration", "conditions", "resources",
+    "embed", "qc", "filters", "integration", "six_samples", "conditions", "resources",
 )  # fmt: skip
 """In the order of the page; each is a module of `sections` and a JSON file, and is left out where there is no file."""
 
