@@ -30,7 +30,7 @@ def render(figures: dict[str, Any]) -> str:
         "stimulated cells, by the pipeline with its defaults and the bundled annotator: by a commit from before "
         "integration, levels, second opinion, judges and explanations, and by this one. Purity: share of cells with "
         "the commonest label of their cluster; it falls with fewer clusters even where nothing is mixed up. "
-        "The annotator of this commit tells naive from memory T cells, that of the earlier one did not. CPU seconds are "
+        "This annotator tells naive from memory T cells, that of the earlier commit did not. CPU seconds are "
         "those of tasks, without Nextflow. `bench/six_samples.py` says how to run both again.\n",
         table(("", *names), [(what, *(told(run) for run in runs)) for what, told in ROWS]),
     ]
