@@ -352,6 +352,15 @@ def test_a_type_that_is_lost_is_a_grave_warning(given):
     assert len(list(lost_types(lost, "s2"))) == 1
 
 
+def test_a_library_that_is_listed_twice_is_a_grave_warning(given):
+    twice = read_inputs(**given)
+    for sample in ("s10", "s2"):
+        twice.stats["import"][sample]["counts_sha256"] = "the same"
+    (found,) = (warning for warning in warnings_and_remarks(twice)[0] if "same counts" in warning)
+    assert "alert-danger" in found
+    assert found.endswith("<b>s2</b>: has the same counts as s10: is one library listed twice?</div>")
+
+
 def test_numbers_that_do_not_add_up_are_an_error(given):
     broken = read_inputs(**given)
     broken.stats["called"]["s2"]["cells"] += 1

@@ -289,7 +289,8 @@ def _alert(level: Level, message: str, subjects: list[str]) -> str:
     if more > 0:
         names += f" and {more} more"
         rest = f"<details><summary>the other {more}</summary>{', '.join(subjects[NAMED_SAMPLES:])}</details>"
-    return f"<div class='alert alert-{level} py-2 mb-2'>{names}: {message.rstrip('.')}.{rest}</div>"
+    end = "" if message.endswith((".", "?")) else "."
+    return f"<div class='alert alert-{level} py-2 mb-2'>{names}: {message}{end}{rest}</div>"
 
 
 def warnings_and_remarks(inputs: Inputs) -> tuple[list[str], list[str]]:
