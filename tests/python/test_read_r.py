@@ -1,5 +1,6 @@
 """assets/read_spikgpt.R: a Seurat object and a SingleCellExperiment with all that the h5ad holds."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -56,7 +57,9 @@ def test_r_reads_what_python_wrote(code, packages, gene, joined, tmp_path):  # n
         pytest.skip(f"R with {' and '.join(packages)} is not here")
     shutil.copy(joined, tmp_path / "cohort.h5ad")
     (tmp_path / "run.R").write_text(f"source('{SCRIPT}')\n{code}", encoding="utf-8")
-    run = subprocess.run(["Rscript", "run.R"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    # the reader is of no locale, but write.csv of the dump spells other letters as <U+2014> in the C locale
+    utf8 = os.environ | {"LC_ALL": "C.UTF-8"}
+    run = subprocess.run(["Rscript", "run.R"], cwd=tmp_path, env=utf8, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     cohort = ad.read_h5ad(joined)
     obs = pd.read_csv(tmp_path / "obs.csv", index_col=0, keep_default_na=False)
