@@ -6,11 +6,22 @@ Networks, NeurIPS 2017: the mean of a type's examples. [4] Ramsauer et al., Hopf
 2021: softmax attention is the retrieval of stored patterns.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from library.attention_inputs import Codes, Floats32, Keys
 from numpy.typing import NDArray
-from spikgpt.annotator.network import Architecture, Block, LinearNorm, Recipe, SpikingTransformer, deterministic, lif
+from spikgpt.annotator.network import (
+    Architecture,
+    Block,
+    LinearNorm,
+    Recipe,
+    SpikingTransformer,
+    descend,
+    deterministic,
+    lif,
+)  # fmt: skip
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
@@ -167,35 +178,20 @@ class CodeAlone(nn.Module):
 def train_episodes(
     cells: Floats32, codes: Codes, keys: list[Keys], kind: str, skip: bool, classes: int, recipe: Recipe, seed: int
 ) -> Retrieval:
-    """Train in episodes [2]: cells of one batch, keys of others; loss, optimiser and steps are `network.train`'s.
+    """Train in episodes [2]: cells of one batch, keys of others; all else as `network.train` does it.
 
     ``cells`` (cells, E), ``codes`` (cells,); ``keys`` one for each batch, see `attention_inputs.episodes`.
     """
-    with deterministic(seed):
-        network = Retrieval(cells.shape[1], classes, kind, skip)
-        inputs, targets = torch.from_numpy(cells), torch.from_numpy(codes)
-        counts = torch.bincount(targets, minlength=classes).double()
-        weights = torch.where(counts > 0, len(codes) / ((counts > 0).sum() * counts.clamp(min=1)), 0.0)
-        loss_of = nn.CrossEntropyLoss(weight=weights.sqrt().float())
-        sets = [(torch.from_numpy(one.cells), one.values(classes), torch.from_numpy(one.asked)) for one in keys]
-        share = torch.tensor([float(len(asked)) for _, _, asked in sets])
-        per_epoch = max(1, len(codes) // recipe.batch_size)
-        steps = int(np.clip(recipe.epochs * per_epoch, recipe.min_steps, recipe.max_steps))
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps)
-        network.train()
-        for _ in range(steps):
+    sets = [(torch.from_numpy(one.cells), one.values(classes), torch.from_numpy(one.asked)) for one in keys]
+    share = torch.tensor([float(len(asked)) for _, _, asked in sets])
+
+    def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        while True:
             prototypes, values, asked = sets[int(torch.multinomial(share, 1))]
-            chosen = asked[torch.randint(len(asked), (min(recipe.batch_size, len(asked)),))]
-            batch = inputs[chosen]
-            batch = batch + recipe.input_noise * torch.randn(batch.shape)
-            loss = loss_of(network(batch, prototypes, values), targets[chosen])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        functional.reset_net(network)
-        return network.eval()
+            yield asked[torch.randint(len(asked), (min(recipe.batch_size, len(asked)),))], prototypes, values
+
+    with deterministic(seed):
+        return descend(Retrieval(cells.shape[1], classes, kind, skip), cells, codes, classes, recipe, batches())
 
 
 def retrieved(network: Retrieval, cells: Floats32, keys: Keys, classes: int) -> NDArray[np.float64]:

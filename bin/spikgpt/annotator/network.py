@@ -237,33 +237,54 @@ def train(
     -------
     The network, in evaluation mode. The bytes depend on the arguments alone, not on torch's threads or random state.
     """
+    size = min(recipe.batch_size, len(codes))
+    per_epoch = max(1, len(codes) // size)
+
+    def batches() -> Iterator[tuple[torch.Tensor]]:
+        while True:
+            order = torch.randperm(len(codes))
+            for at in range(per_epoch):
+                yield (order[at * size :][:size],)
+
     with deterministic(seed):
-        network = kind(shape)
-        inputs, targets = torch.from_numpy(embedding), torch.from_numpy(codes)
-        counts = torch.bincount(targets, minlength=shape.classes).double()
-        weights = torch.zeros(shape.classes, dtype=torch.float64)
-        weights[counts > 0] = len(codes) / (int((counts > 0).sum()) * counts[counts > 0])
-        # square root: a class of two cells must not rule the gradient of a whole batch
-        loss_of = nn.CrossEntropyLoss(weight=weights.sqrt().float())
-        size = min(recipe.batch_size, len(codes))
-        per_epoch = max(1, len(codes) // size)
-        steps = int(np.clip(recipe.epochs * per_epoch, recipe.min_steps, recipe.max_steps))
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps)
-        network.train()
-        for step in range(steps):
-            if step % per_epoch == 0:
-                order = torch.randperm(len(codes))
-            chosen = order[(step % per_epoch) * size :][:size]
-            batch = inputs[chosen]
-            batch = batch + recipe.input_noise * torch.randn(batch.shape)
-            loss = loss_of(network(batch), targets[chosen])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        functional.reset_net(network)
-        return network.eval()
+        return descend(kind(shape), embedding, codes, shape.classes, recipe, batches())
+
+
+def descend(
+    network: Network,
+    cells: Floats32,
+    codes: Codes,
+    classes: int,
+    recipe: Recipe,
+    batches: Iterator[tuple[torch.Tensor, ...]],
+) -> Network:
+    """The steps of `train`, which sets the random state: loss, optimiser, schedule, noise.
+
+    ``cells`` (cells, features) and ``codes`` (cells,); each of ``batches`` is the rows of a step and, after them, what
+    else the network is called with.
+    """
+    inputs, targets = torch.from_numpy(cells), torch.from_numpy(codes)
+    counts = torch.bincount(targets, minlength=classes).double()
+    weights = torch.zeros(classes, dtype=torch.float64)
+    weights[counts > 0] = len(codes) / (int((counts > 0).sum()) * counts[counts > 0])
+    # square root: a class of two cells must not rule the gradient of a whole batch
+    loss_of = nn.CrossEntropyLoss(weight=weights.sqrt().float())
+    per_epoch = max(1, len(codes) // recipe.batch_size)
+    steps = int(np.clip(recipe.epochs * per_epoch, recipe.min_steps, recipe.max_steps))
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.learning_rate, total_steps=steps)
+    network.train()
+    for _ in range(steps):
+        chosen, *further = next(batches)
+        batch = inputs[chosen]
+        batch = batch + recipe.input_noise * torch.randn(batch.shape)
+        loss = loss_of(network(batch, *further), targets[chosen])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    functional.reset_net(network)
+    return network.eval()
 
 
 def log_probabilities(network: nn.Module, embedding: Floats32, chunk: int = 512) -> Floats:
