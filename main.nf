@@ -10,7 +10,7 @@ include { EMBED_CELLS     } from './subworkflows/local/embed_cells'
 include { ANNOTATE_CELLS  } from './subworkflows/local/annotate_cells'
 include { BUILD_COHORT    } from './subworkflows/local/build_cohort'
 include { REPORT          } from './subworkflows/local/report'
-include { annotatorList ; annotatorNames ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; plainlyNamed ; publishParameters ; referenceFiles ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
+include { annotatorList ; checkedParameters ; checkFolders ; checkOutdir ; contrastMistake ; earlierRuns ; emptyMistake ; existingPath ; helpText ; killedMessage ; logoMistake ; namesIn ; plainlyNamed ; publishParameters ; referenceFiles ; runRecord ; strangersMistake ; taughtFrom ; workFolderMistake } from './subworkflows/local/utils'
 
 workflow {
     main:
@@ -59,7 +59,7 @@ workflow {
         error(lesson.mistake)
     }
     // names or folders; with neither, human blood and, for samples that do not look like it, the tissue profiles
-    def annotators = options.reference ? [] : annotatorNames(lesson.annotator ?: 'pbmc')
+    def annotators = options.reference ? [] : namesIn(lesson.annotator ?: 'pbmc')
     def trained = annotators.findAll { name -> name != 'tissue' }
     def rule = !options.reference && !lesson.annotator
         ? 'unless_blood'

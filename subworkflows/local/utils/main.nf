@@ -35,19 +35,14 @@ def helpText() {
     return "nextflow run . -profile <docker|singularity|local|...> --input samplesheet.csv --outdir results\n\n${groups.join('\n\n')}"
 }
 
-// The annotators that --annotator names, separated by commas: pbmc and tissue, which are bundled, or folders
-def annotatorNames(given) {
+// What a parameter names, separated by commas: annotators (pbmc and tissue, which are bundled, or folders), references
+def namesIn(given) {
     return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
 }
 
-// The files that --reference names, separated by commas
-def referenceNames(given) {
-    return given.tokenize(',').collect { name -> name.strip() }.findAll { name -> name }
-}
-
-// The last part of a path, without the slash that a folder may end in
+// The last part of a path; a slash at its end is none
 def lastPart(path) {
-    return path.replaceFirst('/+$', '').tokenize('/').last()
+    return path.tokenize('/').last()
 }
 
 // A comma separates references. Where one file of the whole text exists, or a part is no name of a reference, the message;
@@ -60,7 +55,7 @@ def referenceMistake(given) {
         return mistake('A comma in --reference separates files, and a file of the whole name exists', given, 'file names without a comma', 'rename the file, or give a link to it that has no comma in its name', '--reference')
     }
     def pattern = parameterSchema()['$defs'].values().collectEntries { group -> group.properties }.reference
-    def odd = referenceNames(given).find { name -> !(name =~ pattern.pattern) }
+    def odd = namesIn(given).find { name -> !(name =~ pattern.pattern) }
     return odd
         ? mistake('--reference names several files, and one of them is no labelled reference', "\"${odd}\"", pattern.errorMessage, 'correct the name; a comma separates files, so no name may hold one', '--reference')
         : null
@@ -72,7 +67,7 @@ def referenceFiles(given) {
     if (message) {
         error(message)
     }
-    return referenceNames(given).collect { name -> plainlyNamed(existingPath('reference', name)) }
+    return namesIn(given).collect { name -> plainlyNamed(existingPath('reference', name)) }
 }
 
 // What --list_annotators shows: of each bundled annotator its name, its classes, and what its model card says of its
@@ -164,13 +159,13 @@ def parameterMistake(given, schema) {
         return mistake("Invalid value for --${wrong.key}", found, misfit(wrong.value, specs[wrong.key]), "--${wrong.key}: ${specs[wrong.key].description}")
     }
     if (given.annotator) {
-        def names = annotatorNames(given.annotator)
+        def names = namesIn(given.annotator)
         if (!names || names.toSet().size() < names.size()) {
             return mistake('--annotator names no annotator, or one twice', "\"${given.annotator}\"", "names of bundled annotators (pbmc, tissue) or folders, each once, separated by commas", "correct it; 'nextflow run . --list_annotators' lists the bundled ones")
         }
     }
     if (given.reference) {
-        def names = referenceNames(given.reference).collect { name -> lastPart(name) }
+        def names = namesIn(given.reference).collect { name -> lastPart(name) }
         if (!names || names.toSet().size() < names.size()) {
             return mistake('--reference names no file, or two of one name', "\"${given.reference}\"", 'files of different names, separated by commas: cells and batches are named by their file', 'correct it, or rename one of the files')
         }
@@ -178,7 +173,7 @@ def parameterMistake(given, schema) {
     if (given.teach && given.reference) {
         return mistake('Both --teach and --reference are given', "--teach ${given.teach} and --reference ${given.reference}", 'one of them: types are taught to an annotator that is there already', 'leave one of them out')
     }
-    if (given.teach && given.annotator && annotatorNames(given.annotator) != [given.annotator.strip()] - 'tissue') {
+    if (given.teach && given.annotator && namesIn(given.annotator) != [given.annotator.strip()] - 'tissue') {
         return mistake('--teach is given with annotators that cannot be taught', "--annotator ${given.annotator}", 'one trained annotator, pbmc or a folder; tissue is a table of mean profiles', 'give --annotator the one of the run that the table is of, or leave it out')
     }
     if (given.reference && given.annotator) {
@@ -201,13 +196,12 @@ def checkedParameters(given) {
 // What is recorded of a parameter's value: of a path its last part. References are joined in the order of their names,
 // whatever order they are given in.
 def recorded(name, value, format) {
-    if (name == 'annotator') {
-        return annotatorNames(value).collect { path -> path.tokenize('/').last() }.join(',')
+    if (name in ['annotator', 'reference']) {
+        def parts = namesIn(value).collect { path -> lastPart(path) }
+        // the first annotator gives the labels
+        return (name == 'reference' ? parts.sort() : parts).join(',')
     }
-    if (name == 'reference') {
-        return referenceNames(value).collect { path -> lastPart(path) }.sort().join(',')
-    }
-    return format?.endsWith('-path') ? value.tokenize('/').last() : value
+    return format?.endsWith('-path') ? lastPart(value) : value
 }
 
 // What the run was, as JSON for h5ad files and report: the version and the parameters that bear on results, which
