@@ -17,9 +17,10 @@ RATE = 0.05
 """At which constants are chosen."""
 STEPS = {"min_steps": 60, "max_steps": 100}
 """Steps of the network: about a fifth of a user's training, as 50 references are trained."""
-GRID = {"type_clip": (0.3, 0.5, 1.0), "upper": (0.85, 0.9), "tail": (0.0, 0.2, 0.4), "level": (0.5, 1.0)}
-TRANSFERS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
-"""Constants that are chosen anew, see `spikgpt.annotator.correction.Constants`; every combination is tried."""
+GRID = {"type_clip": (0.3, 0.5, 1.0), "types_at": (0.4, 0.5), "tail": (0.0, 0.1, 0.2), "level": (0.5, 1.0)}
+LAST = {"transfer": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35), "known": (0.0, 0.8, 1.0)}
+"""Constants that are chosen anew, see `spikgpt.annotator.correction.Constants`; every combination is tried. `LAST`
+are those of the last two steps, which need no new judgement."""
 IN_RATE = (0.02, 0.08)
 HIGH = 0.15
 WORST = 0.2
@@ -135,19 +136,25 @@ def choices(queries: list[dict]):
     from dataclasses import replace
     from itertools import product
 
+    import numpy as np
     import pandas as pd
     from scipy.stats import norm
     from spikgpt.annotator.correction import Constants
 
     out = []
     for values in product(*GRID.values()):
-        constants = Constants(**dict(zip(GRID, values, strict=True)), transfer=0.0)
+        constants = Constants(**dict(zip(GRID, values, strict=True)), transfer=0.0, known=0.0)
         judged = [judged_by(query, constants) for query in queries]
-        for transfer in TRANSFERS:
+        # with all evidence taken off, p-values are the cells' ranks in their sample
+        ranks = [judged_by(query, replace(constants, transfer=np.inf, known=1.0)) for query in queries]
+        for transfer, known in product(*LAST.values()):
             # p-values of another transfer: the same probits, moved
             threshold = norm.sf(norm.isf(RATE) + transfer)
-            rows = [at_threshold(query, p <= threshold) for query, p in zip(queries, judged, strict=True)]
-            out.append((replace(constants, transfer=transfer), pd.DataFrame(rows)))
+            rows = [
+                at_threshold(query, (p <= threshold) | (rank <= known * RATE))
+                for query, p, rank in zip(queries, judged, ranks, strict=True)
+            ]
+            out.append((replace(constants, transfer=transfer, known=known), pd.DataFrame(rows)))
     return out
 
 
@@ -269,7 +276,7 @@ def main() -> None:
             "steps": STEPS,
             "minutes": round(time.process_time() / 60, 1),
             "constants": asdict(Constants()),
-            "grid": {**GRID, "transfer": TRANSFERS},
+            "grid": GRID | LAST,
             "chosen": {family: asdict(constants) for family, constants in chosen.items()},
             "spread": spread_of(tried, [f.name for f in fields(Constants)]),
             "columns": columns,

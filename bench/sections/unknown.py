@@ -32,7 +32,7 @@ reference cells, mean; *caught* the share of unseen cells rejected; all by the p
 Labels of all of these sets were in view when the rule was made. The constants were therefore chosen again without each
 family of pairs, and without all others that share cells with it, over a grid of {grid} combinations, and the pairs of
 that family judged by them: *family left out*.
-This covers the five constants of the grid and nothing else; the form of the rule and its other constants
+This covers the {constants} constants of the grid and nothing else; the form of the rule and its other constants
 ([method.md](method.md), "Constants") did see all families.
 """
 
@@ -61,6 +61,7 @@ def goals(frame: pd.DataFrame) -> list[list[str]]:
     """Rows of the table of goals, for the shipped constants, on whole references and with a type left out."""
     real = scored(frame[frame["kind"].isin(["whole", "left out"]) & (frame["family"] != "species")])
     share, worst = real["false_unknown 0.05"], real["worst 0.05"]
+    redone = inside(real[f"false_unknown 0.05{REDONE}"])
     unseen = frame[(frame["kind"] == "left out") & frame["caught 0.05"].notna()]
     apart = unseen[unseen["auroc"] >= SEPARATED]
     missed = int((apart["caught 0.05"] < NOTHING).sum())
@@ -72,12 +73,14 @@ def goals(frame: pd.DataFrame) -> list[list[str]]:
     highest, badly = real.loc[share.idxmax()], real.loc[worst.idxmax()]
     promised = real[real["not_calibrated"].isna()]
     kept = promised.loc[promised["false_unknown 0.05"].idxmax()]
-    caught = unseen["caught 0.05"].mean()
+    caught, caught_redone = unseen["caught 0.05"].mean(), unseen[f"caught 0.05{REDONE}"].mean()
     whole = real[real["kind"] == "whole"]
     sure = whole.loc[whole["ece"].idxmax()]
     return [
         row("splits with false Unknown of 2 to 8 %", f"at least {percent(GOAL_INSIDE, 0)}", percent(inside(share), 0),
             inside(share) >= GOAL_INSIDE),
+        row("the same, constants chosen without the split's family", f"at least {percent(GOAL_INSIDE, 0)}",
+            percent(redone, 0), redone >= GOAL_INSIDE),
         row("false Unknown, highest", f"at most {percent(HIGH, 0)}", f"{percent(share.max())} ({name_of(highest)})",
             share.max() <= HIGH),
         row("the same, of samples that the product calls calibrated", f"at most {percent(HIGH, 0)}",
@@ -87,6 +90,8 @@ def goals(frame: pd.DataFrame) -> list[list[str]]:
             f"above on {percent((worst > WORST).mean(), 0)} of splits", worst.max() <= WORST),
         row("unseen caught, mean over types left out", f"at least {percent(GOAL_CAUGHT, 0)}", percent(caught),
             caught >= GOAL_CAUGHT),
+        row("the same, constants chosen without the split's family", f"at least {percent(GOAL_CAUGHT, 0)}",
+            percent(caught_redone), caught_redone >= GOAL_CAUGHT),
         row(f"types left out of which none is caught though AUROC is {SEPARATED} or more", "none",
             f"{missed} of {len(apart)}", missed == 0),
         row("calibration error (ECE) of the confidence, highest of whole references", f"at most {GOAL_ECE}",
@@ -180,7 +185,7 @@ def render(figures: dict[str, Any]) -> str:
     for values in figures["grid"].values():
         grid *= len(values)
     intro = INTRO.format(minutes=f"{figures['minutes']:.0f}", steps=figures["steps"]["max_steps"], trained=trained,
-                         grid=grid)  # fmt: skip
+                         grid=grid, constants=len(figures["grid"]))  # fmt: skip
     flat = "; ".join(
         f"`{name}` " + ", ".join(f"{value}: {of_value:.2f}" for value, of_value in values.items())
         for name, values in figures["spread"].items()

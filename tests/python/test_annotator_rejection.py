@@ -13,7 +13,15 @@ from spikgpt.annotator.held_out import Training
 from spikgpt.annotator.missing_types import all_rejected, interval, rejected_types
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.network import Recipe, SpikingTransformer
-from spikgpt.annotator.rejection import Calibration, Rejection, Signs, rejected, tail_excess, transferred
+from spikgpt.annotator.rejection import (
+    Calibration,
+    Rejection,
+    Signs,
+    at_least_the_rate,
+    rejected,
+    tail_excess,
+    transferred,
+)
 from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.views import distance_names
 
@@ -117,15 +125,37 @@ def learned(draw: np.random.Generator, samples: int = 4, by_batch: bool = False)
 
 @pytest.mark.parametrize("by_batch", [True, False])
 def test_exchangeable_cells_are_rejected_at_the_rate(by_batch):
-    """But for the transfer. With p-values doubled it would be half of the rate, and the median p-value 1."""
+    """But for what the transfer takes off and `at_least_the_rate` gives back.
+
+    With p-values doubled it would be half of the rate, and the median p-value 1.
+    """
     draw = np.random.default_rng(0)
     judge = learned(draw, by_batch=by_batch).judge
-    p_value = np.concatenate([judge(sample(draw, EVEN)).p_value for _ in range(20)])
+    samples = [judge(sample(draw, EVEN)).p_value for _ in range(20)]
     for rate in (0.01, 0.05, 0.1, 0.2):
-        expected = norm.sf(norm.isf(rate) + Constants().transfer)
-        assert expected > 0.75 * rate
-        assert rejected(p_value, rate).mean() == pytest.approx(expected, rel=0.25)
-    assert np.median(p_value) == pytest.approx(0.54, abs=0.05)
+        shares = [rejected(p_value, rate).mean() for p_value in samples]
+        assert min(shares) >= Constants().known * rate - 1e-9
+        assert np.mean(shares) == pytest.approx(0.9 * rate, rel=0.25)
+    assert np.median(np.concatenate(samples)) == pytest.approx(0.58, abs=0.05)
+
+
+def test_a_sample_is_rejected_at_least_at_the_rate_times_its_known_share():
+    """At every rate, by rank alone; p-values only become smaller, and keep their order."""
+    draw = np.random.default_rng(0)
+    score = draw.normal(size=1000)
+    careful = np.round(norm.sf(score) ** 0.2, 2)  # few small p-values, and ties
+    given = at_least_the_rate(careful, score, Constants(known=0.8))
+    for rate in (0.01, 0.05, 0.1, 0.2, 0.5):
+        assert rejected(careful, rate).mean() < rate / 4
+        assert rejected(given, rate).sum() == int(1000 * 0.8 * rate)
+    assert (given <= careful).all()
+    assert (np.diff(given[np.argsort(-score)]) >= 0).all()
+    many = norm.sf(score) ** 5
+    np.testing.assert_array_equal(at_least_the_rate(many, score, Constants(known=0.8)), many)
+    np.testing.assert_array_equal(at_least_the_rate(careful, score, Constants(known=0.0)), careful)
+    alike = at_least_the_rate(np.full(100, 0.9), np.repeat([1.0, 0.0], [30, 70]), Constants(known=0.8))
+    np.testing.assert_allclose(alike, np.repeat([0.3 / 0.8, 0.9], [30, 70]))
+    assert len(at_least_the_rate(np.empty(0), np.empty(0), Constants())) == 0
 
 
 @pytest.mark.parametrize(
@@ -308,7 +338,9 @@ def test_a_rate_that_the_held_out_cells_cannot_give_is_named():
     small = Rejection.learn([(sample(draw, dict.fromkeys(range(5), 12)), np.ones(60, bool))], DISTANCES, 5, False)
     assert small.least_p_value("single") == pytest.approx(norm.sf(norm.isf(1 / 61) - Constants().transfer))
     assert small.least_p_value("single") > 1 / 61
-    assert small.judge(sample(draw, EVEN, 9.0)).p_value.min() >= small.least_p_value("single") - 1e-6
+    p_value = small.judge(sample(draw, EVEN, 9.0)).p_value
+    assert rejected(p_value, 0.01).mean() == pytest.approx(0.01 * Constants().known)  # all of them are foreign
+    assert rejected(p_value, 0.03).all()
 
 
 def test_a_type_rejected_wholesale_is_named():

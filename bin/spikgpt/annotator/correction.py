@@ -66,11 +66,17 @@ class Constants:
     level: float = 1.0
     """Most that is put back of a type's own level m_k, in widths: types of mixed cells lie at 2 to 8, and were rejected
     wholesale for it (24 to 91 % of their cells, at a rate of 5 %)."""
-    tail: float = 0.2
+    types_at: float = 0.4
+    """Quantile over types that stands for what all of them moved: below the median, as `LOCATION` is within a type.
+    Cells of a missing type make the types that they are called move most."""
+    tail: float = 0.1
     """This share of what a sample's upper tails are heavier or lighter than held-out samples' is taken off, see
     `spikgpt.annotator.rejection.tail_excess`: in full it eats the unseen cells (caught fell from 55 to 32 %)."""
-    transfer: float = 0.05
+    transfer: float = 0.2
     """Taken off every probit of a p-value, see `spikgpt.annotator.rejection.transferred`."""
+    known: float = 0.8
+    """Least share of a sample's cells that is taken to be of known types, see
+    `spikgpt.annotator.rejection.at_least_the_rate`."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class Scale:
         types, moved = self.type_locations(u, predicted)
         number = np.bincount(predicted, minlength=len(self.type_cells)).astype(float)[types]
         reference = np.maximum(self.type_cells[types], 1.0)
-        shared = shared_shift(moved, number, reference)
+        shared = shared_shift(moved, number, reference, constants.types_at)
         if gate is None:
             gate = open_gate(shared, limits, likeness)
         of_types = np.tile(np.clip(shared, -MOST_SHIFT, MOST_SHIFT), (len(self.type_cells), 1))
@@ -181,16 +187,16 @@ MOST_SPREAD, LEAST_SPREAD = 3.0, 1 / 1.5
 """Bounds of the spread that is divided by."""
 
 
-def shared_shift(moved: Floats, number: Floats, reference: Floats) -> Floats:
-    """delta ``(signs,)``: median over types of how far they moved, weighted by how surely that is known; 0 without any.
+def shared_shift(moved: Floats, number: Floats, reference: Floats, at: float) -> Floats:
+    """delta ``(signs,)``: quantile ``at`` over types of how far they moved, weighted by how surely that is known.
 
-    ``moved`` (types, signs); ``number``, ``reference`` (types,): cells n in the sample and held-out cells r. The
-    variance of a type's location is 1/n + 1/r, and tau^2 between types.
+    ``moved`` (types, signs), 0 without any type; ``number``, ``reference`` (types,): cells n in the sample and held-out
+    cells r. The variance of a type's location is 1/n + 1/r, and tau^2 between types.
     """
     if len(moved) == 0:
         return np.zeros(moved.shape[1])
     weights = 1.0 / (1.0 / number + 1.0 / reference + TAU**2)
-    return np.array([weighted_quantile(of_sign, weights) for of_sign in moved.T])
+    return np.array([weighted_quantile(of_sign, weights, at) for of_sign in moved.T])
 
 
 def moved_apart(apart: Floats, number: Floats) -> float:
