@@ -116,8 +116,8 @@ def test_the_rule_is_tried_on_what_was_kept(tmp_path):
     found = again.judged(level_trials.SHIPPED)
     assert found == whole.judged(level_trials.SHIPPED)
     assert (found["right"], found["at_type"], found["worth"], found["missing_true"]) == (1.0, 1.0, 1.0, None)
-    # cells with a p-value in the zone are called at the level above, which is right and worth half
-    border = level_trials.Choice(0.5, 0.15, zone=20.0)
+    # cells with a p-value within the margin are called at the level above, which is right and worth half
+    border = level_trials.Choice(margin=20.0)
     assert (again.judged(border)["at_type"], again.judged(border)["worth"]) == (0.0, 0.5)
 
 
@@ -125,11 +125,11 @@ def test_constants_are_chosen_without_the_data_set_that_they_are_judged_on():
     seen = [seen_query(name, "CD8 T", 1.0) for name in ("pbmc3k", "10x v2", "Kang control")]
     for one, p in zip(seen, (0.09, 0.12, 0.12), strict=True):
         one.p_value[10:] = p  # of the missing type's cells
-    choices = [level_trials.Choice(0.5, 0.15, zone=zone) for zone in (1.0, 2.0, 3.0)]
+    choices = [level_trials.Choice(margin=margin) for margin in (1.5, 2.0, 3.0)]
     best = level_trials.chosen(seen, choices)
-    assert {name: choice.zone for name, choice in best.items()} == {"pbmc": 3.0, "savercat": 3.0, "kang": 3.0}
+    assert {name: choice.margin for name, choice in best.items()} == {"pbmc": 3.0, "savercat": 3.0, "kang": 3.0}
     rows = level_trials.chosen_again(seen[:2], choices)
-    assert [(row["data_set"], row["constants"], row["zone"], row["missing_true"]) for row in rows] == [
-        ("pbmc", "shipped", 1.0, 0.0), ("pbmc", "chosen without it", 3.0, 1.0),
-        ("savercat", "shipped", 1.0, 0.0), ("savercat", "chosen without it", 2.0, 0.0),
+    assert [(row["data_set"], row["constants"], row["margin"], row["missing_true"]) for row in rows] == [
+        ("pbmc", "shipped", 1.5, 0.0), ("pbmc", "chosen without it", 3.0, 1.0),
+        ("savercat", "shipped", 1.5, 0.0), ("savercat", "chosen without it", 2.0, 0.0),
     ]  # fmt: skip

@@ -48,6 +48,9 @@ it comes to; more of it makes more answers right and takes their type from more 
 MOST_SHAPE = 1.5
 """Largest exponent of a sample's null, see `shape_of_null`; chosen like `MARGIN`. At 1, the uniform null, far fewer cells
 of missing types end Unknown or at a true level; beyond 1.5 many known cells of the same laboratory lose their type."""
+PRIOR_CELLS = 30
+"""Cells that the uniform null counts as in `shape_of_null`. Of 100 cells with uniform tails 1 % are cut for nothing, of
+15 cells 4 %; without it 1.5 and 8 %. Figures of the bench are the same from 0 to 60."""
 CUTS = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 """Tails up to which cells may be cut."""
 NEAR = 0.5
@@ -253,14 +256,14 @@ MEAN_LOGS = 1.0 / SHAPES - np.log(2.0) * 0.5**SHAPES / (1.0 - 0.5**SHAPES)
 def shape_of_null(tails: Floats, most: float = MOST_SHAPE) -> float:
     """Exponent a of the null t^a, to which share the own cells of a type have a tail up to t in this sample.
 
-    The exponent of largest likelihood of the ``tails`` (cells,) above one half, between 1 and ``most``. 1 is the uniform
-    null of held-out cells. The cells of one type of one sample are of one kind: they may all lie nearer to the type
+    The exponent of largest likelihood of the ``tails`` (cells,) above one half and `PRIOR_CELLS` uniform ones, between 1
+    and ``most``. 1 is the uniform null of held-out cells. The cells of one type of one sample are of one kind: they may all lie nearer to the type
     than most held-out cells do. Then few of them have small tails, and a group that does stands out. Below 1 it would be
     the missing sibling itself that is taken for the null, and without an upper bound a type of two states, of which
     the reference has fewer of the one, would be cut in two.
     """
-    upper = tails[tails > 0.5]
-    mean = round(float(-np.log(upper).mean()), 6) if len(upper) else MEAN_LOGS[0]
+    logs = -np.log(tails[tails > 0.5])
+    mean = round(float((logs.sum() + PRIOR_CELLS * MEAN_LOGS[0]) / (len(logs) + PRIOR_CELLS)), 6)
     return min(float(np.interp(-mean, -MEAN_LOGS, SHAPES)), most)
 
 
