@@ -149,6 +149,18 @@ def best_threshold(rows: list[list[dict]]) -> int:
     return max(range(len(THRESHOLDS)), key=worth)
 
 
+def chosen(folder: Path) -> dict:
+    """Constants chosen without each data set, from what a run kept in ``folder``, as levels.json has them."""
+    from compare import rounded
+    from library.level_trials import COLUMNS, chosen_again, load_all
+
+    rows = chosen_again(load_all(folder))
+    return {
+        "chosen_columns": list(COLUMNS),
+        "chosen": [[rounded(row[column]) for column in COLUMNS] for row in rows],
+    }
+
+
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--data", type=Path, required=True, help="folder with the h5ad files of docs/benchmarks.md")
@@ -158,14 +170,17 @@ def main() -> None:
     command.add_argument(
         "--choose",
         action="store_true",
-        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out",
+        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out, "
+        "and put them into its levels.json",
     )
     given = command.parse_args()
     if given.choose:
-        from library.level_trials import chosen_again, load_all
+        import json
 
-        for row in chosen_again(load_all(given.out)):
-            print(row)
+        from compare import write_figures
+
+        figures = json.loads((given.out / "levels.json").read_text(encoding="utf-8"))
+        write_figures(given.out / "levels.json", figures | chosen(given.out))
         return
 
     import tempfile
@@ -234,7 +249,8 @@ def main() -> None:
             "columns": list(COLUMNS),
             "rows": [[rounded(row[column]) for column in COLUMNS] for row in rows],
             "more_rows": [[rounded(row[column]) for column in COLUMNS] for row in more],
-        },
+        }
+        | chosen(given.out),
     )
 
 

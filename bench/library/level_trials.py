@@ -39,7 +39,8 @@ class Choice:
     margin: float = rule.MARGIN
 
 
-SHIPPED = Choice()
+SHIPPED, UNIFORM = Choice(), Choice(most_shape=1.0, margin=1.0)
+"""As the product has them; with the uniform null of held-out cells, and without a margin."""
 CHOICES = tuple(
     Choice(*values)
     for values in product((0.3, 0.5, 0.7), (0.1, 0.15, 0.2, 0.3), (1.0, 1.5, 2.0, 3.0), (1.0, 1.25, 1.5, 2.0))
@@ -149,19 +150,20 @@ def chosen(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> dict[st
 
 WHOLE = ("right", "at_type", "set_error")
 COLUMNS = (
-    "data_set", "constants", "near", "false_cuts", "most_shape", "margin", "missing_true", "right", "at_type", "set_error",
+    "data_set", "constants", "near", "false_cuts", "most_shape", "margin", "missing_true", "right", "at_type",
+    "set_error",
 )  # fmt: skip
 
 
 def chosen_again(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> list[dict]:
-    """Figures of every data set with the constants as shipped, and with those chosen without it.
+    """Figures of every data set with `SHIPPED`, with `UNIFORM`, and with the constants chosen without it.
 
     ``missing_true`` is the mean over its types left out; the others are means over its whole references.
     """
     best, rows = chosen(seen, choices), []
     for name, choice in best.items():
         own = [one for one in seen if DATA_SETS[one.about["reference"]] == name]
-        for constants, values in (("shipped", SHIPPED), ("chosen without it", choice)):
+        for constants, values in (("shipped", SHIPPED), ("uniform", UNIFORM), ("chosen without it", choice)):
             found = [(one.about["left_out"], one.judged(values)) for one in own]
             missing = [row["missing_true"] for left_out, row in found if left_out is not None]
             whole = [row for left_out, row in found if left_out is None]

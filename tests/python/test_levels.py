@@ -209,7 +209,7 @@ def test_what_a_types_own_cells_would_have_is_told_by_those_of_the_sample_that_f
     assert shape_of_null(uniform) == pytest.approx(1.0, abs=0.1)
     # of shape a, tails are u^(1/a)
     assert shape_of_null(uniform ** (1 / 1.3)) == pytest.approx(1.3, abs=0.1)
-    assert shape_of_null(uniform[:20] ** (1 / 3), most=4.0) < 2.0  # few cells lean on the uniform null
+    assert shape_of_null(uniform[:20] ** (1 / 3), most=4.0) < 2.7  # few cells lean on the uniform null
     assert shape_of_null(uniform ** (1 / 3), most=4.0) == pytest.approx(3.0, abs=0.2)
     assert shape_of_null(uniform ** (1 / 3)) == MOST_SHAPE
     assert shape_of_null(uniform**2) == shape_of_null(uniform[uniform < 0.5]) == 1.0

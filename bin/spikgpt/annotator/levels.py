@@ -3,8 +3,8 @@
 The flat answer is a type or `Unknown`. Here a cell starts at its best match and climbs the tree of types
 (`spikgpt.annotator.tree`) to the first level that holds; where none does it is `Unknown`.
 
-1. *Set.* The types whose probability is at least what all but a share `rate` / `MARGIN` of held-out cells give their own
-   type (split conformal sets of least size [1]), and the best match. A level must have all of them below it.
+1. *Set.* The types whose probability is at least what all but a share `rate` / `MARGIN` of held-out cells give their
+   own type (split conformal sets of least size [1]), and the best match. A level must have all of them below it.
 2. *Own type.* The cell's distance to its type is ranked among held-out cells of that type alone: its tail. A type holds
    where the cell's p-value is above `rate` times `MARGIN` and its tail above the type's cut in this sample. A missing
    sibling is not one odd cell but a group of cells that are called by one name and lie too far from it, hence
@@ -46,8 +46,8 @@ MARGIN = 1.5
 sample err more often than those of held-out cells. Chosen with the labels of `bench/levels.py` in view, which says what
 it comes to; more of it makes more answers right and takes their type from more cells."""
 MOST_SHAPE = 1.5
-"""Largest exponent of a sample's null, see `shape_of_null`; chosen like `MARGIN`. At 1, the uniform null, far fewer cells
-of missing types end Unknown or at a true level; beyond 1.5 many known cells of the same laboratory lose their type."""
+"""Largest exponent of a sample's null, see `shape_of_null`; chosen like `MARGIN`. At 1, the uniform null, far fewer
+cells of missing types end Unknown or at a true level; beyond 1.5 many cells of the same laboratory lose their type."""
 PRIOR_CELLS = 30
 """Cells that the uniform null counts as in `shape_of_null`. Of 100 cells with uniform tails 1 % are cut for nothing, of
 15 cells 4 %; without it 1.5 and 8 %. Figures of the bench are the same from 0 to 60."""
@@ -256,11 +256,11 @@ MEAN_LOGS = 1.0 / SHAPES - np.log(2.0) * 0.5**SHAPES / (1.0 - 0.5**SHAPES)
 def shape_of_null(tails: Floats, most: float = MOST_SHAPE) -> float:
     """Exponent a of the null t^a, to which share the own cells of a type have a tail up to t in this sample.
 
-    The exponent of largest likelihood of the ``tails`` (cells,) above one half and `PRIOR_CELLS` uniform ones, between 1
-    and ``most``. 1 is the uniform null of held-out cells. The cells of one type of one sample are of one kind: they may all lie nearer to the type
-    than most held-out cells do. Then few of them have small tails, and a group that does stands out. Below 1 it would be
-    the missing sibling itself that is taken for the null, and without an upper bound a type of two states, of which
-    the reference has fewer of the one, would be cut in two.
+    The exponent of largest likelihood of the ``tails`` (cells,) above one half and `PRIOR_CELLS` uniform ones, between
+    1 and ``most``. 1 is the uniform null of held-out cells. The cells of one type of one sample are of one kind: they
+    may all lie nearer to the type than most held-out cells do. Then few of them have small tails, and a group that does
+    stands out. Below 1 it would be the missing sibling itself that is taken for the null, and without an upper bound a
+    type of two states, of which the reference has fewer of the one, would be cut in two.
     """
     logs = -np.log(tails[tails > 0.5])
     mean = round(float((logs.sum() + PRIOR_CELLS * MEAN_LOGS[0]) / (len(logs) + PRIOR_CELLS)), 6)
