@@ -42,8 +42,7 @@ class Choice:
 SHIPPED, UNIFORM = Choice(), Choice(most_shape=1.0, margin=1.0)
 """As the product has them; with the uniform null of held-out cells, and without a margin."""
 CHOICES = tuple(
-    Choice(*values)
-    for values in product((0.3, 0.5, 0.7), (0.1, 0.15, 0.3), (1.0, 1.5, 2.0), (1.0, 1.5, 2.0))
+    Choice(*values) for values in product((0.3, 0.5, 0.7), (0.1, 0.15, 0.3), (1.0, 1.5, 2.0), (1.0, 1.5, 2.0))
 )
 
 
