@@ -3,7 +3,8 @@
 
 Every reference is trained by the product, with its leave-one-type-out run and a shorter training of the network; every
 query is annotated by it. An answer is right where it is the true type or stands above it in the Cell Ontology. Then two
-references that are given together, beside each alone (`library/together.py`).
+references that are given together, beside each alone (`library/together.py`), and more pairs of the same data sets
+without other methods (`MORE_PAIRS`).
 """
 
 import sys
@@ -21,6 +22,15 @@ PAIRS = (
     ("10x v2", "10x 5'", True, ()),
 )
 """Reference, query (names of `library.pairs`), whether laboratory and condition are the same, types to leave out."""
+MORE_PAIRS = (
+    ("pbmc4k", "pbmc3k", False, ("CD8 T", "NK", "CD4 T")),
+    ("Kang stimulated", "Kang control", False, ("CD8 T", "NK", "CD4 Memory T")),
+    ("donor 101", "donor 1016", True, ("CD8 T cells", "NK cells")),
+    ("donors 101, 1015, 1256", "donor 1244", True, ("NK cells", "CD8 T cells", "CD4 T cells")),
+    ("10x v2", "10x v3", True, ()),
+    ("baron lib1", "baron lib2", True, ("beta", "alpha", "ductal")),
+)
+"""Pairs that the rule was first asked when its shape was settled on `PAIRS`."""
 FLAT, LEVELS = "SpikGPT, flat", "SpikGPT, on levels"
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(20))
 """Among which the one that is best for a method over all rows is chosen, with their labels in view."""
@@ -139,6 +149,18 @@ def best_threshold(rows: list[list[dict]]) -> int:
     return max(range(len(THRESHOLDS)), key=worth)
 
 
+def chosen(folder: Path) -> dict:
+    """Constants chosen without each data set, from what a run kept in ``folder``, as levels.json has them."""
+    from compare import rounded
+    from library.level_trials import COLUMNS, chosen_again, load_all
+
+    rows = chosen_again(load_all(folder))
+    return {
+        "chosen_columns": list(COLUMNS),
+        "chosen": [[rounded(row[column]) for column in COLUMNS] for row in rows],
+    }
+
+
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--data", type=Path, required=True, help="folder with the h5ad files of docs/benchmarks.md")
@@ -148,14 +170,17 @@ def main() -> None:
     command.add_argument(
         "--choose",
         action="store_true",
-        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out",
+        help="only choose the rule's constants without each data set in turn, from what an earlier run left in --out, "
+        "and put them into its levels.json",
     )
     given = command.parse_args()
     if given.choose:
-        from library.level_trials import chosen_again, load_all
+        import json
 
-        for row in chosen_again(load_all(given.out)):
-            print(row)
+        from compare import write_figures
+
+        figures = json.loads((given.out / "levels.json").read_text(encoding="utf-8"))
+        write_figures(given.out / "levels.json", figures | chosen(given.out))
         return
 
     import tempfile
@@ -187,19 +212,23 @@ def main() -> None:
     nearest = list(together.nearest({**sides, "pbmc3k, fine": own}))
     rows: list[dict] = []
     others: dict[str, list[tuple[dict, list[dict]]]] = {}
-    for name, asked, same_lab, left_out in PAIRS:
-        reference, query = (Cells(sides[one], embedded(sides[one], given.out, checkpoint)) for one in (name, asked))
-        for missing in (None, *left_out):
-            cells = reference.take(reference.side.labels != missing)
-            about = {"reference": name, "query": asked, "same_lab": same_lab, "left_out": missing}
-            kept = given.out / f"levels_seen_{len(rows) // 2:02d}.npz"
-            rows += [about | row for row in own_rows(cells, query, missing, about, kept)]
-            for method, at_thresholds in peers(cells, query, missing).items():
-                others.setdefault(method, []).append((about, at_thresholds))
-            minutes = time.process_time() / 60
-            print(
-                f"[bench] {minutes:.1f} CPU minutes: {name} without {missing}: {rows[-1]}", file=sys.stderr, flush=True
-            )
+    more: list[dict] = []
+    for into, pairs in ((rows, PAIRS), (more, MORE_PAIRS)):
+        for name, asked, same_lab, left_out in pairs:
+            reference, query = (Cells(sides[one], embedded(sides[one], given.out, checkpoint)) for one in (name, asked))
+            for missing in (None, *left_out):
+                cells = reference.take(reference.side.labels != missing)
+                about = {"reference": name, "query": asked, "same_lab": same_lab, "left_out": missing}
+                kept = given.out / f"levels_seen_{(len(rows) + len(more)) // 2:02d}.npz"
+                into += [about | row for row in own_rows(cells, query, missing, about, kept)]
+                for method, at_thresholds in peers(cells, query, missing).items() if into is rows else ():
+                    others.setdefault(method, []).append((about, at_thresholds))
+                minutes = time.process_time() / 60
+                print(
+                    f"[bench] {minutes:.1f} CPU minutes: {name} without {missing}: {into[-1]}",
+                    file=sys.stderr,
+                    flush=True,
+                )
     thresholds = {}
     for method, found in others.items():
         at = best_threshold([at_thresholds for _, at_thresholds in found])
@@ -219,7 +248,9 @@ def main() -> None:
             "nearest": [[rounded(row[column]) for column in together.NEAREST_COLUMNS] for row in nearest],
             "columns": list(COLUMNS),
             "rows": [[rounded(row[column]) for column in COLUMNS] for row in rows],
-        },
+            "more_rows": [[rounded(row[column]) for column in COLUMNS] for row in more],
+        }
+        | chosen(given.out),
     )
 
 

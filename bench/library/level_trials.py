@@ -22,8 +22,8 @@ from spikgpt.annotator.rejection import rejected
 from spikgpt.base.cell_ontology import ancestors
 
 DATA_SETS = {
-    "pbmc3k": "pbmc", "Kang control": "kang", "donors 101, 1015, 1256": "kang", "baron libs 1 and 2": "baron",
-    "10x v2": "savercat",
+    "pbmc3k": "pbmc", "pbmc4k": "pbmc", "Kang control": "kang", "Kang stimulated": "kang", "donor 101": "kang",
+    "donors 101, 1015, 1256": "kang", "baron libs 1 and 2": "baron", "baron lib1": "baron", "10x v2": "savercat",
 }  # fmt: skip
 """Reference to its data set; donors and Kang are one experiment."""
 ARRAYS = ("log_p", "p_value", "far", "tails", "shallow", "truth")
@@ -31,22 +31,18 @@ ARRAYS = ("log_p", "p_value", "far", "tails", "shallow", "truth")
 
 @dataclass(frozen=True)
 class Choice:
-    """Constants of the rule: `spikgpt.annotator.levels.NEAR` and `FALSE_CUTS`; ``zone``: a cell whose p-value is above
-    the rate and at most ``zone`` times it is not called by a type; ``set_rate``: the rate of its set, as a part of the
-    rate."""
+    """Constants of the rule: `spikgpt.annotator.levels.NEAR`, `FALSE_CUTS`, `MOST_SHAPE` and `MARGIN`."""
 
-    near: float
-    false_cuts: float
-    zone: float = 1.0
-    set_rate: float = 1.0
+    near: float = rule.NEAR
+    false_cuts: float = rule.FALSE_CUTS
+    most_shape: float = rule.MOST_SHAPE
+    margin: float = rule.MARGIN
 
 
-SHIPPED = Choice(rule.NEAR, rule.FALSE_CUTS)
+SHIPPED, UNIFORM = Choice(), Choice(most_shape=1.0, margin=1.0)
+"""As the product has them; with the uniform null of held-out cells, and without a margin."""
 CHOICES = tuple(
-    Choice(*values)
-    for values in product(
-        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.05, 0.1, 0.15, 0.2, 0.3), (1.0, 2.0, 3.0), (0.25, 0.5, 1.0)
-    )
+    Choice(*values) for values in product((0.3, 0.5, 0.7), (0.1, 0.15, 0.3), (1.0, 1.5, 2.0), (1.0, 1.5, 2.0))
 )
 
 
@@ -99,11 +95,10 @@ class Seen:
         """Figures of the rule with other constants, as `bench/levels.py` has them."""
         called = self.log_p.argmax(1)
         unknown = rejected(self.p_value, RATE)
-        cut = cut_of_sample(self.tails, called, len(self.classes), choice.false_cuts)[called]
-        border = ~unknown & (self.p_value <= choice.zone * RATE)
+        cut = cut_of_sample(self.tails, called, len(self.classes), choice.false_cuts, choice.most_shape)[called]
         answers = self.levels.answer(
-            self.log_p, unknown, self.tails, self.far, np.where(border, 1.0, cut), RATE * choice.set_rate,
-            may_climb=self.may_climb, near=choice.near,
+            self.log_p, self.p_value, self.tails, self.far, cut, RATE,
+            may_climb=self.may_climb, near=choice.near, margin=choice.margin,
         )  # fmt: skip
         emitted = (answers.node != NOWHERE) & ~(unknown & self.shallow)
         at_type = answers.node == AT_TYPE
@@ -154,19 +149,20 @@ def chosen(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> dict[st
 
 WHOLE = ("right", "at_type", "set_error")
 COLUMNS = (
-    "data_set", "constants", "near", "false_cuts", "zone", "set_rate", "missing_true", "right", "at_type", "set_error",
+    "data_set", "constants", "near", "false_cuts", "most_shape", "margin", "missing_true", "right", "at_type",
+    "set_error",
 )  # fmt: skip
 
 
 def chosen_again(seen: Sequence[Seen], choices: Sequence[Choice] = CHOICES) -> list[dict]:
-    """Figures of every data set with the constants as shipped, and with those chosen without it.
+    """Figures of every data set with `SHIPPED`, with `UNIFORM`, and with the constants chosen without it.
 
     ``missing_true`` is the mean over its types left out; the others are means over its whole references.
     """
     best, rows = chosen(seen, choices), []
     for name, choice in best.items():
         own = [one for one in seen if DATA_SETS[one.about["reference"]] == name]
-        for constants, values in (("shipped", SHIPPED), ("chosen without it", choice)):
+        for constants, values in (("shipped", SHIPPED), ("uniform", UNIFORM), ("chosen without it", choice)):
             found = [(one.about["left_out"], one.judged(values)) for one in own]
             missing = [row["missing_true"] for left_out, row in found if left_out is not None]
             whole = [row for left_out, row in found if left_out is None]

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sections.markdown import percent, table
 
 FLAT, OWN = "SpikGPT, flat", "SpikGPT, on levels"
 GOAL_MISSING, GOAL_RIGHT, GOAL_SET, GOAL_DEPTH = 0.7, 0.95, (0.02, 0.08), 0.1
+"""A set that holds the best match cannot err more often than that does: `GOAL_SET`'s lower end is asked where the flat
+answer is wrong as often."""
 
 INTRO = """## Answers on levels
 
@@ -19,9 +22,20 @@ missed the right one. Of the cells of a type that was left out of the reference:
 true level, and the share Unknown. Logistic regression and CellTypist reject below the one probability that is best for
 them over all rows, chosen with the labels in view ({thresholds}); the product's rate is 5 % everywhere.
 
-Labels of all of these sets were in view when the rule was made and its two constants, `FALSE_CUTS` and `NEAR`, were
-chosen: expect less on others. `bench/levels.py --choose`, with the arguments of the run, prints what would be chosen
-without each data set, from what the run left in its folder, and the figures on the data set left out.
+Labels of all of these sets were in view when the rule was made and its constants were chosen: expect less on others.
+"""
+
+MORE = """More pairs of the same data sets, which the rule was first asked when its shape had been settled on those
+above. They were in view when a variant of the distance was dropped and when `MOST_SHAPE` was chosen among two values.
+*Lost*: known cells that have a type in the flat answer and not on levels.
+"""
+
+CHOSEN = """Constants of the rule (`spikgpt.annotator.levels`: `NEAR`, `FALSE_CUTS`, `MOST_SHAPE`, `MARGIN`) chosen on
+all pairs of both tables but those of one data set, and what they come to on that one, beside the constants as shipped
+and the uniform null of held-out cells without a margin. Chosen is what is best by the share of missing cells that end
+Unknown or at a true level, plus the share of known cells with a right answer, one at a level above counting half. It
+does not know the limit on types lost, within which `MARGIN` was set. Missing: mean over types left out; the others:
+over whole references. `bench/levels.py --choose`, with the arguments of the run, chooses again from what it left.
 """
 
 
@@ -71,6 +85,8 @@ def goals(frame: pd.DataFrame) -> list[list[str]]:
     missing = own.loc[~whole, "missing_true"]
     not_worse = own["right"] >= flat["right"]
     error = own.loc[whole, "set_error"]
+    least = np.where(1 - flat.loc[whole, "right"] >= GOAL_SET[0], GOAL_SET[0], 0.0)
+    in_range = (error >= least) & (error <= GOAL_SET[1])
     same = whole & own["same_lab"].astype(bool)
     lost = (1 - flat.loc[same, "unknown"]) - own.loc[same, "at_type"]
     rows = [
@@ -80,12 +96,51 @@ def goals(frame: pd.DataFrame) -> list[list[str]]:
          f"{int(not_worse.sum())} of {len(not_worse)}", bool(not_worse.all())),
         ("accuracy of emitted answers, mean over whole references", f"≥ {GOAL_RIGHT:.0%}",
          percent(own.loc[whole, "right"].mean()), own.loc[whole, "right"].mean() >= GOAL_RIGHT),
-        ("right type not in the set, at a rate of 5 %", "2 to 8 %",
-         f"{int(error.between(*GOAL_SET).sum())} of {len(error)}", bool(error.between(*GOAL_SET).all())),
+        ("right type not in the set, at a rate of 5 %", "at most 8 %; at least 2 % where the flat answer errs as often",
+         f"{int(in_range.sum())} of {len(error)}", bool(in_range.all())),
         ("known cells that lose their type to a level above, same laboratory, mean", f"≤ {GOAL_DEPTH:.0%}",
          percent(lost.mean()), lost.mean() <= GOAL_DEPTH),
     ]  # fmt: skip
     return [[what, aim, found, "yes" if met else "no"] for what, aim, found, met in rows]
+
+
+def lost(own: pd.Series, flat: pd.Series) -> float:
+    """Share of known cells that the flat rule gives a type, and the answer on levels does not."""
+    return float(1 - flat["unknown"] - own["at_type"])
+
+
+def more_pairs(figures: dict[str, Any]) -> str:
+    """The paragraph on the pairs on which the rule was not shaped."""
+    frame = pd.DataFrame(figures["more_rows"], columns=figures["columns"])
+    own, flat = (frame[frame["method"] == name].reset_index(drop=True) for name in (OWN, FLAT))
+    rows = [
+        [f"{row['reference']}{'' if pd.isna(row['left_out']) else ' without ' + row['left_out']} to {row['query']}",
+         "–" if pd.isna(row["left_out"]) else str(row["missing_cells"]),
+         percent(flat["missing_true"][at]), percent(row["missing_true"]), percent(flat["right"][at]),
+         percent(row["right"]), percent(lost(row, flat.loc[at]))]
+        for at, row in own.iterrows()
+    ]  # fmt: skip
+    missing = own["missing_true"].notna()
+    right = [percent(one.loc[~missing, "right"].mean()) for one in (flat, own)]
+    told = (
+        f"Mean over {int(missing.sum())} types left out: {percent(flat['missing_true'].mean())} flat, "
+        f"{percent(own['missing_true'].mean())} on levels. Of the answers to whole references "
+        f"{right[0]} are right flat, {right[1]} on levels, and no fewer than flat in "
+        f"{int((own['right'] >= flat['right']).sum())} of {len(own)} rows.\n"
+    )
+    head = ["query", "cells", "true or Unknown: flat", "on levels", "right of known: flat", "on levels", "lost"]
+    return "\n".join([MORE, table(head, rows), told])
+
+
+def chosen_constants(figures: dict[str, Any]) -> str:
+    """The paragraph on constants chosen without each data set."""
+    rows = [
+        [row[0], row[1], *(f"{value:g}" for value in row[2:6]), *(percent(value) for value in row[6:])]
+        for row in figures["chosen"]
+    ]
+    head = ["data set", "constants", "near", "false cuts", "most shape", "margin", "missing: true or Unknown", "right",
+            "at a type", "not in the set"]  # fmt: skip
+    return "\n".join([CHOSEN, table(head, rows)])
 
 
 def render(figures: dict[str, Any]) -> str:
@@ -118,5 +173,5 @@ def render(figures: dict[str, Any]) -> str:
         )
     parts.append("Types left out: their cells that end Unknown or at a true level.\n")
     parts.append(table(["query", "cells", *methods, f"{OWN}: Unknown", f"{OWN}: right of known"], rows))
-    parts.append(together(figures))
+    parts += [more_pairs(figures), chosen_constants(figures), together(figures)]
     return "\n".join(parts)

@@ -66,6 +66,12 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
             row("q", "t", levels.FLAT, missing_true=0.4), row("q", "t", "CellTypist", missing_true=0.2),
             row("q", "t", levels.LEVELS, missing_true=0.8, missing_unknown=0.3, right=0.95, **deep),
         ],
+        "more_rows": [
+            row("q2", None, levels.FLAT, right=0.9), row("q2", None, levels.LEVELS, right=0.99, **deep),
+            row("q2", "t", levels.FLAT, missing_true=0.1), row("q2", "t", levels.LEVELS, missing_true=0.7, **deep),
+        ],
+        "chosen_columns": list(level_trials.COLUMNS),
+        "chosen": [["blood", "shipped", 0.5, 0.15, 1.5, 1.5, None, 0.98, 0.9, 0.04]],
     }  # fmt: skip
     figures |= {
         "alike": 0.25,
@@ -77,7 +83,17 @@ def test_the_section_says_what_was_aimed_at_and_whether_it_was_met():
     }  # fmt: skip
     met = [line[-1] for line in section.goals(section.frame_of(figures))]
     assert met == ["yes", "no", "yes", "yes", "yes"]  # of the type left out, fewer answers are right than the flat ones
+    # where the best match alone errs less than 2 %, a set need not err more
+    flat = [levels.COLUMNS.index(name) for name in ("method", "right")]
+    sure = [[0.99 if (row[flat[0]], at) == (levels.FLAT, flat[1]) else value for at, value in enumerate(row)]
+            for row in figures["rows"]]  # fmt: skip
+    for rows, error, told in ((sure, 0.01, "yes"), (figures["rows"], 0.01, "no"), (sure, 0.09, "no")):
+        frame = section.frame_of(figures | {"rows": rows})
+        frame.loc[frame["left_out"].isna() & (frame["method"] == levels.LEVELS), "set_error"] = error
+        assert section.goals(frame)[3][-1] == told
     page = section.render(figures)
+    assert "| r without t to q2 | 50 | 10.0 % | 70.0 % | 96.0 % | 96.0 % | 5.0 % |" in page
+    assert "| blood | shipped | 0.5 | 0.15 | 1.5 | 1.5 | – | 98.0 % | 90.0 % | 4.0 % |" in page
     assert "| r without t to q | 50 | 40.0 % | 80.0 % | 20.0 % | 30.0 % | 95.0 % |" in page
     assert "CellTypist 0.5" in page
     assert "| a and b, SpikGPT, flat | 7 | 90.0 % | 50.0 % | 40.0 % | 10.0 % |" in page
@@ -116,8 +132,8 @@ def test_the_rule_is_tried_on_what_was_kept(tmp_path):
     found = again.judged(level_trials.SHIPPED)
     assert found == whole.judged(level_trials.SHIPPED)
     assert (found["right"], found["at_type"], found["worth"], found["missing_true"]) == (1.0, 1.0, 1.0, None)
-    # cells with a p-value in the zone are called at the level above, which is right and worth half
-    border = level_trials.Choice(0.5, 0.15, zone=20.0)
+    # cells with a p-value within the margin are called at the level above, which is right and worth half
+    border = level_trials.Choice(margin=20.0)
     assert (again.judged(border)["at_type"], again.judged(border)["worth"]) == (0.0, 0.5)
 
 
@@ -125,11 +141,12 @@ def test_constants_are_chosen_without_the_data_set_that_they_are_judged_on():
     seen = [seen_query(name, "CD8 T", 1.0) for name in ("pbmc3k", "10x v2", "Kang control")]
     for one, p in zip(seen, (0.09, 0.12, 0.12), strict=True):
         one.p_value[10:] = p  # of the missing type's cells
-    choices = [level_trials.Choice(0.5, 0.15, zone=zone) for zone in (1.0, 2.0, 3.0)]
+    choices = [level_trials.Choice(margin=margin) for margin in (1.5, 2.0, 3.0)]
     best = level_trials.chosen(seen, choices)
-    assert {name: choice.zone for name, choice in best.items()} == {"pbmc": 3.0, "savercat": 3.0, "kang": 3.0}
+    assert {name: choice.margin for name, choice in best.items()} == {"pbmc": 3.0, "savercat": 3.0, "kang": 3.0}
     rows = level_trials.chosen_again(seen[:2], choices)
-    assert [(row["data_set"], row["constants"], row["zone"], row["missing_true"]) for row in rows] == [
-        ("pbmc", "shipped", 1.0, 0.0), ("pbmc", "chosen without it", 3.0, 1.0),
-        ("savercat", "shipped", 1.0, 0.0), ("savercat", "chosen without it", 2.0, 0.0),
+    assert [(row["data_set"], row["constants"], row["margin"], row["missing_true"]) for row in rows] == [
+        ("pbmc", "shipped", 1.5, 0.0), ("pbmc", "uniform", 1.0, 0.0), ("pbmc", "chosen without it", 3.0, 1.0),
+        ("savercat", "shipped", 1.5, 0.0), ("savercat", "uniform", 1.0, 0.0),
+        ("savercat", "chosen without it", 2.0, 0.0),
     ]  # fmt: skip

@@ -4,7 +4,20 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from spikgpt.annotator.levels import AT_TYPE, NOWHERE, LeftOut, Levels, Tails, cut_of_sample, distance_of, far_of_node
+from spikgpt.annotator.levels import (
+    AT_TYPE,
+    MARGIN,
+    MOST_SHAPE,
+    NOWHERE,
+    SET_RATES,
+    LeftOut,
+    Levels,
+    Tails,
+    cut_of_sample,
+    distance_of,
+    far_of_node,
+    shape_of_null,
+)
 from spikgpt.annotator.realised import figures, left_out_row, level_names, right
 from spikgpt.annotator.tree import (
     COLUMNS,
@@ -124,8 +137,7 @@ def test_few_types_and_flat_trees_work_and_say_so(classes, ontology, levels, tol
     assert tree.told.startswith(told or "The levels are terms")
     levels = Levels(tree, [-3.0] * 11, [[] for _ in tree.nodes])
     answers = levels.answer(
-        np.log(np.eye(len(classes)) * 0.9 + 0.01), np.zeros(len(classes), bool), *np.ones((2, len(classes))),
-        np.zeros(len(classes)), 0.05,
+        np.log(np.eye(len(classes)) * 0.9 + 0.01), *np.ones((3, len(classes))), np.zeros(len(classes)), 0.05,
     )  # fmt: skip
     assert (answers.node == AT_TYPE).all()
 
@@ -140,14 +152,14 @@ TREE = Tree(ONTOLOGY, "", (Node("T cell", "CL:0000084", (1, 2)), Node("lymphocyt
 CLASSES = ["B", "CD4", "CD8", "platelet"]
 
 
-def answered(best, set_with=(), unknown=False, tail=1.0, far=0.0, cut=0.0, may_climb=True, near=((), ())):
+def answered(best, set_with=(), p_value=1.0, tail=1.0, far=0.0, cut=0.0, may_climb=True, near=((), ())):
     """The answer of one cell."""
     p = np.full(4, 0.001)
     p[best] = 0.9
     p[list(set_with)] = 0.2
     levels = Levels(TREE, [np.log(0.1)] * 11, [list(one) for one in near])
     answers = levels.answer(
-        np.log(p)[None], np.array([unknown]), *(np.array([value]) for value in (tail, far, cut)), 0.05,
+        np.log(p)[None], *(np.array([value]) for value in (p_value, tail, far, cut)), 0.05,
         may_climb=may_climb,
     )  # fmt: skip
     return level_names(TREE, CLASSES, answers, np.array([best]))[0], int(answers.steps[0])
@@ -165,26 +177,57 @@ def test_a_cell_climbs_to_the_first_level_that_holds():
     assert answered(1, tail=0.1, cut=0.2, far=1.5, near=measured) == ("lymphocyte", 2)
     assert answered(1, tail=0.1, cut=0.2, far=9.0, near=measured) == ("lymphocyte", 2)
     # Unknown cells climb only where left-out cells were as far, and only in a sample that is calibrated
-    assert answered(1, unknown=True) == ("Unknown", 0)
-    assert answered(1, unknown=True, far=0.5, near=measured) == ("T cell", 1)
-    assert answered(1, unknown=True, far=9.0, near=measured) == ("Unknown", 0)
-    assert answered(1, unknown=True, far=0.5, near=measured, may_climb=False) == ("Unknown", 0)
+    assert answered(1, p_value=0.05) == ("Unknown", 0)
+    assert answered(1, p_value=0.05, far=0.5, near=measured) == ("T cell", 1)
+    assert answered(1, p_value=0.05, far=9.0, near=measured) == ("Unknown", 0)
+    assert answered(1, p_value=0.05, far=0.5, near=measured, may_climb=False) == ("Unknown", 0)
+    # a cell that is Unknown at a little more than the rate is not called by its type
+    assert answered(1, p_value=0.05 * MARGIN) == ("T cell", 1)
+    assert answered(1, p_value=0.051 * MARGIN) == ("CD4", 0)
     # a type without a level above it
+    assert answered(3, p_value=0.051) == ("platelet", 0)
     assert answered(3, tail=0.1, cut=0.2) == ("platelet", 0)
-    assert answered(3, unknown=True) == ("Unknown", 0)
+    assert answered(3, p_value=0.05) == ("Unknown", 0)
 
 
 def test_a_group_of_far_cells_is_cut_and_a_types_own_tail_is_not():
     draw = np.random.default_rng(0)
     own = draw.uniform(size=400)
     foreign = draw.uniform(0, 0.05, size=200)
-    called = np.zeros(400, dtype=int)
-    assert cut_of_sample(own, called, 2)[0] == 0
+    false = [cut_of_sample(draw.uniform(size=100), np.zeros(100, dtype=int), 1)[0] for _ in range(50)]
+    assert np.mean(false) < 0.02
     cut = cut_of_sample(np.concatenate([own, foreign]), np.zeros(600, dtype=int), 2)
     assert cut[0] >= 0.05
     assert cut[1] == 0
     assert (own <= cut[0]).mean() < 0.25
     assert cut_of_sample(foreign[:10], np.zeros(10, dtype=int), 1)[0] == 0  # too few to tell
+
+
+def test_what_a_types_own_cells_would_have_is_told_by_those_of_the_sample_that_fit():
+    draw = np.random.default_rng(0)
+    uniform = draw.uniform(size=4000)
+    assert shape_of_null(uniform) == pytest.approx(1.0, abs=0.1)
+    # of shape a, tails are u^(1/a)
+    assert shape_of_null(uniform ** (1 / 1.3)) == pytest.approx(1.3, abs=0.1)
+    assert shape_of_null(uniform[:20] ** (1 / 3), most=4.0) < 2.7  # few cells lean on the uniform null
+    assert shape_of_null(uniform ** (1 / 3), most=4.0) == pytest.approx(3.0, abs=0.2)
+    assert shape_of_null(uniform ** (1 / 3)) == MOST_SHAPE
+    assert shape_of_null(uniform**2) == shape_of_null(uniform[uniform < 0.5]) == 1.0
+    # a missing sibling beside cells that all lie near: seen by their own null, missed by that of the held-out cells
+    near, foreign = draw.uniform(size=300) ** (1 / 3), draw.uniform(0.0, 0.1, size=100)
+    tails, called = np.concatenate([near, foreign]), np.zeros(400, dtype=int)
+    assert cut_of_sample(tails, called, 1, most=1.0)[0] == 0
+    cut = cut_of_sample(tails, called, 1)[0]
+    assert (foreign <= cut).all()
+    assert (near <= cut).mean() < 0.05
+
+
+def test_sets_are_asked_with_the_margin():
+    rates = np.array(SET_RATES)
+    levels = Levels(TREE, list(np.log(rates)), [[], []])
+    p = np.log([0.05 / MARGIN - 0.001, 0.05 / MARGIN + 0.001])
+    assert levels.may_be(p, 0.05).tolist() == [False, True]
+    assert levels.may_be(p, 0.05, margin=1.0).tolist() == [False, False]
 
 
 def test_tails_are_ranks_among_the_types_own_cells():
@@ -227,7 +270,7 @@ def test_a_coarse_label_counts_for_all_below_it():
     assert types_of(tree, classes) == {"T cell or below": {"T cell", "naive CD4 T"}}
     levels = Levels(tree, [np.log(0.1)] * 11, [[]])
     log_p = np.log(np.array([[0.01, 0.5, 0.49], [0.01, 0.01, 0.98], [0.01, 0.98, 0.01]]))
-    answers = levels.answer(log_p, np.zeros(3, bool), np.ones(3), np.zeros(3), np.zeros(3), 0.05)
+    answers = levels.answer(log_p, *np.ones((2, 3)), np.zeros(3), np.zeros(3), 0.05)
     best = log_p.argmax(1)
     assert list(level_names(tree, classes, answers, best)) == ["T cell or below", "naive CD4 T", "T cell"]
     assert right(tree, answers, best, np.array([2, 1, 1])).all()

@@ -179,7 +179,7 @@ class Annotator:
             far, tails, cut = measured(self.rejection, tails_of, signs)
             answers = self.levels.answer(
                 log_p,
-                rejected(judgement.p_value, unknown_rate),
+                judgement.p_value,
                 tails,
                 far,
                 cut,

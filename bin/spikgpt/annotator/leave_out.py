@@ -16,10 +16,11 @@ from sklearn.metrics import roc_auc_score
 
 from spikgpt.annotator.folds import large_enough
 from spikgpt.annotator.held_out import HeldOut, Training
-from spikgpt.annotator.levels import LeftOut, Tails, cut_of_sample, distance_of
+from spikgpt.annotator.levels import LeftOut, Tails
 from spikgpt.annotator.missing_types import interval
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
+from spikgpt.annotator.realised import measured
 from spikgpt.annotator.rejection import Rejection, Signs, rejected
 from spikgpt.annotator.views import Views
 from spikgpt.annotator.workers import results
@@ -153,7 +154,7 @@ def judged_type(
     judged = without_type(training, train, test, left_out, unknown_rate, weight, rule)
     unseen = codes[judged.rows] == left_out
     caught = int(rejected(judged.p_values[unseen], unknown_rate).sum())
-    of_cells = seen_without(judged, unseen, left_out, len(names))
+    of_cells = seen_without(judged, unseen, left_out)
     called = np.bincount(of_cells.called, minlength=len(names))
     row = {
         "cell_type": names[left_out],
@@ -166,23 +167,13 @@ def judged_type(
     return row, of_cells
 
 
-def seen_without(judged: WithoutType, unseen: Flags, left_out: int, classes: int) -> LeftOut:
+def seen_without(judged: WithoutType, unseen: Flags, left_out: int) -> LeftOut:
     """What a model that lacks a type saw of its cells, ``unseen`` (cells,) among those that it judged."""
-    signs = judged.rejection.signs
-    far = [distance_of(judged.rejection.corrected(of_sample), signs) for of_sample in judged.signs]
     tails_of = Tails.of(judged.rejection, judged.signs[0].kind)
-    tails = [tails_of(f, of_sample.predicted) for f, of_sample in zip(far, judged.signs, strict=True)]
-    cuts = np.concatenate(
-        [
-            cut_of_sample(t, of_sample.predicted, classes)[of_sample.predicted]
-            for t, of_sample in zip(tails, judged.signs, strict=True)
-        ]
+    far, tails, cuts = (
+        np.concatenate(parts)
+        for parts in zip(*(measured(judged.rejection, tails_of, signs) for signs in judged.signs), strict=True)
     )
     return LeftOut(
-        left_out,
-        judged.p_values[unseen],
-        judged.log_probabilities[unseen],
-        np.concatenate(far)[unseen],
-        np.concatenate(tails)[unseen],
-        cuts[unseen],
+        left_out, judged.p_values[unseen], judged.log_probabilities[unseen], far[unseen], tails[unseen], cuts[unseen]
     )

@@ -9,7 +9,7 @@ from spikgpt import UNKNOWN
 from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.levels import AT_TYPE, NOWHERE, Answers, LeftOut, Levels, Tails, cut_of_sample, distance_of
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
-from spikgpt.annotator.rejection import Rejection, Signs, rejected
+from spikgpt.annotator.rejection import Rejection, Signs
 from spikgpt.annotator.tree import Tree
 from spikgpt.base.arrays import Codes, Flags, Floats
 
@@ -53,8 +53,8 @@ def held_out_answers(
             both = [next(signs)[0] for _ in range(2 if place.stop - place.start >= MIN_CELLS_TO_POOL else 1)]
             own = next(one for one in both if one.kind in rejection.calibrations)
             far, tails, cut = measured(rejection, tails_of[own.kind], own)
-            unknown = rejected(rejection.judge(own).p_value, rate)
-            found.append(levels.answer(part.mixed[place], unknown, tails, far, cut, rate))
+            p_value = rejection.judge(own).p_value
+            found.append(levels.answer(part.mixed[place], p_value, tails, far, cut, rate))
             rows.append(part.rows[place])
         own_answers = joined(found[first:])
         emitted = own_answers.node != NOWHERE
@@ -137,9 +137,7 @@ def left_out_row(tree: Tree, levels: Levels, part: LeftOut, rate: float) -> dict
 
     ``levels`` must have been learned without this type's cells.
     """
-    answers = levels.answer(
-        part.log_p, rejected(part.p_value, rate), part.tail, part.far, part.cut, rate, without=part.type
-    )
+    answers = levels.answer(part.log_p, part.p_value, part.tail, part.far, part.cut, rate, without=part.type)
     true = [at for at, node in enumerate(tree.nodes) if part.type in node.members]
     number = {at: int((answers.node == at).sum()) for at in true}
     most = max(true, key=lambda at: (number[at], -at), default=None)

@@ -13,8 +13,8 @@ from spikgpt.base.columns import LABEL_SET, LEAF, LEVEL, LEVEL_NAME, SEPARATOR
 COLUMNS = ("sample", "coarse", "cell_type", "level", "best_match", "why", "cells")
 SEVERAL, FAR = "several_types", "far_from_type"
 """Why a cell was called at a level above: several types could not be excluded; or it is one of a group of cells that
-lie too far from the type they resemble most, as cells of a missing type beside it do. A cell that the flat rule
-rejects has that rule's reason, whether a level above holds or none."""
+lie too far from the type they resemble most, as cells of a missing type beside it do, or fits it hardly better than the
+cells that the flat rule rejects. Those have that rule's reason, whether a level above holds or none."""
 
 
 def levels_table(cells: pd.DataFrame, levels: Mapping[str, Any] | None, classes: Sequence[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from spikgpt.report.plots import TableColumn, bars, table
 
 WHY = {
     SEVERAL: "several types could not be excluded",
-    FAR: "far from the type, as cells of a missing type beside it are",
+    FAR: f"far from the type, as cells of a missing type beside it are, or nearly {UNKNOWN}",
     **{reason.name: f"{UNKNOWN}: {reason.meaning}" for reason in UNKNOWN_REASONS},
     "": "the type holds",
 }
