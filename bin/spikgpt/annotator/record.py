@@ -99,8 +99,9 @@ def held_out_figures(
 ) -> dict[str, Any]:
     """Metrics of the held-out cells: of all, of each view, of each type.
 
-    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,) as they were given,
-    by which the types are told; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view.
+    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,), by which the types
+    are told, see `labels` there; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view. The
+    calibration error is that of cells with a label.
     """
 
     def scores(values: Floats) -> dict[str, float]:
@@ -109,7 +110,8 @@ def held_out_figures(
         return {"accuracy": round(float((predicted == codes).mean()), 6), "macro_f1": round(float(f1), 6)}
 
     predicted = mixed.argmax(1)
-    error = expected_calibration_error(np.exp(mixed.max(1)), predicted == codes)
+    told = labels >= 0
+    error = expected_calibration_error(np.exp(mixed[told].max(1)), (predicted == codes)[told])
     per_type = {}
     for number, name in enumerate(classes):
         of_type = labels == number
