@@ -44,7 +44,7 @@ T_CELLS = ("Naive CD4 T", "Memory CD4 T", "CD8 T")
 
 
 def files(data: Path) -> dict[str, Side]:
-    """Each file's cells, with its authors' labels; in one of them all T cells but NK have one label, one lacks CD8 T."""
+    """Each file's cells, with its authors' labels; T cells have one label in one of them, one lacks CD8 T."""
     pbmc3k, kang = (ad.read_h5ad(data / f"{name}.h5ad") for name in ("pbmc3k", "kang_ifnb2k"))
     labels = pbmc3k.obs["cell_type"].astype(str)
     control = (kang.obs["batch"].astype(str) == "CTRL").to_numpy()

@@ -28,7 +28,7 @@ SHA = "0" * 64
 QUICK = Recipe(min_steps=40, max_steps=40)
 
 
-Trained = tuple[Annotator, HeldOut, np.ndarray]
+Trained = tuple[Annotator, HeldOut, np.ndarray, Reference]
 
 
 def learn(reference: Reference, features: str = "both", threads: int = 1) -> Trained:
@@ -305,7 +305,7 @@ def test_embeddings_of_another_width_are_refused(annotator: Annotator) -> None:
 
 
 def test_benchmark_and_card(reference: Reference, trained: Trained) -> None:
-    annotator, held, fold_of = trained
+    annotator, held, fold_of, _ = trained
     table = compare(reference, held, fold_of, "batch", 0)
     assert list(table.columns) == COLUMNS
     assert {"SpikGPT", "logistic regression on genes", "logistic regression on the embedding", "CellTypist"} <= set(

@@ -65,6 +65,14 @@ def test_a_cell_keeps_its_coarse_label_where_no_finer_type_fits():
     assert "CD4 (1), CD8 (1); 2 keep it, as they are called so too or fit no finer type" in told
 
 
+def test_a_label_that_all_cells_keep():
+    codes, told = named([0, 1], [0.5, 0.01])
+    assert codes == [3, 3]
+    assert "coarser than labels of other files ('CD4', 'CD8'). Its 2 cells keep it" in told
+    # the other files have the label too, and tell it from the types below
+    assert named([3, 3, 1], [0.5, 0.5, 0.01]) == ([3, 3, 3], "")
+
+
 def test_as_many_as_the_rate_rejects_are_the_tail_of_the_finer_types():
     codes, told = named([1, 2] * 9 + [2, 0], [0.5] * 18 + [0.01, 0.5])
     assert codes == [1, 2] * 9 + [2, 1]  # by the likeliest finer type, never a B cell
@@ -174,4 +182,8 @@ def test_cells_with_a_coarse_label_learn_as_the_finer_types_that_they_are(order)
     assert held["accuracy"] > 0.9
     assert annotator.config["levels"]["held_out"]["set_error"] < 0.15
     assert {row["cell_type"] for row in annotator.config["leave_one_out"]} == {"B cell", "CD4", "CD8"}
+    (told,) = annotator.config["training"]["coarse_labels"]
+    assert told["label"] == "T cell"
+    assert sum(told["learned_as"].values()) == 126
+    assert told["learned_as"].keys() == {"CD4", "CD8"}
     assert any("Its 126 cells are learned as" in text for text in annotator.config["warnings"])

@@ -62,7 +62,7 @@ def with_finer_labels(reference: Reference, learn: Callable[[Reference], Calibra
             if label.file == file:
                 mine = place[rows] == at
                 codes[rows[mine]], told = finer(reference, label, log_p[mine], p_value[mine], unknown_rate)
-                messages.append(told)
+                messages += [told] if told else []
     return renamed(reference, labels, place, codes, messages)
 
 
@@ -87,7 +87,7 @@ def judged(reference: Reference, others: Reference, annotator: Calibrated, rows:
 def finer(
     reference: Reference, label: CoarseLabel, log_p: Floats, p_value: Floats, unknown_rate: float
 ) -> tuple[Codes, str]:
-    """Types ``(cells,)`` of the cells with a coarse label, and what became of them, in words."""
+    """Types ``(cells,)`` of the cells with a coarse label, and in words what became of them, if anything."""
     own, *_ = options = [reference.classes.index(name) for name in (label.name, *label.below)]
     best = log_p.argmax(1)
     named = np.isin(best, options) & ~rejected(p_value, unknown_rate)
@@ -96,12 +96,19 @@ def finer(
         codes = np.array(options)[log_p[:, options].argmax(1)]
     number = {reference.classes[k]: int((codes == k).sum()) for k in options}
     stay = number.pop(label.name)
-    learned = ", ".join(f"{name} ({cells})" for name, cells in number.items() if cells) or "none"
+    coarser = f"The label {label.name!r} of {label.file} is coarser than labels of other files"
+    if stay == len(codes):
+        # a label that the other files have too, and call these cells by, is as fine as theirs
+        told = (
+            f"{coarser} ({', '.join(repr(name) for name in label.below)}). Its {stay} cells keep it: an annotator of "
+            "the other files finds that none of those fits."
+        )
+        return codes, "" if (best == own).any() else told
+    learned = ", ".join(f"{name} ({cells})" for name, cells in number.items() if cells)
     kept = f"{stay} keep it, as they are called so too or fit no finer type" if stay else "none keeps it"
     return codes, (
-        f"The label {label.name!r} of {label.file} is coarser than labels of other files. Its {len(codes)} cells are "
-        f"learned as the finer types that an annotator of the other files calls them: {learned}; {kept}. In held-out "
-        "figures they are right at every type below the label."
+        f"{coarser}. Its {len(codes)} cells are learned as the finer types that an annotator of the other files calls "
+        f"them: {learned}; {kept}. In held-out figures they are right at every type below the label."
     )
 
 

@@ -70,9 +70,7 @@ def leave_one_out_table(
     return results(
         [
             (judged_type, training, train, held.rows, k, unknown_rate, weight, rule)
-            # the types below a coarse one stay, so that nothing of it would be missing
             for k in types_to_try(codes, train, held.rows, classes)
-            if training.reference.classes[k] not in {label.name for label in training.reference.coarse_labels}
         ],
         threads,
     )

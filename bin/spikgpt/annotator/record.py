@@ -80,6 +80,7 @@ def config(
             "cells": len(reference.codes),
             "genes": len(reference.genes),
             "batches": {name: int(n) for name, n in zip(reference.batches, batch_cells, strict=True)},
+            **({"coarse_labels": learned_as(reference)} if reference.coarse_labels else {}),
         },
         "leave_one_out": leave_one_out,
         "levels": levels,
@@ -92,6 +93,17 @@ def config(
         "tensors_sha256": "",
         "digest": "",
     }
+
+
+def learned_as(reference: Reference) -> list[dict[str, Any]]:
+    """Each coarse label, its ``file``, and as which types its cells were learned; see `with_finer_labels`."""
+    assert reference.coarse is not None
+    out = []
+    for number, label in enumerate(reference.coarse_labels):
+        cells = np.bincount(reference.codes[reference.coarse == number], minlength=len(reference.classes))
+        types = {name: int(n) for name, n in zip(reference.classes, cells, strict=True) if n}
+        out.append({"file": label.file, "label": label.name, "learned_as": types})
+    return out
 
 
 def held_out_figures(
