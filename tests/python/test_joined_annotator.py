@@ -110,6 +110,25 @@ def test_without_coarse_labels_a_reference_is_as_it_was():
         assert with_finer_labels(made, learn, 0.05) is made
 
 
+def test_the_annotator_of_the_other_files_has_no_coarse_label_of_the_same_types():
+    seen = []
+
+    def learn(others: Reference) -> None:
+        seen.append((others.classes, sorted(set(others.batches))))
+        raise InterruptedError
+
+    files = {
+        "a": {"T cell": "t", "naive B": "n", "B memory": "m"},
+        "b": {"CD4": "4", "CD8": "8", "B cell": "b"},
+        "c": {"T cell": "t", "NK": "k"},
+    }
+    terms = TERMS | {"naive B": "CL:0000788", "B memory": "CL:0000787", "NK": "CL:0000623"}
+    with pytest.raises(InterruptedError):
+        with_finer_labels(reference(files, terms), learn, 0.05)
+    # of a's T cells: not c's, but b's B cells, whose finer types have nothing to do with them
+    assert seen == [(["B cell", "CD4", "CD8", "NK"], ["b", "c"])]
+
+
 def test_others_that_teach_nothing_leave_the_label_as_it_is():
     made = reference({"coarse": FILES["coarse"], "fine": {"CD4": "4"}})
     found = with_finer_labels(made, lambda _: None, 0.05)

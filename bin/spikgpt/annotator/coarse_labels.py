@@ -44,13 +44,16 @@ def with_finer_labels(reference: Reference, learn: Callable[[Reference], Calibra
         place[reference.of_file(label.file) & (codes == reference.classes.index(label.name))] = at
     for file in sorted({label.file for label in labels}):
         inside = reference.of_file(file)
-        rest = np.flatnonzero(~inside & (place < 0))
+        # other files' coarse labels of the same types would compete in the annotator too
+        names = {name for label in labels if label.file == file for name in (label.name, *label.below)}
+        alike = [at for at, label in enumerate(labels) if names & {label.name, *label.below}]
+        rest = np.flatnonzero(~inside & ~np.isin(place, alike))
         try:
             check(np.array(reference.classes, dtype=object)[reference.codes[rest]], "the other files")
         except UserError:
-            names = ", ".join(repr(label.name) for label in labels if label.file == file)
+            told = ", ".join(repr(label.name) for label in labels if label.file == file)
             messages.append(
-                f"The other files teach too little to tell which finer types {names} ({file}) stands for: it competes "
+                f"The other files teach too little to tell which finer types {told} ({file}) stands for: it competes "
                 "with them as a type of its own."
             )
             continue
