@@ -33,16 +33,17 @@ def main() -> None:
     given = command.parse_args()
 
     from spikgpt.annotator.benchmark import compare
+    from spikgpt.annotator.calibrated import progress
     from spikgpt.annotator.card import model_card
     from spikgpt.annotator.folder import CARD, save_annotator
     from spikgpt.annotator.judges import train_judges
-    from spikgpt.annotator.train import progress, train_annotator
+    from spikgpt.annotator.train import train_annotator
     from spikgpt.annotator.training_set import read_reference
     from spikgpt.scgpt.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(given.scgpt_model)
     reference = read_reference(given.reference, given.embedding, given.features)
-    annotator, held, fold_of = train_annotator(
+    annotator, held, fold_of, reference = train_annotator(
         reference,
         scgpt={"name": checkpoint.name, "sha256": checkpoint.sha256},
         unknown_rate=given.unknown_rate,

@@ -28,6 +28,7 @@ REFERENCES = {
     "pbmc3k and Kang control": ("pbmc3k", "kang"),
     "pbmc3k, its T cells as one type": ("pbmc3k_coarse",),
     "pbmc3k, its T cells as one type, and Kang control": ("pbmc3k_coarse", "kang"),
+    "pbmc3k, its T cells as one type, and Kang control without CD8 T": ("pbmc3k_coarse", "kang_without_cd8"),
 }
 """What is given together, by the name of the row."""
 QUERY = "pbmc4k"
@@ -43,7 +44,7 @@ T_CELLS = ("Naive CD4 T", "Memory CD4 T", "CD8 T")
 
 
 def files(data: Path) -> dict[str, Side]:
-    """Each file's cells, with its authors' labels; in one of them all T cells but NK have one label."""
+    """Each file's cells, with its authors' labels; T cells have one label in one of them, one lacks CD8 T."""
     pbmc3k, kang = (ad.read_h5ad(data / f"{name}.h5ad") for name in ("pbmc3k", "kang_ifnb2k"))
     labels = pbmc3k.obs["cell_type"].astype(str)
     control = (kang.obs["batch"].astype(str) == "CTRL").to_numpy()
@@ -51,6 +52,9 @@ def files(data: Path) -> dict[str, Side]:
         "pbmc3k": side(pbmc3k, labels, every(pbmc3k)),
         "pbmc3k_coarse": side(pbmc3k, labels.replace(dict.fromkeys(T_CELLS, "T cell")), every(pbmc3k)),
         "kang": side(kang, kang.obs["cell_type"], control),
+        "kang_without_cd8": side(
+            kang, kang.obs["cell_type"], control & (kang.obs["cell_type"].astype(str) != "CD8 T").to_numpy()
+        ),
     }
 
 

@@ -42,7 +42,8 @@ over whole references. `bench/levels.py --choose`, with the arguments of the run
 TOGETHER = """Two references given together (`--reference a.h5ad,b.h5ad`), beside each alone, all asked to name the
 cells of pbmc4k. The files are imported, joined and embedded as the pipeline does it. An answer is right where its term
 is the true one, stands above it, or below it (a finer name than the query's authors gave); *as deep*: right, and not
-above the true one. Where pbmc3k has its T cells as one type, its CD4 and CD8 T cells have one label, "T cell".
+above the true one. Where pbmc3k has its T cells as one type, its CD4 and CD8 T cells have one label, "T cell"; without
+the CD8 T cells of Kang's control, that label is all that the reference has of them.
 """
 
 

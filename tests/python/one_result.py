@@ -32,7 +32,7 @@ def train_and_annotate(folder: Path) -> dict[str, str]:
     from spikgpt.annotator.training_set import read_reference
 
     data, embedding = made_cells(dict.fromkeys(TYPES, 150), seed=3, name="reference")
-    annotator, _, _ = train_annotator(
+    annotator, *_ = train_annotator(
         read_reference(*written(folder, data, embedding, "reference")),
         scgpt={"name": "made", "sha256": "0" * 64},
         unknown_rate=0.05,

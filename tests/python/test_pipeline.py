@@ -351,19 +351,44 @@ def test_a_population_that_cannot_be_taught_ends_the_run(small_run, small_data, 
     assert "SpikGPT stopped: The results would replace those that are taught from" in told(run)
 
 
-def test_mouse_cells_with_a_mouse_reference(small_data, demo_data, tmp_path):
-    """Human cells with their genes renamed to the mouse orthologs, through the whole pipeline."""
-    cells = {}
-    for name in ("reference", "small"):
-        cells[name] = mouse_copy(anndata.read_h5ad(small_data.parent / f"{name}.h5ad"))
-        cells[name].write_h5ad(tmp_path / f"{name}.h5ad")
+ENDOCRINE = {"pancreatic endocrine cell": "CL:0008024"}
+"""The coarse label of `with_coarse_labels`, and its term."""
+
+
+def with_coarse_labels(cells: anndata.AnnData) -> anndata.AnnData:
+    """The cells with one label for beta, delta and gamma cells."""
+    ((label, term),) = ENDOCRINE.items()
+    fine = cells.obs["cell_type"].isin(["beta", "delta", "gamma"])
+    for column, value in (("cell_type", label), ("cell_type_ontology_term_id", term)):
+        cells.obs[column] = cells.obs[column].astype(str).where(~fine, value)
+    return cells
+
+
+def test_mouse_cells_with_a_mouse_reference_of_two_files(small_data, demo_data, tmp_path):
+    """Human cells with their genes renamed to the mouse orthologs, through the whole pipeline.
+
+    One file of the reference tells the endocrine cells apart, the other does not.
+    """
+    cells = {name: mouse_copy(anndata.read_h5ad(small_data.parent / f"{name}.h5ad")) for name in ("reference", "small")}
+    files = {library[-4:]: cells["reference"][cells["reference"].obs["library"] == library].copy()
+             for library in ("human1_lib1", "human1_lib2")}  # fmt: skip
+    with_coarse_labels(files["lib1"])
+    for name, data in (files | {"small": cells["small"]}).items():
+        data.write_h5ad(tmp_path / f"{name}.h5ad")
     sheet = tmp_path / "sheet.csv"
     sheet.write_text(f"sample,filtered\nsmall,{tmp_path}/small.h5ad\n")
-    run = nextflow(tmp_path, "-profile", "local,test", "--input", sheet, "--reference", tmp_path / "reference.h5ad",
+    run = nextflow(tmp_path, "-profile", "local,test", "--input", sheet,
+                   "--reference", f"{tmp_path}/lib2.h5ad,{tmp_path}/lib1.h5ad",
                    "--batch_key", "library", "--species", "mouse", "--outdir", "results")  # fmt: skip
     assert run.returncode == 0, told(run)
     results = tmp_path / "results"
-    assert json.loads((results / "annotator" / "config.json").read_text())["species"] == "mouse"
+    config = json.loads((results / "annotator" / "config.json").read_text())
+    assert config["species"] == "mouse"
+    # cells of the coarse file are learned as the types that they are, and the report says so
+    assert not ENDOCRINE.keys() & set(config["classes"])
+    fine = cells["reference"].obs["cell_type"].value_counts()
+    assert config["class_cells"]["beta"] == pytest.approx(fine["beta"], rel=0.05)
+    assert config["training"]["batches"].keys() == {"lib1:human1_lib1", "lib2:human1_lib2"}
     cohort = anndata.read_h5ad(results / "annotated" / "cohort.h5ad")
     assert {"Gcg", "Sst"} <= set(cohort.var_names)
     assert cohort.var.loc["Sst", "human_ortholog"] == "SST"
@@ -375,6 +400,8 @@ def test_mouse_cells_with_a_mouse_reference(small_data, demo_data, tmp_path):
     report = (results / "multiqc" / "multiqc_report.html").read_text()
     assert "The genes are of mouse" in report
     assert "one ortholog of a human gene" in report
+    assert "pancreatic endocrine cell&#39; of lib1 is coarser than labels of other files" in report
+    assert "were trained on as the finer types" in report
     # labels are right as in the run on the human genes
     truth = pd.read_csv(demo_data / "truth.tsv", sep="\t", index_col="barcode")["cell_type"]
     table = read_table(results / "tables" / "cells.tsv.gz")

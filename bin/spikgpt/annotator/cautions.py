@@ -132,10 +132,13 @@ def lineage_warnings(reference: Reference) -> list[str]:
     """Types whose cells show genes that their own name excludes; see `spikgpt.annotator.lineages.wrong_lineages`."""
     columns = lineage_columns(reference.genes)
     number = len(reference.classes)
-    shares = class_means(lineage_seen(reference.counts, columns).astype(np.float64), reference.codes, number)
+    # what was guessed of a coarse label is no fault of the labels
+    own = np.flatnonzero(reference.labels(np.arange(len(reference.codes))) >= 0)
+    codes = reference.codes[own]
+    shares = class_means(lineage_seen(reference.counts[own], columns).astype(np.float64), codes, number)
     shares[:, [not own for own in columns]] = np.nan
     lineages = {name: lineage_of(name, reference.ontology.get(name)) for name in reference.classes}
-    cells = np.bincount(reference.codes, minlength=number).tolist()
+    cells = np.bincount(codes, minlength=number).tolist()
     return [
         f"Of the {cells[reference.classes.index(wrong.group)]} cells labelled {wrong.group!r}, {wrong.sentence()}. The "
         "annotator learns to call such cells by this name; check the labels."

@@ -102,17 +102,19 @@ def joined_log_probabilities(held: list[HeldOut]) -> dict[str, Floats]:
     return {name: np.concatenate([part.log_probabilities[name] for part in held]) for name in held[0].log_probabilities}
 
 
-def mix_by_the_other_folds(held: list[HeldOut], codes: Codes) -> Floats:
+def mix_by_the_other_folds(held: list[HeldOut], reference: Reference) -> Floats:
     """Fill in ``mixed`` of every fold, by a mixture that did not see its labels; all of them, fold after fold.
 
-    ``codes`` (cells of the reference,). The mixture that the annotator applies is fitted on all held-out cells; figures
+    The mixture that the annotator applies is fitted on all held-out cells; figures
     of it on these cells would be in-sample, if only by a weight and a temperature.
     """
     mixed = []
     for part in held:
         others = [other for other in held if other is not part]
         rows = np.concatenate([other.rows for other in others])
-        part.mixed = Mixture.fit(joined_log_probabilities(others), codes[rows])(part.log_probabilities)
+        told = reference.telling(rows)
+        log_p = {name: values[told] for name, values in joined_log_probabilities(others).items()}
+        part.mixed = Mixture.fit(log_p, reference.codes[rows[told]])(part.log_probabilities)
         mixed.append(part.mixed)
     return np.concatenate(mixed)
 

@@ -71,9 +71,7 @@ def leave_one_out_table(
     return results(
         [
             (judged_type, training, train, held.rows, k, unknown_rate, weight, rule)
-            # the types below a coarse one stay, so that nothing of it would be missing
             for k in types_to_try(codes, train, held.rows, classes)
-            if all(k != coarse for _, coarse in training.reference.finer)
         ],
         threads,
     )
@@ -116,8 +114,8 @@ def without_type(
     of_views = [views.log_probabilities(training.cells(rows)) for rows in samples]
     known = {name: np.concatenate([p[name][s] for p, s in zip(of_views, seen, strict=True)]) for name in of_views[0]}
     told = np.concatenate([r[s] for r, s in zip(samples, seen, strict=True)])
-    truth = training.reference.settled(told, np.mean(list(known.values()), axis=0))
-    mixture = Mixture.of_weight(known, weight, truth)
+    telling = training.reference.telling(told)
+    mixture = Mixture.of_weight({name: p[telling] for name, p in known.items()}, weight, codes[told[telling]])
     log_p = [mixture(of_sample) for of_sample in of_views]
     # all pooled or none: the one calibration must do for all of them
     pooled = "pooled" in rule.calibrations and min(map(len, samples)) >= MIN_CELLS_TO_POOL

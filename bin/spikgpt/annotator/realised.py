@@ -10,6 +10,7 @@ from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.levels import AT_TYPE, NOWHERE, Answers, LeftOut, Levels, Tails, cut_of_sample, distance_of
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.rejection import Rejection, Signs
+from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.tree import Tree
 from spikgpt.base.arrays import Codes, Flags, Floats
 
@@ -19,6 +20,7 @@ def held_out_answers(
     rejection: Rejection,
     held: Sequence[HeldOut],
     judged: Sequence[tuple[Signs, Flags]],
+    reference: Reference,
     codes: Codes,
     left_out: Sequence[LeftOut],
     rate: float,
@@ -34,7 +36,7 @@ def held_out_answers(
         `spikgpt.annotator.held_out.held_out_signs` of ``held``; the rule calibrates on the same cells, so that ranks
         among them are as those of other cells, but for one in all.
     codes
-        Types ``(cells of the reference,)``.
+        True types ``(cells of the reference,)``, see `Reference.settled`.
     """
     rows: list[Codes] = []
     found: list[Answers] = []
@@ -42,10 +44,10 @@ def held_out_answers(
     signs = iter(judged)
     for part in held:
         others = [other for other in held if other is not part]
-        log_p = [other.mixed for other in others if other.mixed is not None]
-        levels = Levels.learn(
-            tree, codes[np.concatenate([other.rows for other in others])], np.concatenate(log_p), left_out
-        )
+        log_p = np.concatenate([other.mixed for other in others if other.mixed is not None])
+        of_others = np.concatenate([other.rows for other in others])
+        telling = reference.telling(of_others)
+        levels = Levels.learn(tree, reference.codes[of_others[telling]], log_p[telling], left_out)
         assert part.mixed is not None
         first = len(found)
         for place in part.of_samples():
@@ -99,8 +101,8 @@ def figures(
 ) -> dict[str, Any]:
     """Shares of held-out cells by level, how many answers were right, and how often the set held the type.
 
-    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,) as they were given,
-    by which the types are told.
+    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,), by which the types
+    are told, see `labels` there.
     """
     told = right(tree, answers, best, codes)
     covered = answers.sets[np.arange(len(codes)), codes]

@@ -80,6 +80,7 @@ def config(
             "cells": len(reference.codes),
             "genes": len(reference.genes),
             "batches": {name: int(n) for name, n in zip(reference.batches, batch_cells, strict=True)},
+            **({"coarse_labels": learned_as(reference)} if reference.coarse_labels else {}),
         },
         "leave_one_out": leave_one_out,
         "levels": levels,
@@ -94,13 +95,25 @@ def config(
     }
 
 
+def learned_as(reference: Reference) -> list[dict[str, Any]]:
+    """Each coarse label, its ``file``, and as which types its cells were learned; see `with_finer_labels`."""
+    assert reference.coarse is not None
+    out = []
+    for number, label in enumerate(reference.coarse_labels):
+        cells = np.bincount(reference.codes[reference.coarse == number], minlength=len(reference.classes))
+        types = {name: int(n) for name, n in zip(reference.classes, cells, strict=True) if n}
+        out.append({"file": label.file, "label": label.name, "learned_as": types})
+    return out
+
+
 def held_out_figures(
     classes: list[str], codes: Codes, mixed: Floats, log_p: dict[str, Floats], labels: Codes
 ) -> dict[str, Any]:
     """Metrics of the held-out cells: of all, of each view, of each type.
 
-    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,) as they were given,
-    by which the types are told; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view.
+    ``codes`` (cells,) see `spikgpt.annotator.training_set.Reference.settled`; ``labels`` (cells,), by which the types
+    are told, see `labels` there; ``mixed`` (cells, classes) log-probabilities, ``log_p`` those of each view. The
+    calibration error is that of cells with a label.
     """
 
     def scores(values: Floats) -> dict[str, float]:
@@ -109,7 +122,8 @@ def held_out_figures(
         return {"accuracy": round(float((predicted == codes).mean()), 6), "macro_f1": round(float(f1), 6)}
 
     predicted = mixed.argmax(1)
-    error = expected_calibration_error(np.exp(mixed.max(1)), predicted == codes)
+    told = labels >= 0
+    error = expected_calibration_error(np.exp(mixed[told].max(1)), (predicted == codes)[told])
     per_type = {}
     for number, name in enumerate(classes):
         of_type = labels == number

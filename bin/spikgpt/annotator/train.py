@@ -1,34 +1,22 @@
 """Training an annotator: hold out, learn the mixture and the calibration, fit on everything."""
 
-import sys
 from typing import Any
 
-import numpy as np
-
 from spikgpt.annotator.annotation import Annotator
+from spikgpt.annotator.calibrated import Calibrated, calibrated, progress
 from spikgpt.annotator.cautions import depth_leak, grave_cautions, reference_warnings
-from spikgpt.annotator.folds import folds, large_enough
-from spikgpt.annotator.held_out import (
-    HeldOut,
-    Training,
-    held_out_signs,
-    joined_log_probabilities,
-    mix_by_the_other_folds,
-)
+from spikgpt.annotator.coarse_labels import with_finer_labels
+from spikgpt.annotator.held_out import HeldOut, mix_by_the_other_folds
 from spikgpt.annotator.joined import joined_warnings
 from spikgpt.annotator.leave_out import leave_one_out_table
 from spikgpt.annotator.levels import LeftOut, Levels
 from spikgpt.annotator.missing_types import leave_one_out_lines
-from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe, SpikingTransformer
 from spikgpt.annotator.realised import figures as level_figures
 from spikgpt.annotator.realised import held_out_answers, left_out_row
 from spikgpt.annotator.record import config, held_out_figures
-from spikgpt.annotator.rejection import Rejection
 from spikgpt.annotator.training_set import Reference
 from spikgpt.annotator.tree import grow_tree
-from spikgpt.annotator.views import distance_names
-from spikgpt.annotator.workers import Job, results
 from spikgpt.base.arrays import Codes
 from spikgpt.base.threads import one_thread
 
@@ -46,7 +34,7 @@ def train_annotator(
     shape: dict[str, int | float] | None = None,
     network_kind: type[SpikingTransformer] = SpikingTransformer,
     leave_one_out: bool = True,
-) -> tuple[Annotator, HeldOut, Codes]:
+) -> tuple[Annotator, HeldOut, Codes, Reference]:
     """Train on a labelled reference.
 
     Parameters
@@ -65,8 +53,8 @@ def train_annotator(
 
     Returns
     -------
-    The annotator; the largest fold's held-out model, which the benchmark compares with; the fold of
-    every cell ``(cells,)``.
+    The annotator; the largest fold's held-out model, which the benchmark compares with; the fold of every cell
+    ``(cells,)``; the reference, coarse labels made finer, see `spikgpt.annotator.coarse_labels`.
 
     Raises
     ------
@@ -74,30 +62,27 @@ def train_annotator(
         A worker process was killed.
     """
     recipe = recipe or Recipe()
-    fold_of, folds_by = folds(reference, seed)
-    training = Training(reference, features, recipe, shape or {}, network_kind, seed, folds_by == "batch")
-    numbers = [int(fold) for fold in np.unique(fold_of)]
-    everything = np.arange(len(reference.codes))
-    progress(f"{len(everything)} cells, {len(reference.classes)} types; {len(numbers)} folds by {folds_by}")
-    jobs: list[Job] = [(training.fit, everything), *((training.held_out, fold_of, fold) for fold in numbers)]
-    views, *held = results(jobs, threads)
+
+    def learn(cells: Reference) -> Calibrated:
+        return calibrated(
+            cells,
+            unknown_rate=unknown_rate,
+            features=features,
+            seed=seed,
+            threads=threads,
+            recipe=recipe or Recipe(),
+            shape=shape or {},
+            network_kind=network_kind,
+        )
+
+    reference = with_finer_labels(reference, learn, unknown_rate)
+    made = learn(reference)
+    training, views, held, mixture, rejection = made.training, made.views, made.held, made.mixture, made.rejection
+    fold_of, rows, log_p = made.fold_of, made.rows, made.log_p
     largest = max(held, key=lambda part: len(part.rows))
 
-    rows, log_p = np.concatenate([part.rows for part in held]), joined_log_probabilities(held)
-    truth = reference.codes.copy()
-    truth[rows] = reference.settled(rows, np.mean(list(log_p.values()), axis=0))
-    mixture = Mixture.fit(log_p, truth[rows])
-    progress(f"embedding view weighs {mixture.weight:g}; calibrating")
-    calibrates = large_enough(reference.codes, len(reference.classes), unknown_rate)[reference.codes]
-    judged = list(held_out_signs(training, held, mixture, calibrates))
-    rejection = Rejection.learn(
-        judged,
-        distance_names(features),
-        len(reference.classes),
-        training.by_batch,
-    )
-
-    mixed = mix_by_the_other_folds(held, truth)
+    mixed = mix_by_the_other_folds(held, reference)
+    truth, telling = reference.codes.copy(), reference.telling(rows)
     truth[rows] = reference.settled(rows, mixed)
     tree = grow_tree(
         reference.classes, reference.ontology, reference.levels, reference.codes[rows], mixed, views.type_profiles()
@@ -110,18 +95,20 @@ def train_annotator(
         found = leave_one_out_table(training, largest, fold_of, unknown_rate, mixture.weight, rejection, threads)
         left_out = [cells for _, cells in found]
         for row, cells in found:
-            others = Levels.learn(tree, truth[rows], mixed, [one for one in left_out if one is not cells])
+            others = Levels.learn(
+                tree, reference.codes[rows[telling]], mixed[telling], [one for one in left_out if one is not cells]
+            )
             missing.append(row | left_out_row(tree, others, cells, unknown_rate))
         for line in leave_one_out_lines(missing):
             progress(line)
-    levels = Levels.learn(tree, truth[rows], mixed, left_out)
-    told_on, answers = held_out_answers(tree, rejection, held, judged, truth, left_out, unknown_rate)
+    levels = Levels.learn(tree, reference.codes[rows[telling]], mixed[telling], left_out)
+    told_on, answers = held_out_answers(tree, rejection, held, made.judged, reference, truth, left_out, unknown_rate)
     on_levels = level_figures(
-        tree, reference.classes, answers, mixed.argmax(1), truth[told_on], reference.codes[told_on]
+        tree, reference.classes, answers, mixed.argmax(1), truth[told_on], reference.labels(told_on)
     )
     leak = depth_leak(reference.depth, reference.codes, seed)
-    warnings = [*reference_warnings(reference, folds_by, unknown_rate, leak), *joined_warnings(reference, tree)]
-    figures = held_out_figures(reference.classes, truth[rows], mixed, log_p, reference.codes[rows])
+    warnings = [*reference_warnings(reference, made.folds_by, unknown_rate, leak), *joined_warnings(reference, tree)]
+    figures = held_out_figures(reference.classes, truth[rows], mixed, log_p, reference.labels(rows))
     grave = grave_cautions(figures, unknown_rate)
     for line in (*grave, *warnings):
         progress(f"warning: {line}")
@@ -135,10 +122,10 @@ def train_annotator(
         unknown_rate=unknown_rate,
         features=features,
         seed=seed,
-        recipe=recipe,
-        calibration_cells=int(calibrates[rows].sum()),
-        folds=len(numbers),
-        folds_by=folds_by,
+        recipe=training.recipe,
+        calibration_cells=int(made.calibrates[rows].sum()),
+        folds=len(held),
+        folds_by=made.folds_by,
         leak=leak,
         leave_one_out=missing,
         levels={**levels.as_dict(reference.classes), "held_out": on_levels},
@@ -146,8 +133,4 @@ def train_annotator(
         grave=grave,
         warnings=warnings,
     )
-    return Annotator(views, mixture, rejection, written), largest, fold_of
-
-
-def progress(text: str) -> None:
-    print(f"train_annotator: {text}", file=sys.stderr, flush=True)
+    return Annotator(views, mixture, rejection, written), largest, fold_of, reference

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,15 @@ MIN_CELLS = 30
 STRATIFIED_FOLDS = 3
 
 
+@dataclass(frozen=True)
+class CoarseLabel:
+    """A label of a file, and the names of the types below it that other files tell apart and this one does not."""
+
+    file: str
+    name: str
+    below: tuple[str, ...]
+
+
 @dataclass
 class Reference:
     """Cells of the reference, rows sorted by batch and barcode.
@@ -39,7 +48,9 @@ class Reference:
     ``without_known_gene``: cells that were left out for want of an embedding.
     ``ontology``: Cell Ontology term of the classes that have one; ``messages``: those of the reference's import;
     ``species`` a key of `spikgpt.base.species.SPECIES`; ``levels``: class to its labels in the columns of
-    `--label_levels`, the coarsest first; ``files``: file to its batches where several were joined.
+    `--label_levels`, the coarsest first; ``files``: file to its batches where several were joined;
+    ``coarse_labels``, ``coarse`` (cells,): those that cells had before `spikgpt.annotator.coarse_labels` made them
+    finer, and which of them, -1 for a cell whose label is as it was; None without such.
     """
 
     counts: sp.csr_matrix
@@ -56,6 +67,8 @@ class Reference:
     species: str = HUMAN
     levels: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
+    coarse_labels: list[CoarseLabel] = field(default_factory=list)
+    coarse: Codes | None = None
 
     @classmethod
     def of(
@@ -114,38 +127,80 @@ class Reference:
             for name, batches in self.files.items()
         }
 
-    @cached_property
-    def finer(self) -> dict[tuple[int, int], list[int]]:
-        """Batch and coarse type to the types below it, by the Cell Ontology, that other files have and its own has not.
+    def of_file(self, file: str) -> Flags:
+        """Which cells ``(cells,)`` are of a file."""
+        return np.isin(np.array(self.batches, dtype=object), self.files[file])[self.batch_codes]
+
+    def coarse_labels_of_files(self) -> list[CoarseLabel]:
+        """Labels of a file with types below them, by the Cell Ontology, that other files have and it has not.
 
         A file that has "T cell" and none of its subtypes says of a T cell no more than that; one that has both says
         that it is none of the subtypes. Empty for a reference of one file.
         """
         terms = terms_of_types(self.classes, self.ontology) if self.files else {}
-        code = {name: number for number, name in enumerate(self.classes)}
-        out: dict[tuple[int, int], list[int]] = {}
-        for file, types in self.types_of_file.items():
-            for k in sorted(types & {code[name] for name in terms}):
-                own = terms[self.classes[k]]
+        out = []
+        for file in sorted(self.files):
+            own = {self.classes[k] for k in self.types_of_file[file]}
+            for name in sorted(own & set(terms)):
                 below = [
-                    code[name]
-                    for name, term in terms.items()
-                    if term != own and own in ancestors(term) and code[name] not in types
+                    other
+                    for other, term in terms.items()
+                    if term != terms[name] and terms[name] in ancestors(term) and other not in own
                 ]
                 if below:
-                    out |= {(self.batches.index(b), k): below for b in self.files[file] if b in self.batches}
+                    out.append(CoarseLabel(file, name, tuple(below)))
         return out
 
-    def settled(self, rows: Codes, worth: Floats) -> Codes:
-        """Type ``(cells,)`` of the cells ``rows`` for calibration and figures: a coarse label counts for all below it.
+    def take(self, rows: Codes) -> "Reference":
+        """Some of the cells, in order, with the types and batches that they have; files are of no account any more."""
+        classes, codes = np.unique(self.codes[rows], return_inverse=True)
+        batches, batch_codes = np.unique(self.batch_codes[rows], return_inverse=True)
+        names = [self.classes[k] for k in classes]
+        return replace(
+            self,
+            counts=self.counts[rows],
+            embedding=self.embedding[rows],
+            codes=codes.astype(np.int64),
+            classes=names,
+            batch_codes=batch_codes.astype(np.int64),
+            batches=[self.batches[batch] for batch in batches],
+            depth=self.depth[rows],
+            ontology={name: term for name, term in self.ontology.items() if name in names},
+            levels={name: above for name, above in self.levels.items() if name in names},
+            files={},
+            coarse_labels=[],
+            coarse=None,
+        )
 
-        That of the label; where it is coarse (`finer`), the type among it and those below with the largest ``worth``
+    def guessed(self, rows: Codes) -> Flags:
+        """Which of the cells ``(rows,)`` had a coarse label: their type may be another one below it."""
+        return np.zeros(len(rows), dtype=bool) if self.coarse is None else self.coarse[rows] >= 0
+
+    def telling(self, rows: Codes) -> Flags:
+        """Which of the cells ``(rows,)`` tell how right a type is: those whose type is not `guessed`, if any."""
+        guessed = self.guessed(rows)
+        return np.ones(len(rows), dtype=bool) if guessed.all() else ~guessed
+
+    def labels(self, rows: Codes) -> Codes:
+        """Types ``(rows,)`` as the files give them; -1 for a cell whose type was `guessed` and is not its label."""
+        codes = self.codes[rows].copy()
+        for number, label in enumerate(self.coarse_labels):
+            assert self.coarse is not None
+            own = self.classes.index(label.name) if label.name in self.classes else -1
+            codes[(self.coarse[rows] == number) & (codes != own)] = -1
+        return codes
+
+    def settled(self, rows: Codes, worth: Floats) -> Codes:
+        """True type ``(cells,)`` of the cells ``rows`` in figures: a coarse label counts for all below it.
+
+        That of the cell; where its label was coarse, the type among that and those below with the largest ``worth``
         ``(cells, classes)``, a log-probability.
         """
         out = self.codes[rows].copy()
-        for (batch, k), below in self.finer.items():
-            at = np.flatnonzero((self.batch_codes[rows] == batch) & (self.codes[rows] == k))
-            options = np.array([k, *below])
+        for number, label in enumerate(self.coarse_labels):
+            assert self.coarse is not None
+            at = np.flatnonzero(self.coarse[rows] == number)
+            options = np.flatnonzero(np.isin(np.array(self.classes, dtype=object), (label.name, *label.below)))
             out[at] = options[worth[np.ix_(at, options)].argmax(axis=1)]
         return out
 

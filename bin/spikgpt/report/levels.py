@@ -70,7 +70,7 @@ def stopped_table(inputs: Inputs) -> Section | None:
             "cells": cells,
             "percent": number(100 * cells / whole),
             "best": ", ".join(f"{text(match)} ({int(n):,})" for match, n in matches.iloc[:3].items())
-            + (f" and {len(matches) - 3} others" if len(matches) > 3 else ""),
+            + (f" and {len(matches) - 3} more" if len(matches) > 3 else ""),
         }
     return table(
         "spikgpt_stopped",

@@ -1,5 +1,7 @@
 """The methods text of the report, filled in from the run."""
 
+from collections import Counter
+
 from spikgpt.base.species import HUMAN, SPECIES
 from spikgpt.cohort.integration import COMPONENTS
 from spikgpt.profiles.opinion import CUT
@@ -146,6 +148,15 @@ def methods_html(inputs: Inputs) -> str:
             f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
             f"was at most {inputs.unknown_rate:.3g} were called Unknown."
         )
+        finer = Counter[str]()
+        for row in config.get("training", {}).get("coarse_labels", []):
+            finer[row["label"]] += sum(n for name, n in row["learned_as"].items() if name != row["label"])
+        named = ", ".join(f"{n:,} of {text(label)}" for label, n in finer.items() if n)
+        if named:
+            parts.append(
+                f"Reference cells with a label that stands above types of another file ({named}) were trained on as "
+                "the finer types that an annotator of the other files called them."
+            )
     if kept and inputs.stats["second_opinion"] and not others:
         parts.append(
             f"A second opinion on each cell's broad class came from mean profiles of human tissues {cite('profiles')}, "
