@@ -36,7 +36,8 @@ def render(figures: dict[str, Any]) -> str:
         "the commonest label of their cluster; it falls with fewer clusters even where nothing is mixed up. "
         "This annotator tells naive from memory T cells, that of the earlier commit did not. CPU seconds are "
         "those of tasks, without Nextflow, where numba has what it compiled in earlier runs; a container keeps "
-        "nothing of that, and CLUSTER_COHORT takes 5 s more there. `bench/six_samples.py` says how to run both again.\n",
+        "nothing of that, and CLUSTER_COHORT takes 5 s more there. `bench/six_samples.py` says how to run both "
+        "again.\n",
         table(("", *names), [(what, *(told(run) for run in runs)) for what, told in ROWS]),
     ]
     for run in runs:
