@@ -9,8 +9,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 from conftest import BIN, ROOT
+from spikgpt.base.genes import haemoglobin_genes, immunoglobulin_genes, mitochondrial_genes, ribosomal_genes
 from spikgpt.base.h5ad import stored
 from spikgpt.quality_control.doublets import detect_doublets
 
@@ -59,12 +61,12 @@ GRAPH = """
 import hashlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from spikgpt.base.threads import pin_process
-from spikgpt.cli import with_compiled_umap, without_plots, without_pynndescent, without_zarr
+from spikgpt.cli import lean_scanpy, with_compiled_umap, without_pynndescent, without_zarr
 pin_process()
 if sys.argv[2] == "without":
     without_zarr()
     without_pynndescent()
-    without_plots("leiden", "umap")
+    lean_scanpy("leiden", "umap")
     with_compiled_umap()
 import numpy as np
 from spikgpt.cohort.clusters import cluster_embedding
@@ -91,7 +93,7 @@ def test_clusters_and_map_are_the_same_without_what_they_do_not_need():
     assert lean.pop("loaded") == []
     assert lean == with_it
     script = (BIN / "cluster_cohort.py").read_text(encoding="utf-8")
-    assert '    without_pynndescent()\n    without_plots("leiden", "umap")\n    with_compiled_umap()\n' in script
+    assert '    without_pynndescent()\n    lean_scanpy("leiden", "umap")\n    with_compiled_umap()\n' in script
 
 
 CHOOSES = """
@@ -165,7 +167,25 @@ def test_the_second_opinion_loads_scikit_learn_alone(sample):
     assert loaded_by(words, heavy, sample) == ["sklearn"]
 
 
-def test_doublets_are_the_same_without_plots(sample):
+def test_quality_is_measured_without_scanpy_and_as_scanpy_does(sample):
+    heavy = ("torch", "matplotlib", "zarr.core", "numba", "scanpy", "sklearn")
+    assert loaded_by(["qc_metrics.py", "--sample", "s", "--h5ad", "s.h5ad"], heavy, sample) == ["sklearn"]
+    found = pd.read_parquet(sample / "s.qc.parquet")
+    cells = ad.read_h5ad(sample / "s.h5ad")
+    cells.X = cells.X.astype(np.float64)
+    cells.var["mt"] = cells.var_names.str.startswith("MT-")
+    whole, _ = sc.pp.calculate_qc_metrics(cells, qc_vars=["mt"], percent_top=None, log1p=False)
+    for name in ("n_genes_by_counts", "total_counts", "pct_counts_mt"):
+        assert (found[name].to_numpy() == whole[name].to_numpy().astype(found[name].dtype)).all(), name
+    symbols = list(cells.var_names)
+    families = (mitochondrial_genes, ribosomal_genes, haemoglobin_genes, immunoglobulin_genes)
+    rest = ~np.logical_or.reduce([of(symbols) for of in families])
+    others, _ = sc.pp.calculate_qc_metrics(cells[:, rest].copy(), percent_top=[20], log1p=False)
+    top = others["pct_counts_in_top_20_genes"].to_numpy().astype(np.float32)
+    assert (found["pct_counts_in_top_20_genes"].to_numpy() == top).all()
+
+
+def test_doublets_are_the_same_by_the_lean_scanpy(sample):
     words = ["detect_doublets.py", "--sample", "s", "--h5ad", "s.h5ad", "--seed", "0"]
     assert loaded_by(words, ("torch", "matplotlib", "zarr.core", "scanpy"), sample) == ["scanpy"]
     with stored(sample / "s.h5ad") as cells:
