@@ -2,7 +2,7 @@
 """Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding, after Harmony where so decided."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser, without_pynndescent
+from spikgpt.cli import launch, lean_scanpy, parser, with_compiled_umap, without_pynndescent
 
 
 def main() -> None:
@@ -18,6 +18,8 @@ def main() -> None:
     options = args.parse_args()
 
     without_pynndescent()
+    lean_scanpy("leiden", "umap")
+    with_compiled_umap()
 
     from spikgpt.cohort.clusters import cells_of_samples, cluster_cohort, write_cohort_cells
     from spikgpt.cohort.integration import uses_harmony

@@ -2,7 +2,7 @@
 """Score the cells of one sample as doublets (Scrublet)."""
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, lean_scanpy, parser
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
+    lean_scanpy()
     import numpy as np
     from spikgpt.base.h5ad import OTHER_COUNTS, stored
     from spikgpt.quality_control.barnyard import MIXED, OTHER, genome_table, told, write_genomes

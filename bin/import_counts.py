@@ -2,7 +2,7 @@
 """Read one sample's count matrix: raw counts checked, genes unified, as h5ad."""
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_zarr
 
 
 def main() -> None:
@@ -18,6 +18,10 @@ def main() -> None:
     made.add_argument("--species", help="species of the genes; told from them if not given")
     args = made.parse_args()
 
+    import h5py
+
+    if h5py.is_hdf5(args.matrix):
+        without_zarr()
     from spikgpt.read_input.counts import import_counts
 
     with (
@@ -34,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, opens_zarr=True)

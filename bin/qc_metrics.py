@@ -2,7 +2,7 @@
 """Quality metrics of every cell of one sample, and the group of like cells that it is judged in."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_matplotlib
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
+    without_matplotlib()
     from spikgpt.base.h5ad import stored
     from spikgpt.base.metrics import cell_metrics
     from spikgpt.quality_control.groups import find_groups

@@ -22,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, opens_zarr=True)

@@ -20,7 +20,8 @@ def main() -> None:
     given = command.parse_args()
 
     from spikgpt.annotator.card import with_taught
-    from spikgpt.annotator.folder import CARD, load_annotator, save_annotator
+    from spikgpt.annotator.folder import load_annotator, save_annotator
+    from spikgpt.annotator.folder_files import CARD
     from spikgpt.annotator.lessons import taught_annotator
     from spikgpt.annotator.populations import read_cells, read_populations, table_sha256
     from spikgpt.base.names import name_before

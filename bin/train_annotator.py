@@ -35,7 +35,8 @@ def main() -> None:
     from spikgpt.annotator.benchmark import compare
     from spikgpt.annotator.calibrated import progress
     from spikgpt.annotator.card import model_card
-    from spikgpt.annotator.folder import CARD, save_annotator
+    from spikgpt.annotator.folder import save_annotator
+    from spikgpt.annotator.folder_files import CARD
     from spikgpt.annotator.judges import train_judges
     from spikgpt.annotator.train import train_annotator
     from spikgpt.annotator.training_set import read_reference

@@ -24,7 +24,8 @@ def main() -> None:
     import json
 
     import pandas as pd
-    from spikgpt.annotator.folder import load_annotator, read_config
+    from spikgpt.annotator.expression import ExpressionView
+    from spikgpt.annotator.folder_files import read_config, read_tensors
     from spikgpt.annotator.removed import nearest_classes, nearest_types
     from spikgpt.base.h5ad import stored
     from spikgpt.base.names import name_before
@@ -32,19 +33,18 @@ def main() -> None:
 
     every = [json.loads(path.read_text(encoding="utf-8")) for path in args.stats]
     by_profiles = {figures["sample"] for figures in every if figures.get("labels_from") == "profiles"}
-    # no embedding is read, so any checkpoint is the right one
-    annotator = (
-        load_annotator(args.annotator, read_config(args.annotator)["scgpt"]["sha256"]) if args.annotator else None
-    )
+    config = expression = None
+    if args.annotator:
+        # the expression view alone is asked: neither network nor torch is loaded
+        config = read_config(args.annotator)
+        expression = ExpressionView.from_arrays(read_tensors(args.annotator, config))
     tables = []
     for sample, path in sorted((name_before(path, ".removed.h5ad"), path) for path in args.h5ad):
         with stored(path) as cells:
-            if annotator is None or sample in by_profiles:
+            if config is None or sample in by_profiles:
                 tables.append(nearest_classes(Library.read(args.profiles), cells, sample))
             else:
-                tables.append(
-                    nearest_types(annotator.views.expression, annotator.classes, annotator.genes, cells, sample)
-                )
+                tables.append(nearest_types(expression, config["classes"], config["genes"], cells, sample))
     with whole_file("removed_types.parquet") as partial:
         pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
 

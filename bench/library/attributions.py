@@ -207,8 +207,8 @@ def gradient(sample: Sample, most: int = ASKED) -> Floats:
     cells = sample.some(most)
     groups = sample.groups[cells]
     found = gene_gradients(
-        annotator.views.embedding, sample.embedder, sample.counts[cells], sample.offsets[1],
-        against_the_mean(annotator.views.present, groups),
+        annotator.views.embedding, sample.embedder, sample.counts[cells], sample.cells.embedding[cells],
+        sample.offsets[1], against_the_mean(annotator.views.present, groups),
     )  # fmt: skip
     share = annotator.mixture.scale * annotator.mixture.weight
     return share * class_means(found, groups, classes)

@@ -16,6 +16,10 @@ ROWS = (
     ("report, MB", lambda run: number(run["report_bytes"] / 1e6, 1)),
     ("CPU s of a sample's tasks", lambda run: number(run["cpu_s_of_a_sample"], 1)),
     ("CPU s of the tasks of the run", lambda run: number(run["cpu_s_of_the_run"], 1)),
+    (
+        "CPU s for each sample, its share of the run's among them",
+        lambda run: number(run["cpu_s_of_a_sample"] + run["cpu_s_of_the_run"] / run["samples"], 1),
+    ),
 )
 """What a row of the table shows, and how it is read from a run."""
 
@@ -31,7 +35,9 @@ def render(figures: dict[str, Any]) -> str:
         "integration, levels, second opinion, judges and explanations, and by this one. Purity: share of cells with "
         "the commonest label of their cluster; it falls with fewer clusters even where nothing is mixed up. "
         "This annotator tells naive from memory T cells, that of the earlier commit did not. CPU seconds are "
-        "those of tasks, without Nextflow. `bench/six_samples.py` says how to run both again.\n",
+        "those of tasks, without Nextflow, where numba has what it compiled in earlier runs; a container keeps "
+        "nothing of that, and CLUSTER_COHORT takes 5 s more there. `bench/six_samples.py` says how to run both "
+        "again.\n",
         table(("", *names), [(what, *(told(run) for run in runs)) for what, told in ROWS]),
     ]
     for run in runs:

@@ -1,12 +1,13 @@
 """What every command line of the pipeline shares: one thread, errors, exit statuses. Imported by scripts alone."""
 
 import argparse
-import importlib
+import importlib.util
 import logging
 import os
 import sys
 import sysconfig
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +43,44 @@ def without_triton() -> None:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
 
 
+def without_zarr() -> None:
+    """Import anndata without zarr, which it loads for two classes: 0.25 s of CPU on every task.
+
+    For a process that opens no zarr. A stand-in has the classes, which nothing is an instance of.
+    """
+    if "zarr" in sys.modules:
+        return
+    lean = ModuleType("zarr")
+    lean.__spec__ = ModuleSpec("zarr", None)
+    lean.__dict__.update({name: type(name, (), {}) for name in ("Array", "Group")}, __version__="3")
+    sys.modules["zarr"] = lean
+
+
+def without_matplotlib() -> None:
+    """Import igraph, and what else can do without plots, without matplotlib: 0.5 s of CPU on every sample."""
+    sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
+
+
+def lean_scanpy(*tools: str) -> None:
+    """Import scanpy's preprocessing, and these of its tools, without matplotlib: 0.8 s of CPU on every sample.
+
+    The imports of its packages for plots, and for files, are left out. `import scanpy` afterwards gives `pp`, and `tl`
+    with these tools.
+    """
+    without_matplotlib()
+    if "scanpy" in sys.modules:
+        return
+    for name in ("scanpy", "scanpy.tools"):
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        # the package, its __init__.py not run
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    scanpy = sys.modules["scanpy"]
+    scanpy.__dict__.update(pp=importlib.import_module("scanpy.preprocessing"), tl=sys.modules["scanpy.tools"])
+    for tool in tools:
+        setattr(sys.modules["scanpy.tools"], tool, getattr(importlib.import_module(f"scanpy.tools._{tool}"), tool))
+
+
 def without_pynndescent() -> None:
     """Import umap without pynndescent, which compiles its distances anew in every process that imports it: 4 s of CPU.
 
@@ -63,9 +102,28 @@ def without_pynndescent() -> None:
         del sys.modules[module]
 
 
-def launch(main: Callable[[], None]) -> None:
-    """Run `main` on one thread; a `UserError` becomes one message and exit status 65, a `MemoryError` 137."""
+def with_compiled_umap() -> None:
+    """Have numba keep umap's compiled functions, as it keeps scanpy's: compiling them takes 5 s of CPU each time.
+
+    They are kept beside umap's code, where that is ours to write to; see `launch` for where it is not.
+    """
+    umap, layouts = (importlib.import_module(f"umap.{name}") for name in ("umap_", "layouts"))
+    for function in (
+        umap.smooth_knn_dist,
+        umap.compute_membership_strengths,
+        layouts._nb_optimize_layout_euclidean_single_epoch,
+    ):
+        function.enable_caching()
+
+
+def launch(main: Callable[[], None], *, opens_zarr: bool = False) -> None:
+    """Run `main` on one thread; a `UserError` becomes one message and exit status 65, a `MemoryError` 137.
+
+    ``opens_zarr``: whether it may be given a zarr to read; see `without_zarr`.
+    """
     pin_process()
+    if not opens_zarr:
+        without_zarr()
     # Where the environment is not ours to write to (a container run as any user), compiled code goes to the
     # task's own folder. Never to a shared one: numba unpickles what it finds there.
     if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from conftest import ROOT
 from scipy import sparse
-from spikgpt.annotator.folder import digest
+from spikgpt.annotator.folder_files import digest
 from spikgpt.base.genes import human_genes
 
 CELLS, GENES = 40, 100

@@ -15,7 +15,8 @@ from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.benchmark import COLUMNS, compare
 from spikgpt.annotator.card import model_card
 from spikgpt.annotator.correction import LIMITS
-from spikgpt.annotator.folder import digest, load_annotator, save_annotator
+from spikgpt.annotator.folder import load_annotator, save_annotator
+from spikgpt.annotator.folder_files import digest
 from spikgpt.annotator.held_out import HeldOut
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.network import Recipe

@@ -95,7 +95,7 @@ def test_gradients_are_those_of_scgpt_and_network_together():
     mean, sd, offset = draw.normal(0, 0.02, (3, checkpoint.width)).astype(np.float32)
     view = SimpleNamespace(network=layer, mean=mean, sd=np.abs(sd) + 0.02)
     contrast = np.array([[1, -0.5, -0.5], [-0.5, 1, -0.5], [0, 1, -1]])
-    found = gene_gradients(view, embedder, counts, offset, contrast)
+    found = gene_gradients(view, embedder, counts, embedder.embed(counts, [*"abc"]), offset, contrast)
     assert (found[:, 1] == 0).all()
     assert (found[2] == 0).all()  # no gene that scGPT knows
     assert (found[counts.toarray() == 0] == 0).all()

@@ -3,9 +3,18 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import anndata as ad
+import numpy as np
+import pandas as pd
 import pytest
-from conftest import BIN
+import scanpy as sc
+import scipy.sparse as sp
+from conftest import BIN, ROOT
+from spikgpt.base.genes import haemoglobin_genes, immunoglobulin_genes, mitochondrial_genes, ribosomal_genes
+from spikgpt.base.h5ad import stored
+from spikgpt.quality_control.doublets import detect_doublets
 
 NEURON = """
 import hashlib, json, sys
@@ -52,21 +61,25 @@ GRAPH = """
 import hashlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from spikgpt.base.threads import pin_process
-from spikgpt.cli import without_pynndescent
+from spikgpt.cli import lean_scanpy, with_compiled_umap, without_pynndescent, without_zarr
 pin_process()
 if sys.argv[2] == "without":
+    without_zarr()
     without_pynndescent()
+    lean_scanpy("leiden", "umap")
+    with_compiled_umap()
 import numpy as np
 from spikgpt.cohort.clusters import cluster_embedding
 draw = np.random.default_rng(0)
 z = (draw.normal(size=(300, 8)) + draw.integers(0, 4, (300, 1)) * 3).astype(np.float32)
 found = cluster_embedding(z, resolution=1.0, seed=0)
 places = hashlib.sha256(found.umap.tobytes()).hexdigest()
-print(json.dumps({"loaded": "pynndescent" in sys.modules, "clusters": list(found.clusters), "places": places}))
+loaded = [name for name in ("pynndescent", "matplotlib", "zarr.core") if sys.modules.get(name)]
+print(json.dumps({"loaded": loaded, "clusters": list(found.clusters), "places": places}))
 """
 
 
-def test_clusters_and_map_are_the_same_without_pynndescent():
+def test_clusters_and_map_are_the_same_without_what_they_do_not_need():
     with_it, lean = (
         json.loads(
             subprocess.run(
@@ -75,11 +88,12 @@ def test_clusters_and_map_are_the_same_without_pynndescent():
         )
         for how in ("with", "without")
     )
-    # the premise: scanpy's map loads it
-    assert with_it.pop("loaded")
-    assert not lean.pop("loaded")
+    # the premise: scanpy and anndata load them
+    assert with_it.pop("loaded") == ["pynndescent", "matplotlib", "zarr.core"]
+    assert lean.pop("loaded") == []
     assert lean == with_it
-    assert "    without_pynndescent()\n" in (BIN / "cluster_cohort.py").read_text(encoding="utf-8")
+    script = (BIN / "cluster_cohort.py").read_text(encoding="utf-8")
+    assert '    without_pynndescent()\n    lean_scanpy("leiden", "umap")\n    with_compiled_umap()\n' in script
 
 
 CHOOSES = """
@@ -88,8 +102,19 @@ sys.path.insert(0, sys.argv[1])
 sys.argv[1:] = json.loads(sys.argv[2])
 import runpy
 runpy.run_path(sys.argv[0] if sys.argv[0] != "-c" else sys.argv.pop(1), run_name="__main__")
-print(json.dumps([name for name in ("torch", "pandas", "scipy") if name in sys.modules]))
+print(json.dumps([name for name in HEAVY if sys.modules.get(name)]))
 """
+
+
+def loaded_by(words: list[str], heavy: tuple[str, ...], cwd: Path) -> list[str]:
+    """Which of these modules a script has loaded when it is done."""
+    code = CHOOSES.replace("HEAVY", repr(heavy))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(BIN), json.dumps([str(BIN / words[0]), *words[1:]])],
+        capture_output=True, text=True, check=False, cwd=cwd,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_an_annotators_labels_are_chosen_without_reading_them(tmp_path):
@@ -98,15 +123,72 @@ def test_an_annotators_labels_are_chosen_without_reading_them(tmp_path):
         "cells": 1, "unknown": 0, "median_confidence": 1, "not_calibrated": [], "sample": "s"}))  # fmt: skip
     (tmp_path / "o.json").write_text(json.dumps({"looks_like_blood": True}))
     words = [
-        str(BIN / "choose_labels.py"), "--sample", "s", "--rule", "unless_blood", "--annotation", "a.parquet",
+        "choose_labels.py", "--sample", "s", "--rule", "unless_blood", "--annotation", "a.parquet",
         "--stats", "a.json", "--name", "pbmc", "--second-opinion", "o.parquet", "--second-opinion-stats", "o.json",
         "--profiles", "none", "--scgpt-model", "none",
     ]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", CHOOSES, str(BIN), json.dumps(words)],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == []
+    assert loaded_by(words, ("torch", "pandas", "scipy"), tmp_path) == []
     assert (tmp_path / "s.annotation.parquet").read_bytes() == b"as they are"
     assert json.loads((tmp_path / "s.annotation.json").read_text())["annotators"][0]["gives_labels"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """200 cells of two kinds on the genes of the bundled annotator."""
+    genes = json.loads((ROOT / "assets/annotators/pbmc/config.json").read_text(encoding="utf-8"))["genes"]
+    draw = np.random.default_rng(0)
+    rates = draw.gamma(0.3, 2.0, (2, len(genes))) * (draw.random((2, len(genes))) < 0.2)
+    counts = sp.csr_matrix(draw.poisson(rates[np.arange(200) % 2]).astype(np.int32))
+    cells = ad.AnnData(
+        counts,
+        obs=pd.DataFrame(index=pd.Index([f"cell{n}" for n in range(200)], name="barcode")),
+        var=pd.DataFrame({"gene_id": [""] * len(genes)}, index=pd.Index(genes, name="gene")),
+        layers={"counts": counts},
+    )
+    folder = tmp_path_factory.mktemp("lean")
+    for name in ("s.h5ad", "s.removed.h5ad"):
+        cells.write_h5ad(folder / name, convert_strings_to_categoricals=False)
+    return folder
+
+
+def test_the_type_of_removed_cells_is_told_without_the_network(sample):
+    words = [
+        "type_removed.py", "--h5ad", "s.removed.h5ad", "--annotator", str(ROOT / "assets/annotators/pbmc"),
+        "--profiles", str(ROOT / "assets/cell_profiles"),
+    ]  # fmt: skip
+    heavy = ("torch", "sklearn", "scipy.stats", "numba", "matplotlib", "zarr.core")
+    assert loaded_by(words, heavy, sample) == []
+    assert (pd.read_parquet(sample / "removed_types.parquet")["nearest_type"] != "").all()
+
+
+def test_the_second_opinion_loads_scikit_learn_alone(sample):
+    words = ["second_opinion.py", "--sample", "s", "--h5ad", "s.h5ad", "--profiles", str(ROOT / "assets/cell_profiles")]
+    heavy = ("torch", "numba", "scanpy", "matplotlib", "zarr.core", "sklearn")
+    assert loaded_by(words, heavy, sample) == ["sklearn"]
+
+
+def test_quality_is_measured_without_scanpy_and_as_scanpy_does(sample):
+    heavy = ("torch", "matplotlib", "zarr.core", "numba", "scanpy", "sklearn")
+    assert loaded_by(["qc_metrics.py", "--sample", "s", "--h5ad", "s.h5ad"], heavy, sample) == ["sklearn"]
+    found = pd.read_parquet(sample / "s.qc.parquet")
+    cells = ad.read_h5ad(sample / "s.h5ad")
+    cells.X = cells.X.astype(np.float64)
+    cells.var["mt"] = cells.var_names.str.startswith("MT-")
+    whole, _ = sc.pp.calculate_qc_metrics(cells, qc_vars=["mt"], percent_top=None, log1p=False)
+    for name in ("n_genes_by_counts", "total_counts", "pct_counts_mt"):
+        assert (found[name].to_numpy() == whole[name].to_numpy().astype(found[name].dtype)).all(), name
+    symbols = list(cells.var_names)
+    families = (mitochondrial_genes, ribosomal_genes, haemoglobin_genes, immunoglobulin_genes)
+    rest = ~np.logical_or.reduce([of(symbols) for of in families])
+    others, _ = sc.pp.calculate_qc_metrics(cells[:, rest].copy(), percent_top=[20], log1p=False)
+    top = others["pct_counts_in_top_20_genes"].to_numpy().astype(np.float32)
+    assert (found["pct_counts_in_top_20_genes"].to_numpy() == top).all()
+
+
+def test_doublets_are_the_same_by_the_lean_scanpy(sample):
+    words = ["detect_doublets.py", "--sample", "s", "--h5ad", "s.h5ad", "--seed", "0"]
+    assert loaded_by(words, ("torch", "matplotlib", "zarr.core", "scanpy"), sample) == ["scanpy"]
+    with stored(sample / "s.h5ad") as cells:
+        table, stats = detect_doublets(cells, 0)
+    assert stats["run"]
+    pd.testing.assert_frame_equal(pd.read_parquet(sample / "s.doublets.parquet"), table, check_exact=True)

@@ -14,7 +14,8 @@ from earlier_run import named, write_run
 from spikgpt import UNKNOWN
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.card import with_taught
-from spikgpt.annotator.folder import TAUGHT_VERSION, digest, load_annotator, save_annotator
+from spikgpt.annotator.folder import load_annotator, save_annotator
+from spikgpt.annotator.folder_files import TAUGHT_VERSION, digest
 from spikgpt.annotator.lessons import own_term, taught_annotator
 from spikgpt.annotator.network import Recipe
 from spikgpt.annotator.populations import read_cells, read_populations

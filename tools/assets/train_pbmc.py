@@ -31,7 +31,8 @@ from spikgpt import UNKNOWN  # noqa: E402
 from spikgpt.annotator.annotation import Annotator  # noqa: E402
 from spikgpt.annotator.benchmark import regression  # noqa: E402
 from spikgpt.annotator.card import table  # noqa: E402
-from spikgpt.annotator.folder import CARD, load_annotator  # noqa: E402
+from spikgpt.annotator.folder import load_annotator  # noqa: E402
+from spikgpt.annotator.folder_files import CARD  # noqa: E402
 from spikgpt.annotator.judges import celltypist  # noqa: E402
 from spikgpt.annotator.training_set import Reference, read_reference  # noqa: E402
 from spikgpt.base.files import write_json  # noqa: E402

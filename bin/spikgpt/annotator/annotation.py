@@ -60,8 +60,8 @@ class Own:
 class Annotator:
     """A trained annotator: the views of a cell, how they are mixed, when a cell is Unknown, and the record.
 
-    ``config`` is the content of config.json, see `spikgpt.annotator.folder.FIELDS`; ``lessons``: types that it was
-    taught later, see `spikgpt.annotator.taught`. ``judges``: what else was trained on the reference, see
+    ``config`` is the content of config.json, see `spikgpt.annotator.folder_files.FIELDS`; ``lessons``: types that it
+    was taught later, see `spikgpt.annotator.taught`. ``judges``: what else was trained on the reference, see
     `spikgpt.annotator.judges`; empty for an annotator of before there were any.
     """
 

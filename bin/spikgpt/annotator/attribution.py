@@ -35,7 +35,7 @@ from spikgpt.annotator.cells import Cells, in_turn, row_blocks
 from spikgpt.annotator.expression import ExpressionView, cell_ranks, mean_log_probability
 from spikgpt.annotator.ranks import SCALES, standard_ranks
 from spikgpt.annotator.views import EmbeddingView
-from spikgpt.base.arrays import Codes, Flags, Floats
+from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.groups import class_members
 from spikgpt.scgpt.embed import Embedder
 
@@ -138,7 +138,12 @@ def gene_attributions(view: ExpressionView, cells: Cells, groups: Codes, contras
 
 
 def gene_gradients(
-    view: EmbeddingView, embedder: Embedder, counts: sp.csr_matrix, offset: Floats, contrast: Floats
+    view: EmbeddingView,
+    embedder: Embedder,
+    counts: sp.csr_matrix,
+    embedding: Floats32,
+    offset: Floats,
+    contrast: Floats,
 ) -> Floats:
     """Gradient times input of each gene's expression bin, for a contrast of the embedding view's logits in each cell.
 
@@ -148,6 +153,8 @@ def gene_gradients(
         The checkpoint that made the embeddings, on a CPU, for these genes.
     counts
         Raw counts ``(cells, genes)``.
+    embedding
+        What the checkpoint made of them, ``(cells, embedding_size)``.
     offset
         Batch offset ``(embedding_size,)`` of the cells' sample, see `spikgpt.annotator.batch.batch_offset`.
     contrast
@@ -161,17 +168,20 @@ def gene_gradients(
     tokens, first = np.unique(embedder.gene_tokens, return_index=True)
     out = np.zeros(counts.shape)
     with network.deterministic(0):
-        mean, sd, off, weights = (
-            torch.from_numpy(np.asarray(values, dtype=np.float32)) for values in (view.mean, view.sd, offset, contrast)
+        mean, sd, off, weights, at = (
+            torch.from_numpy(np.asarray(values, dtype=np.float32))
+            for values in (view.mean, view.sd, offset, contrast, embedding)
         )
+        # through the spiking network all cells at once, through scGPT each by itself: its sequences differ in length
+        at.requires_grad_()
+        (of_embedding,) = torch.autograd.grad((weights * view.network((at - mean) / sd - off)).sum(), at)
         for cell in range(counts.shape[0]):
             read = embedder.tokens_of(counts, cell, str(cell))
             if read is None:
                 continue
             values = torch.from_numpy(read.values)[None].requires_grad_()
             cls = F.normalize(embedder.model(torch.from_numpy(read.tokens)[None], values), dim=1)
-            logits = view.network((cls - mean) / sd - off)[0]
-            (slope,) = torch.autograd.grad((weights[cell] * logits).sum(), values)
+            (slope,) = torch.autograd.grad(cls, values, of_embedding[[cell]])
             columns = first[np.searchsorted(tokens, read.tokens[1:])]
             out[cell, columns] = (slope * values.detach())[0, 1:].double().numpy()
     return out

@@ -22,13 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.linear_model import LogisticRegression
 
 from spikgpt.annotator.batch import offset_of_sums, type_sums
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
 from spikgpt.annotator.probabilities import ABSENT, best_scale, log_softmax
 from spikgpt.annotator.ranks import SCALES, ByCount, scaled, standard_ranks, with_values
-from spikgpt.base.arrays import Codes, Flags, Floats
+from spikgpt.base.arrays import Arrays, Codes, Flags, Floats, named, unnamed
 from spikgpt.base.groups import class_means, class_members
 
 FEW, MANY = 50, 200
@@ -104,6 +103,8 @@ class Scale:
         sd_floor: float,
     ) -> "Scale":
         """Fit on ``values`` (cells, genes) of the reference."""
+        from sklearn.linear_model import LogisticRegression
+
         present = np.unique(codes)
         dense = values[:, genes].toarray().astype(np.float64)
         mean, sd = dense.mean(0), np.maximum(dense.std(0), sd_floor)
@@ -193,6 +194,22 @@ class ExpressionView:
         genes = np.union1d(*(scales[f"{name}.{FEW}"].genes for name in SCALES))
         correlation = Correlation.fit(counts, genes, codes, classes)
         return cls(scales, correlation, np.bincount(codes, minlength=classes).astype(float))
+
+    def arrays(self) -> Arrays:
+        """Everything learned, by name."""
+        out = {"expression.class_cells": self.class_cells, **named("expression.correlation", self.correlation)}
+        for name, scale in self.scales.items():
+            out |= named(f"expression.{name}", scale)
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "ExpressionView | None":
+        """The opposite of `arrays`; None for an annotator without it, KeyError where an array is missing."""
+        if "expression.class_cells" not in arrays:
+            return None
+        scales = {name: unnamed(f"expression.{name}", Scale, arrays) for name in REGRESSIONS}
+        correlation = unnamed("expression.correlation", Correlation, arrays)
+        return cls(scales, correlation, arrays["expression.class_cells"])
 
     def log_probabilities(self, cells: Cells) -> Floats:
         """Log-probabilities ``(cells, classes)`` of one sample, its batch offset taken off.

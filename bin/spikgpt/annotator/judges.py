@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
 from spikgpt.annotator.distances import dispersed_genes
@@ -96,6 +95,8 @@ class LinearJudge:
 
 def logistic_regression(reference: Reference, rows: Codes) -> LinearJudge:
     """Multinomial logistic regression on the `GENES` most dispersed genes of some cells of the reference."""
+    from sklearn.linear_model import LogisticRegression
+
     genes = dispersed_genes(reference.counts[rows], GENES)
     values = log1p_cp10k(reference.counts[rows])[:, genes].toarray()
     mean, sd = values.mean(0), np.maximum(values.std(0), 1e-6)

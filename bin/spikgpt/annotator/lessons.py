@@ -9,7 +9,7 @@ import numpy as np
 
 from spikgpt import UNKNOWN, __version__
 from spikgpt.annotator.annotation import Annotator
-from spikgpt.annotator.folder import TAUGHT_VERSION
+from spikgpt.annotator.folder_files import TAUGHT_VERSION
 from spikgpt.annotator.folds import cells_needed
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
 from spikgpt.annotator.populations import Population, too_few

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 REJECTED_SHARE = 0.8
 """A type of which at least this share of the cells nearest to it is Unknown is named, ..."""
@@ -17,6 +16,8 @@ REJECTED_CELLS = 20
 
 def interval(caught: int, cells: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share [JASA 22, 1927]; cells counted as independent, which makes it too narrow."""
+    from scipy.stats import binomtest
+
     found = binomtest(caught, cells).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 

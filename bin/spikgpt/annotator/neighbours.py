@@ -10,8 +10,6 @@ from functools import partial
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.neighbors import NearestNeighbors
-from sklearn.utils.extmath import randomized_svd
 
 from spikgpt.annotator.cells import Cells, dense, in_turn, row_blocks
 from spikgpt.base.arrays import Codes, Floats, Floats32
@@ -35,6 +33,8 @@ def nearest(values: sp.csr_matrix | Floats32, groups: Codes | None = None) -> Co
 
     With ``groups``, cells are looked for in the same group where it is large enough to pool.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     cells = values.shape[0]
     scores = scores_on(values, *principal_components(values)).astype(np.float32)
     groups = np.zeros(cells, dtype=np.int64) if groups is None else groups
@@ -61,6 +61,8 @@ def principal_components(values: sp.csr_matrix | Floats32) -> tuple[Floats, Floa
 
     At most `COMPONENTS`, found on at most `CELLS_FOR_COMPONENTS`.
     """
+    from sklearn.utils.extmath import randomized_svd
+
     cells = values.shape[0]
     some = dense(values, np.linspace(0, cells - 1, min(cells, CELLS_FOR_COMPONENTS)).round().astype(np.int64))
     centre = some.mean(axis=0, dtype=np.float64)

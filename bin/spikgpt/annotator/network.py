@@ -20,7 +20,7 @@ stream is the membrane potential, so that every weight matrix behind the tokeniz
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -182,16 +182,21 @@ def counted_spikes(network: nn.Module) -> Iterator[dict[str, list[float]]]:
 def deterministic(seed: int) -> Iterator[None]:
     """One thread, deterministic kernels, and a random state of its own, put back afterwards."""
     threads, strict = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         # the same switch as use_deterministic_algorithms, without its import of the compiler (6 s)
         torch.set_deterministic_debug_mode("error")
+        # each new tensor would be filled before it is computed: no kernel here reads what it has not written
+        memory.fill_uninitialized_memory = False
         try:
             yield
         finally:
             torch.set_num_threads(threads)
             torch.set_deterministic_debug_mode(strict)
+            memory.fill_uninitialized_memory = filled
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ each different count (`ByCount`) and looked up for every gene. The tests hold `s
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from spikgpt.base.arrays import Codes, Floats, Floats32
 
@@ -34,7 +34,7 @@ def scaled(counts: sp.csr_matrix, scale: str) -> sp.csr_matrix:
 
 def standard_ranks(values: NDArray[np.floating[Any]]) -> Floats:
     """Row-wise ranks, ties sharing their mean, with mean 0 and standard deviation 1; a constant row is 0."""
-    ranks = np.asarray(rankdata(values, axis=1), dtype=np.float64)
+    ranks = pd.DataFrame(values).rank(axis=1).to_numpy(dtype=np.float64, copy=True)
     ranks -= ranks.mean(1, keepdims=True)
     return ranks / np.maximum(ranks.std(1, keepdims=True), 1e-9)
 

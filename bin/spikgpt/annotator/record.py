@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 from spikgpt import __version__
 from spikgpt.annotator.expression import FEW, MANY
-from spikgpt.annotator.folder import FORMAT_VERSION
+from spikgpt.annotator.folder_files import FORMAT_VERSION
 from spikgpt.annotator.mixture import Mixture
 from spikgpt.annotator.network import Recipe
 from spikgpt.annotator.probabilities import expected_calibration_error
@@ -43,7 +43,7 @@ def config(
     grave: list[str],
     warnings: list[str],
 ) -> dict[str, Any]:
-    """The fields of `spikgpt.annotator.folder.FIELDS`, but for the digests, which saving fills in."""
+    """The fields of `spikgpt.annotator.folder_files.FIELDS`, but for the digests, which saving fills in."""
     cells = np.bincount(reference.codes, minlength=len(reference.classes))
     batch_cells = np.bincount(reference.batch_codes)
     markers = ReferenceMarkers.choose(

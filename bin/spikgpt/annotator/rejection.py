@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from spikgpt.annotator.batch import LIKE, MIN_TYPE_CELLS, share_of_correction, weighted_quantile
 from spikgpt.annotator.cells import Cells
@@ -201,7 +201,7 @@ class Rejection:
         excess = tail_excess(probits, signs.predicted, held_out.tail)
         probits = transferred(probits - what.gate * self.constants.tail * excess, self.constants)
         # rounded, so that the last bit of a sum does not decide between machines
-        p_value = at_least_the_rate(np.asarray(norm.sf(probits)), score.round(6), self.constants).round(6)
+        p_value = at_least_the_rate(ndtr(-probits), score.round(6), self.constants).round(6)
         return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
     def corrected(self, signs: Signs) -> Floats:
@@ -213,7 +213,7 @@ class Rejection:
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that held-out cells can give a cell of an otherwise usual sample, as they are so few."""
         cells = len(self._held_out(kind).score)
-        return float(norm.sf(norm.isf(1.0 / (cells + 1.0)) - self.constants.transfer))
+        return float(ndtr(ndtri(1.0 / (cells + 1.0)) + self.constants.transfer))
 
     def _correction(self, scale: Scale, signs: Signs, gate: float | None) -> tuple[Floats, Correction]:
         u = scale.standard(signs.values.astype(np.float32).astype(np.float64), signs.predicted)
@@ -247,7 +247,7 @@ class Rejection:
         probits, predicted, sample = probits_of(score, np.sort(score)), of.predicted[counted], of.sample[counted]
         tails = [upper_tail(probits[sample == number], predicted[sample == number]) for number in np.unique(sample)]
         known = [tail for tail in tails if tail is not None]
-        tail = float(np.median(known)) if known else float(norm.isf(TAIL))
+        tail = float(np.median(known)) if known else float(-ndtri(TAIL))
         return HeldOutScores(scale, np.sort(fit), np.sort(doubt), np.sort(score), found, tail)
 
     def reasons(self, signs: Signs, what: Correction) -> list[str]:
@@ -287,7 +287,7 @@ def fit_and_doubt(v: Floats) -> tuple[Floats, Floats]:
 
 def probits_of(score: Floats, calibration: Floats) -> Floats:
     """z = Phi^-1(1 - p) of the p-values ``(cells,)`` among ``calibration``, sorted; normal of exchangeable cells."""
-    return np.asarray(norm.isf(np.clip(p_values(score, calibration), LEAST_P, 1.0 - LEAST_P)))
+    return np.asarray(-ndtri(np.clip(p_values(score, calibration), LEAST_P, 1.0 - LEAST_P)))
 
 
 def upper_tail(probits: Floats, predicted: Codes) -> float | None:

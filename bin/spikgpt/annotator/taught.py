@@ -22,7 +22,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.linear_model import LogisticRegression
 
 from spikgpt.annotator.batch import offset_of_sums, share_of_correction, type_sums
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
@@ -33,8 +32,8 @@ from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL, PooledLogs, nearest,
 from spikgpt.annotator.probabilities import ABSENT, log_softmax
 from spikgpt.annotator.ranks import scaled
 from spikgpt.annotator.rejection import Calibration, Judgement, Rejection, Signs
-from spikgpt.annotator.views import Arrays, ProfileView, Views, named, unnamed
-from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.annotator.views import ProfileView, Views
+from spikgpt.base.arrays import Arrays, Codes, Flags, Floats, Floats32, named, unnamed
 from spikgpt.base.groups import class_means
 from spikgpt.base.normalisation import log1p_cp10k
 
@@ -76,6 +75,8 @@ class Judge:
     ) -> "Judge":
         """Fit on ``values`` (cells, n); ``inside`` (cells,) the taught ones, ``learns`` (cells,) those of them and of
         the others that are learned from; ``best`` (cells,) the annotator's own type of each."""
+        from sklearn.linear_model import LogisticRegression
+
         values = values.astype(np.float64)
         mean, sd = values[learns].mean(0), np.maximum(values[learns].std(0), floor)
         z = np.clip((values - mean) / sd, -CLIP, CLIP)

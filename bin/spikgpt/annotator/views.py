@@ -1,29 +1,24 @@
 """The two views of a cell, fitted together and asked together."""
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from numpy.typing import NDArray
 
 from spikgpt.annotator import network
 from spikgpt.annotator.batch import UPPER, batch_offset, weighted_quantile
 from spikgpt.annotator.cells import Cells
 from spikgpt.annotator.distances import MarkerDetection, TypeDistance, TypeProfiles, dispersed_genes
-from spikgpt.annotator.expression import REGRESSIONS, Correlation, ExpressionView, Scale
+from spikgpt.annotator.expression import ExpressionView
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL, nearest
 from spikgpt.annotator.network import Architecture, Recipe, SpikingTransformer
 from spikgpt.annotator.probabilities import ABSENT, log_softmax
-from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
+from spikgpt.base.arrays import Arrays, Codes, Flags, Floats, Floats32, named, unnamed
 from spikgpt.base.groups import class_means
 from spikgpt.base.normalisation import log1p_cp10k
 
 EMBEDDING_ARRAYS = ("mean", "sd", "type_means", "class_cells")
-
-Arrays = dict[str, NDArray[Any]]
-Holder = TypeVar("Holder")
 
 
 @dataclass
@@ -210,10 +205,7 @@ class Views:
             for name, tensor in view.network.state_dict().items():
                 out[f"embedding.network.{name}"] = tensor.numpy()
         if self.expression is not None:
-            out["expression.class_cells"] = self.expression.class_cells
-            out |= named("expression.correlation", self.expression.correlation)
-            for name, scale in self.expression.scales.items():
-                out |= named(f"expression.{name}", scale)
+            out |= self.expression.arrays()
         if self.profile is not None:
             out |= named("profile.profiles", self.profile.profiles)
             out |= named("profile.distance", self.profile.distance)
@@ -223,7 +215,7 @@ class Views:
     @classmethod
     def from_arrays(cls, arrays: Arrays, shape: Architecture | None) -> "Views":
         """The opposite of `arrays`; raises KeyError or RuntimeError where one is missing or misshapen."""
-        embedding, expression, profile = None, None, None
+        embedding, expression, profile = None, ExpressionView.from_arrays(arrays), None
         if shape is not None:
             trained = SpikingTransformer(shape)
             prefix = "embedding.network."
@@ -235,10 +227,7 @@ class Views:
                 distance=unnamed("embedding.distance", TypeDistance, arrays),
                 **{name: arrays[f"embedding.{name}"] for name in EMBEDDING_ARRAYS},
             )
-        if "expression.class_cells" in arrays:
-            scales = {name: unnamed(f"expression.{name}", Scale, arrays) for name in REGRESSIONS}
-            correlation = unnamed("expression.correlation", Correlation, arrays)
-            expression = ExpressionView(scales, correlation, arrays["expression.class_cells"])
+        if expression is not None:
             profile = ProfileView(
                 unnamed("profile.profiles", TypeProfiles, arrays),
                 unnamed("profile.distance", TypeDistance, arrays),
@@ -251,13 +240,3 @@ def distance_names(features: str) -> list[str]:
     """Names of the columns of `Views.distances`."""
     of_expression = ["expression_profile", "expression_distance", "marker_detection"] if features != "embedding" else []
     return of_expression + (["embedding_distance"] if features != "expression" else [])
-
-
-def named(prefix: str, holder: object) -> Arrays:
-    """Array fields of a dataclass under ``prefix.field``."""
-    return {f"{prefix}.{f.name}": getattr(holder, f.name) for f in fields(holder)}  # type: ignore[arg-type]
-
-
-def unnamed(prefix: str, kind: type[Holder], arrays: Arrays) -> Holder:
-    """The dataclass whose array fields stand under ``prefix.field``."""
-    return kind(**{f.name: arrays[f"{prefix}.{f.name}"] for f in fields(kind)})  # type: ignore[arg-type]

@@ -104,10 +104,14 @@ def altered_forms(known: dict[str, str], upper: bool) -> dict[str, str]:
     meant: dict[str, set[str]] = {}
     spelt: dict[str, str] = {}
     for name, gene in known.items():
+        large = name.upper()
+        plain = name.isascii() and name.isalnum() and not name[0].isdigit() and not (upper and name != large)
+        if plain and not large.startswith(("MARC", "SEPT", "DEC")):
+            continue  # as it is in every form
         made = re.sub(r"[^A-Za-z0-9._]", ".", name)
         made = f"X{made}" if re.match(r"[0-9_]|\.\d", made) else made
-        forms = {made, name.replace("_", "-")} | ({name.upper()} if upper else set())
-        if match := re.fullmatch(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})", name if upper else name.upper()):
+        forms = {made, name.replace("_", "-")} | ({large} if upper else set())
+        if match := re.fullmatch(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})", name if upper else large):
             month = _MONTHS.get(match[1], "Mar")
             day = int(match[2])
             forms |= {f"{day}-{month}", f"{day:02d}-{month}", f"{month}-{day:02d}", f"{month}-{day}"}

@@ -184,18 +184,19 @@ def _of_embedding(
     for group in range(len(contrast)):
         mine = order[groups[order] == group]
         asked[mine[evenly(len(mine), ASKED)]] = group
-    parts = [
-        block[np.flatnonzero(asked[start : start + block.shape[0]] >= 0)]
-        for start, block in csr_blocks(file["layers/counts"], BLOCK)
-    ]
-    rows, counts = np.flatnonzero(asked >= 0), sp.vstack(parts, format="csr")
+    parts, places = [], []
+    for start, block in csr_blocks(file["layers/counts"], BLOCK):
+        chosen = np.flatnonzero(asked[start : start + block.shape[0]] >= 0)
+        parts.append(block[chosen])
+        places.append(file["obsm/X_scGPT"][start : start + block.shape[0]][chosen])
+    rows, counts, embedding = np.flatnonzero(asked >= 0), sp.vstack(parts, format="csr"), np.concatenate(places)
     sums = np.zeros((len(contrast), counts.shape[1]))
     for name in dict.fromkeys(sample[rows]):
         offset = _embedding_offset(file, view, np.flatnonzero(sample == name), best)
         for group in dict.fromkeys(asked[rows[sample[rows] == name]]):
             mine = np.flatnonzero((sample[rows] == name) & (asked[rows] == group))
             weights = np.repeat(contrast[[group]], len(mine), axis=0)
-            sums[group] += gene_gradients(view, embedder, counts[mine], offset, weights).sum(0)
+            sums[group] += gene_gradients(view, embedder, counts[mine], embedding[mine], offset, weights).sum(0)
     return sums / np.bincount(asked[rows], minlength=len(contrast))[:, None]
 
 

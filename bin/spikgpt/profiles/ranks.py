@@ -5,9 +5,9 @@ block, nor on their order.
 """
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def count_ranks(counts: sp.csr_matrix) -> sp.csr_matrix:
 
 def standard_ranks(values: Floats) -> Floats:
     """Row-wise ranks, ties sharing their mean, with mean 0 and standard deviation 1; a constant row is 0."""
-    ranks = np.asarray(rankdata(values, axis=1), dtype=np.float64)
+    ranks = pd.DataFrame(values).rank(axis=1).to_numpy(dtype=np.float64, copy=True)
     ranks -= ranks.mean(1, keepdims=True)
     return ranks / np.maximum(ranks.std(1, keepdims=True), 1e-9)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from spikgpt.profiles.correlation import log_softmax, per_10k
 from spikgpt.profiles.ranks import Floats, count_ranks
@@ -93,6 +92,8 @@ class Regression:
         cls, view: str, cells: sp.csr_matrix, codes: NDArray[np.int64], varying: NDArray[np.int64], classes: int
     ) -> "Regression":
         """Fit on pseudo-cells (cells, genes found) of classes ``codes`` (cells,); ``varying``: genes taken anyway."""
+        from sklearn.linear_model import LogisticRegression
+
         values, floor = viewed(cells, view), SD_FLOOR[view]
         best = np.argsort(-np.abs(marker_scores(values, codes, floor)), axis=1, kind="stable")[:, :MARKERS]
         genes = np.union1d(varying, best).astype(np.int64)

@@ -10,15 +10,13 @@ process QC_METRICS {
 
     output:
     tuple val(meta), path("${meta.id}.qc.parquet"), emit: qc
-    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
     tuple val("${task.process}"), val('igraph'), eval('package_version.py igraph'), emit: versions_igraph, topic: versions
     tuple val("${task.process}"), val('scikit-learn'), eval('package_version.py scikit-learn'), emit: versions_sklearn, topic: versions
 
     script:
     def args = task.ext.args ?: ''
-    // scanpy's top genes without numba: to compile them takes longer than to count them in most samples
     """
-    NUMBA_DISABLE_JIT=1 qc_metrics.py --sample ${meta.id} --h5ad ${h5ad} --seed ${seed} ${args}
+    qc_metrics.py --sample ${meta.id} --h5ad ${h5ad} --seed ${seed} ${args}
     """
 
     stub:
