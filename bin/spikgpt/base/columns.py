@@ -76,8 +76,8 @@ LABELS = (
     ),
     Column(
         "spikgpt_p_value", "0 to 1",
-        "conformal p-value that the cell belongs to the reference; at most `unknown_rate`: `Unknown`; empty (NaN) for "
-        "labels from the tissue profiles",
+        "conformal p-value that the cell belongs to the reference, no larger than its rank in its sample allows; at "
+        "most `unknown_rate`: `Unknown`; empty (NaN) for labels from the tissue profiles",
     ),
     Column(
         "spikgpt_unknown_reason", "text",

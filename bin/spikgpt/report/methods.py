@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from spikgpt.annotator.correction import Constants
 from spikgpt.base.species import HUMAN, SPECIES
 from spikgpt.cohort.integration import COMPONENTS
 from spikgpt.profiles.opinion import CUT
@@ -146,7 +147,8 @@ def methods_html(inputs: Inputs) -> str:
             f"Cell types came from an annotator {trained} on {cells:,} reference cells of {len(config['classes'])} "
             f"types: spiking self-attention {cite('spikformer', 'spikingjelly')} on the embedding, and expression "
             f"(features: {text(config.get('features', ''))}). Cells whose cross-conformal p-value {cite('conformal')} "
-            f"was at most {inputs.unknown_rate:.3g} were called Unknown."
+            f"was at most {inputs.unknown_rate:.3g} were called Unknown, and of each sample no less than the "
+            f"{100 * Constants().known * inputs.unknown_rate:.3g} % of its cells that fitted worst."
         )
         finer = Counter[str]()
         for row in config.get("training", {}).get("coarse_labels", []):

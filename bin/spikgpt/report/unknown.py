@@ -119,10 +119,10 @@ def p_value_lines(inputs: Inputs) -> Section | None:
     return lines(
         "spikgpt_p_values",
         "p-values",
-        "Conformal p-value of each cell: small where few cells of the reference fit it so badly. Cells left of the "
-        f"dashed line (unknown_rate {inputs.unknown_rate:.3g}) are {UNKNOWN}; a peak there suggests that the "
-        "reference lacks a type. Like cells are judged together, so that they have like values: the curve has bumps, "
-        "one or more for a cluster, and need not be flat where all types are known.",
+        "Conformal p-value of each cell: small where few cells of the reference, or of the sample, fit so badly. Cells "
+        f"left of the dashed line (unknown_rate {inputs.unknown_rate:.3g}) are {UNKNOWN}; a peak there suggests that "
+        "the reference lacks a type. Like cells are judged together, so that they have like values: the curve has "
+        "bumps, one or more for a cluster, and need not be flat where all types are known.",
         curves,
         xlab="p-value",
         ylab="% of cells",
