@@ -33,10 +33,11 @@ import torch.nn.functional as F
 from spikgpt.annotator import network
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
 from spikgpt.annotator.expression import ExpressionView, cell_ranks, mean_log_probability
-from spikgpt.annotator.ranks import SCALES, standard_ranks
+from spikgpt.annotator.ranks import SCALES
 from spikgpt.annotator.views import EmbeddingView
 from spikgpt.base.arrays import Codes, Flags, Floats, Floats32
 from spikgpt.base.groups import class_members
+from spikgpt.profiles.ranks import standard_ranks
 from spikgpt.scgpt.embed import Embedder
 
 

@@ -26,9 +26,10 @@ import scipy.sparse as sp
 from spikgpt.annotator.batch import offset_of_sums, type_sums
 from spikgpt.annotator.cells import Cells, in_turn, row_blocks
 from spikgpt.annotator.probabilities import ABSENT, best_scale, log_softmax
-from spikgpt.annotator.ranks import SCALES, ByCount, scaled, standard_ranks, with_values
+from spikgpt.annotator.ranks import SCALES, ByCount, scaled, with_values
 from spikgpt.base.arrays import Arrays, Codes, Flags, Floats, named, unnamed
 from spikgpt.base.groups import class_means, class_members
+from spikgpt.profiles.ranks import standard_ranks
 
 FEW, MANY = 50, 200
 """Marker genes per type."""

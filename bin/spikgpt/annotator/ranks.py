@@ -13,11 +13,10 @@ each different count (`ByCount`) and looked up for every gene. The tests hold `s
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from spikgpt.base.arrays import Codes, Floats, Floats32
+from spikgpt.base.arrays import Codes, Floats32
 
 SCALES = ("rank", "length")
 SMALL_COUNTS = 64
@@ -30,13 +29,6 @@ def scaled(counts: sp.csr_matrix, scale: str) -> sp.csr_matrix:
     """Whole counts ``(cells, genes)`` on one of the `SCALES`, float32, same sparsity."""
     by_count = ByCount(counts)
     return with_values(counts, by_count.on_scale(scale)[by_count.entries(counts)])
-
-
-def standard_ranks(values: NDArray[np.floating[Any]]) -> Floats:
-    """Row-wise ranks, ties sharing their mean, with mean 0 and standard deviation 1; a constant row is 0."""
-    ranks = pd.DataFrame(values).rank(axis=1).to_numpy(dtype=np.float64, copy=True)
-    ranks -= ranks.mean(1, keepdims=True)
-    return ranks / np.maximum(ranks.std(1, keepdims=True), 1e-9)
 
 
 class ByCount:

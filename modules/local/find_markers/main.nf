@@ -12,7 +12,7 @@ process FIND_MARKERS {
     tuple val(meta), path('marker_expression.tsv'), emit: expression
     // for other programs; no step reads it
     path 'markers_seurat.tsv', emit: seurat
-    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
+    tuple val("${task.process}"), val('scipy'), eval('package_version.py scipy'), emit: versions_scipy, topic: versions
 
     script:
     def args = task.ext.args ?: ''

@@ -11,7 +11,7 @@ process NORMALISE {
 
     output:
     tuple val(meta), path("${meta.id}.norm.h5ad"), path("${meta.id}.norm.json"), emit: h5ad
-    tuple val("${task.process}"), val('scanpy'), eval('package_version.py scanpy'), emit: versions_scanpy, topic: versions
+    tuple val("${task.process}"), val('anndata'), eval('package_version.py anndata'), emit: versions_anndata, topic: versions
 
     script:
     def args = [
