@@ -1,5 +1,7 @@
 """The one rule of Unknown: training, the leave-one-type-out table and annotation give a cell the same p-value."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from scipy.stats import norm
 from spikgpt.annotator import leave_out
 from spikgpt.annotator.annotation import Annotator
 from spikgpt.annotator.batch import LIKE, UNLIKE, weighted_quantile
-from spikgpt.annotator.correction import LIMITS, Constants
+from spikgpt.annotator.correction import LIMITS, Constants, shared_shift
 from spikgpt.annotator.held_out import Training
 from spikgpt.annotator.missing_types import all_rejected, interval, rejected_types
 from spikgpt.annotator.neighbours import MIN_CELLS_TO_POOL
@@ -137,6 +139,21 @@ def test_exchangeable_cells_are_rejected_at_the_rate(by_batch):
         assert min(shares) >= Constants().known * rate - 1e-9
         assert np.mean(shares) == pytest.approx(0.9 * rate, rel=0.25)
     assert np.median(np.concatenate(samples)) == pytest.approx(0.58, abs=0.05)
+
+
+def test_types_that_a_missing_types_cells_are_called_do_not_make_the_shared_shift():
+    """Two types of five, which have most of the cells, moved far: what all of them moved is told by the other three."""
+    moved = np.array([[0.1], [0.2], [0.3], [4.0], [5.0]])
+    number, reference = np.array([15.0, 15.0, 15.0, 300.0, 300.0]), np.full(5, 300.0)
+    assert shared_shift(moved, number, reference, 0.4) == 0.3
+    assert shared_shift(moved, number, reference, 0.5) == 4.0
+    assert shared_shift(np.empty((0, 2)), np.empty(0), np.empty(0), 0.4).tolist() == [0.0, 0.0]
+
+    draw = np.random.default_rng(0)
+    rule, signs = learned(draw), sample(draw, {0: 15, 1: 15, 2: 15, 3: 300, 4: 300})
+    signs.values[signs.predicted >= 3] += 5.0
+    assert (np.abs(rule.judge(signs).shift) < 1).all()
+    assert (replace(rule, constants=Constants(types_at=0.5)).judge(signs).shift > 1).all()
 
 
 def test_a_sample_is_rejected_at_least_at_the_rate_times_its_known_share():

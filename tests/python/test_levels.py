@@ -196,6 +196,8 @@ def test_a_group_of_far_cells_is_cut_and_a_types_own_tail_is_not():
     foreign = draw.uniform(0, 0.05, size=200)
     false = [cut_of_sample(draw.uniform(size=100), np.zeros(100, dtype=int), 1)[0] for _ in range(50)]
     assert np.mean(false) < 0.02
+    few = [cut_of_sample(draw.uniform(size=15), np.zeros(15, dtype=int), 1)[0] for _ in range(400)]
+    assert np.mean(few) < 0.05
     cut = cut_of_sample(np.concatenate([own, foreign]), np.zeros(600, dtype=int), 2)
     assert cut[0] >= 0.05
     assert cut[1] == 0

@@ -105,8 +105,8 @@ def joined_log_probabilities(held: list[HeldOut]) -> dict[str, Floats]:
 def mix_by_the_other_folds(held: list[HeldOut], reference: Reference) -> Floats:
     """Fill in ``mixed`` of every fold, by a mixture that did not see its labels; all of them, fold after fold.
 
-    The mixture that the annotator applies is fitted on all held-out cells; figures
-    of it on these cells would be in-sample, if only by a weight and a temperature.
+    The mixture that the annotator applies is fitted on all held-out cells; figures of it on these cells would be
+    in-sample, if only by a weight and a temperature.
     """
     mixed = []
     for part in held:

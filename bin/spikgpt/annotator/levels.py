@@ -49,8 +49,8 @@ MOST_SHAPE = 1.5
 """Largest exponent of a sample's null, see `shape_of_null`; chosen like `MARGIN`. At 1, the uniform null, far fewer
 cells of missing types end Unknown or at a true level; beyond 1.5 many cells of the same laboratory lose their type."""
 PRIOR_CELLS = 30
-"""Cells that the uniform null counts as in `shape_of_null`. Of 100 cells with uniform tails 1 % are cut for nothing, of
-15 cells 4 %; without it 1.5 and 8 %. Figures of the bench are the same from 0 to 60."""
+"""Cells that the uniform null counts as in `shape_of_null`: without them a sample's own null is noise where a type has
+few cells, and more of these are cut for nothing (`test_levels.py` has shares of them)."""
 CUTS = (0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)
 """Tails up to which cells may be cut."""
 NEAR = 0.5
