@@ -64,4 +64,4 @@ def test_the_method_says_of_the_block_what_was_measured():
     assert float(difference) < 0
     assert f"a network without a block is better by {difference[1:]} points" in method
     assert (splits, by_split.startswith("-"), by_split.split(" to ")[1][0]) == ("3", True, "-")
-    assert "better on each of the three splits" in method
+    assert "not worse on any of the three splits" in method
