@@ -17,10 +17,10 @@ RATE = 0.05
 """At which constants are chosen."""
 STEPS = {"min_steps": 60, "max_steps": 100}
 """Steps of the network: about a fifth of a user's training, as 50 references are trained."""
-GRID = {"type_clip": (0.3, 0.5, 1.0), "types_at": (0.4, 0.5), "tail": (0.0, 0.1, 0.2), "level": (0.5, 1.0)}
-LAST = {"transfer": (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35), "known": (0.0, 0.8, 1.0)}
+GRID = {"type_clip": (0.3, 0.5, 1.0), "level": (0.5, 1.0), "spread": (0.5, 0.75, 1.0)}
+LAST = {"transfer": (1.1, 1.15, 1.2, 1.25, 1.3), "tail": (0.0, 0.1, 0.2, 0.3), "known": (0.0, 0.8, 1.0)}
 """Constants that are chosen anew, see `spikgpt.annotator.correction.Constants`; every combination is tried. `LAST`
-are those of the last two steps, which need no new judgement."""
+are those of the steps after the correction."""
 IN_RATE = (0.02, 0.08)
 HIGH = 0.15
 WORST = 0.2
@@ -136,25 +136,20 @@ def choices(queries: list[dict]):
     from dataclasses import replace
     from itertools import product
 
-    import numpy as np
     import pandas as pd
-    from scipy.stats import norm
     from spikgpt.annotator.correction import Constants
 
     out = []
     for values in product(*GRID.values()):
-        constants = Constants(**dict(zip(GRID, values, strict=True)), transfer=0.0, known=0.0)
-        judged = [judged_by(query, constants) for query in queries]
-        # with all evidence taken off, p-values are the cells' ranks in their sample
-        ranks = [judged_by(query, replace(constants, transfer=np.inf, known=1.0)) for query in queries]
-        for transfer, known in product(*LAST.values()):
-            # p-values of another transfer: the same probits, moved
-            threshold = norm.sf(norm.isf(RATE) + transfer)
+        constants = Constants(**dict(zip(GRID, values, strict=True)))
+        compared = [replace(query["rule"], constants=constants).compare(query["signs"]) for query in queries]
+        for last in product(*LAST.values()):
+            tried = replace(constants, **dict(zip(LAST, last, strict=True)))
             rows = [
-                at_threshold(query, (p <= threshold) | (rank <= known * RATE))
-                for query, p, rank in zip(queries, judged, ranks, strict=True)
+                at_rate(query, replace(query["rule"], constants=tried).p_values(of)[0] <= RATE)
+                for query, of in zip(queries, compared, strict=True)
             ]
-            out.append((replace(constants, transfer=transfer, known=known), pd.DataFrame(rows)))
+            out.append((tried, pd.DataFrame(rows)))
     return out
 
 
@@ -165,7 +160,7 @@ def judged_by(query: dict, constants):
     return replace(query["rule"], constants=constants).judge(query["signs"]).p_value
 
 
-def at_threshold(query: dict, reject) -> dict:
+def at_rate(query: dict, reject) -> dict:
     """The figures that `score` needs."""
     import numpy as np
 

@@ -22,6 +22,10 @@ CELLS_OF_TOP = 500
 """Most cells of the dominant type in the queries of changed composition."""
 
 
+EVERY = None
+"""Of `Pair.left_out`: every type that both sides have enough cells of."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A reference and its queries, by name of `sides`.
@@ -35,28 +39,32 @@ class Pair:
     queries: tuple[str, ...]
     varied: tuple[str, ...] = ()
     every_variant: bool = False
-    left_out: int = 0
+    left_out: int | None = 0
     foreign: tuple[str, ...] = ()
 
 
 PAIRS = (
-    Pair("pbmc", "pbmc3k", ("pbmc4k",), ("pbmc4k",), True, 2, ("baron lib3", "Drop-seq lines")),
-    Pair("pbmc", "pbmc4k", ("pbmc3k",), ("pbmc3k",), False, 1),
-    Pair("pbmc", "pbmc3k, half", ("pbmc3k, other half",), ("pbmc3k, other half",), False, 1),
-    Pair("kang", "Kang control", ("Kang stimulated",), ("Kang stimulated",), True, 2, ("baron lib3",)),
-    Pair("kang", "Kang stimulated", ("Kang control",), (), False, 1),
-    Pair("kang", "donors 101, 1015, 1256", ("donor 1016", "donor 1244"), ("donor 1244",), False, 2, ("baron lib3",)),
-    Pair("kang", "donor 101", ("donor 1016", "donor 1256"), (), False, 1),
-    Pair("pbmc-kang", "pbmc3k, monocytes apart", ("Kang control, coarse",), ("Kang control, coarse",), False, 1),
-    Pair("pbmc-kang", "Kang control, coarse", ("pbmc3k, monocytes apart",), (), False, 1),
-    Pair("savercat", "10x v2", ("10x v3", "10x 5'"), ("10x 5'",), False, 2, ("baron lib3",)),
-    Pair("mouse", "mouse 1", ("mouse 2",), ("mouse 2",), False, 2, ("pbmc4k",)),
-    Pair("mouse", "mouse 2", ("mouse 1",), (), False, 1),
-    Pair("lines", "CEL-seq2, five lines", ("Drop-seq lines", "CEL-seq2, three lines"), ("Drop-seq lines",), False, 2,
-         ("pbmc4k",)),
-    Pair("baron", "baron libs 1 and 2", ("baron lib3",), ("baron lib3",), True, 2, ("pbmc4k",)),
-    Pair("baron", "baron lib1", ("baron lib2",), (), False, 1),
-    Pair("baron", "baron, half", ("baron, other half",), ("baron, other half",), False, 1),
+    Pair("pbmc", "pbmc3k", ("pbmc4k",), ("pbmc4k",), True, EVERY, ("baron lib3", "Drop-seq lines")),
+    Pair("pbmc", "pbmc4k", ("pbmc3k",), ("pbmc3k",), False, EVERY),
+    Pair("pbmc", "pbmc3k, half", ("pbmc3k, other half",), ("pbmc3k, other half",), False, EVERY),
+    Pair("kang", "Kang control", ("Kang stimulated",), ("Kang stimulated",), True, EVERY, ("baron lib3",)),
+    Pair("kang", "Kang stimulated", ("Kang control",), (), False, EVERY),
+    Pair("kang", "donors 101, 1015, 1256", ("donor 1016", "donor 1244"), ("donor 1244",), False, EVERY,
+         ("baron lib3",)),
+    Pair("kang", "donor 101", ("donor 1016", "donor 1256"), (), False, EVERY),
+    Pair("pbmc-kang", "pbmc3k, monocytes apart", ("Kang control, coarse",), ("Kang control, coarse",), False, EVERY),
+    Pair("pbmc-kang", "Kang control, coarse", ("pbmc3k, monocytes apart",), (), False, EVERY),
+    Pair("savercat", "10x v2", ("10x v3", "10x 5'"), ("10x 5'",), False, EVERY, ("baron lib3",)),
+    Pair("savercat", "10x v3 and 5'", ("10x v2",), (), False, EVERY),
+    Pair("savercat", "10x v2 and 5'", ("10x v3",), (), False, EVERY),
+    Pair("savercat", "10x v2 and v3", ("10x 5'",), (), False, EVERY),
+    Pair("mouse", "mouse 1", ("mouse 2",), ("mouse 2",), False, EVERY, ("pbmc4k",)),
+    Pair("mouse", "mouse 2", ("mouse 1",), (), False, EVERY),
+    Pair("lines", "CEL-seq2, five lines", ("Drop-seq lines", "CEL-seq2, three lines"), ("Drop-seq lines",), False,
+         EVERY, ("pbmc4k",)),
+    Pair("baron", "baron libs 1 and 2", ("baron lib3",), ("baron lib3",), True, EVERY, ("pbmc4k",)),
+    Pair("baron", "baron lib1", ("baron lib2",), (), False, EVERY),
+    Pair("baron", "baron, half", ("baron, other half",), ("baron, other half",), False, EVERY),
     Pair("species", "baron", ("mouse 1", "mouse 2"), (), False, 0, ("pbmc4k",)),
     Pair("species", "mouse 1", ("baron lib3",), (), False, 0),
 )  # fmt: skip
@@ -123,6 +131,9 @@ def all_sides(data: Path, wheel: Path) -> dict[str, Side]:
     for name, batch in (("10x v2", "V2"), ("10x v3", "V3"), ("10x 5'", "VDJ")):
         rows = (chemistries.obs["batch"].astype(str) == batch).to_numpy()
         out[name] = side(chemistries, chemistries.obs["cell_type"], rows)
+    out["10x v3 and 5'"] = together([out["10x v3"], out["10x 5'"]])
+    out["10x v2 and 5'"] = together([out["10x v2"], out["10x 5'"]])
+    out["10x v2 and v3"] = together([out["10x v2"], out["10x v3"]])
     mouse = ad.read_h5ad(data / "baron_mouse.h5ad")
     mouse.var_names = [gene.upper() for gene in mouse.var_names]
     for name in ("mouse 1", "mouse 2"):
@@ -148,15 +159,16 @@ def all_sides(data: Path, wheel: Path) -> dict[str, Side]:
     return out
 
 
-def types_to_leave_out(reference: Side, queries: list[Side], number: int) -> list[str]:
-    """Types with at least `MIN_CELLS` cells on every side: the largest, the smallest, the second largest, ..."""
+def types_to_leave_out(reference: Side, queries: list[Side], number: int | None) -> list[str]:
+    """Types with at least `MIN_CELLS` cells on every side, at most ``number``: the largest, the smallest, the second
+    largest, ..."""
     cells = pd.Series(reference.labels).value_counts()
     least = [pd.Series(query.labels).value_counts().reindex(cells.index, fill_value=0) for query in queries]
     enough = [
         name for name in cells.index if cells[name] >= MIN_CELLS and min(counts[name] for counts in least) >= MIN_CELLS
     ]
     left, out = sorted(enough, key=lambda name: (-cells[name], name)), []
-    while left and len(out) < number:
+    while left and (number is None or len(out) < number):
         out.append(left.pop(0))
         left.reverse()
     return out

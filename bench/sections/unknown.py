@@ -21,11 +21,12 @@ NOTHING = 0.02
 INTRO = """## Unknown at the stated rate
 
 `make bench-unknown DATA=folder` ({minutes} CPU minutes on one core). Real cells of one donor, library, chemistry,
-laboratory, condition or species are the reference, those of another the query; the largest and the smallest type are
-also left out of the reference in turn. Queries are asked once more cut down to two types, to one type of 85 % of the
-cells, to gene panels, to 40 % of the depth, with gene-wise efficiencies of another protocol, and to 7,000 genes and one
-type of 75 % at once. The product trains and judges; only the network's training is shorter ({steps} steps), as
-{trained} references are trained. *False Unknown* is the share of cells of the reference's types that are rejected;
+laboratory, condition or species are the reference, those of another the query; every type that both have enough cells
+of is also left out of the reference in turn. Queries are asked once more cut down to two types, to one type of 85 %
+of the cells, to gene panels, to 40 % of the depth, with gene-wise efficiencies of another protocol, and to 7,000
+genes and one type of 75 % at once. The product trains and judges; only the network's training is shorter ({steps}
+steps), as {trained} references are trained.
+*False Unknown* is the share of cells of the reference's types that are rejected;
 *worst type* that of the worst type with at least 30 query cells; *small types* that of types with fewer than 19
 reference cells, mean; *caught* the share of unseen cells rejected; all by the product's own rule.
 

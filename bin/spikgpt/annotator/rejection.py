@@ -6,14 +6,14 @@ A cell is rejected where its p-value is at most the unknown rate. Top to bottom,
    averaged with its nearest cells where the sample is large enough to pool.
 2. `spikgpt.annotator.correction`: both on the scale of held-out reference cells, less what is the sample's batch.
    Samples of held-out cells have been through the same.
-3. `spikgpt.annotator.conformal.joined`: one score; its rank among those of the held-out cells, a p-value.
-4. `tail_excess`: the sample as a whole may be lighter or heavier in its upper tail than held-out samples.
-5. `transferred`: what a new sample's cells fit worse than held-out ones even so.
-6. `at_least_the_rate`: where this rejects less of the whole sample than the rate, the cells that fit worst.
+3. `transferred`: what a new sample's cells fit worse than held-out ones even so.
+4. `spikgpt.annotator.conformal.joined`: one score; its rank among those of the held-out cells, a p-value.
+5. `tail_excess`: the sample as a whole may be lighter or heavier in its upper tail than held-out samples.
+6. `at_least_the_rate`: where this rejects less than the rate of the cells that no gap sets apart, those that fit worst.
 7. `Rejection.reasons`: where all this cannot promise a rate, in words.
 
 No theorem bounds the share of known cells that is rejected: calibration scores come from the models of the folds
-(cross-conformal prediction), a score depends on the other cells of its sample, and steps 4 to 6 are estimates.
+(cross-conformal prediction), a score depends on the other cells of its sample, and steps 2, 3, 5 and 6 are estimates.
 """
 
 from collections.abc import Iterable
@@ -130,6 +130,17 @@ class HeldOutScores:
     tail: float
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A sample next to the held-out cells: ``v`` (cells, signs) corrected; ``predicted`` (cells,) the types called;
+    ``what`` it was corrected for; ``held_out`` the scores that it is ranked among."""
+
+    v: Floats
+    predicted: Codes
+    what: Correction
+    held_out: HeldOutScores
+
+
 @dataclass
 class Judgement:
     """``p_value`` (cells,), rounded; ``by_fit`` (cells,): whether fit rather than doubt speaks against the cell;
@@ -189,20 +200,30 @@ class Rejection:
 
     def judge(self, signs: Signs) -> Judgement:
         """p-value of every cell of a sample: is it Unknown?"""
+        compared = self.compare(signs)
+        p_value, by_fit = self.p_values(compared)
+        what = compared.what
+        return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
+
+    def compare(self, signs: Signs) -> "Compared":
+        """A sample's cells, corrected, and the held-out cells that they are compared with."""
         held_out = self._held_out(signs.kind)
         u, what = self._correction(held_out.scale, signs, None)
         own = own_spread(self.by_batch, what)
         if own > 0:
             held_out = self._scores(signs.kind, own, held_out.gates)
             u, what = self._correction(held_out.scale, signs, what.gate)
-        v = held_out.scale.corrected(u, signs.predicted, what)
-        score, by_fit = joined(*fit_and_doubt(v), held_out.fit, held_out.doubt)
-        probits = probits_of(score, held_out.score)
-        excess = tail_excess(probits, signs.predicted, held_out.tail)
-        probits = transferred(probits - what.gate * self.constants.tail * excess, self.constants)
+        return Compared(held_out.scale.corrected(u, signs.predicted, what), signs.predicted, what, held_out)
+
+    def p_values(self, of: "Compared") -> tuple[Floats, Flags]:
+        """p-value ``(cells,)``, and whether fit rather than doubt speaks against the cell ``(cells,)``."""
+        fit, doubt = (transferred(values, self.constants) for values in fit_and_doubt(of.v))
+        score, by_fit = joined(fit, doubt, of.held_out.fit, of.held_out.doubt)
+        probits = probits_of(score, of.held_out.score)
+        probits -= of.what.gate * self.constants.tail * tail_excess(probits, of.predicted, of.held_out.tail)
         # rounded, so that the last bit of a sum does not decide between machines
-        p_value = at_least_the_rate(ndtr(-probits), score.round(6), self.constants).round(6)
-        return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
+        p_value = at_least_the_rate(ndtr(-probits), score.round(6), of.what.one_kind, self.constants)
+        return p_value.round(6), by_fit
 
     def corrected(self, signs: Signs) -> Floats:
         """Signs ``(cells, signs)`` less what is the sample's batch, in widths that all types share; see `judge`."""
@@ -212,8 +233,7 @@ class Rejection:
 
     def least_p_value(self, kind: str) -> float:
         """The smallest p-value that held-out cells can give a cell of an otherwise usual sample, as they are so few."""
-        cells = len(self._held_out(kind).score)
-        return float(ndtr(ndtri(1.0 / (cells + 1.0)) + self.constants.transfer))
+        return 1.0 / (len(self._held_out(kind).score) + 1.0)
 
     def _correction(self, scale: Scale, signs: Signs, gate: float | None) -> tuple[Floats, Correction]:
         u = scale.standard(signs.values.astype(np.float32).astype(np.float64), signs.predicted)
@@ -314,25 +334,29 @@ def tail_excess(probits: Floats, predicted: Codes, expected: float) -> float:
     return 0.0 if tail is None else float(np.clip(tail - expected, -MOST_TAIL, MOST_TAIL))
 
 
-def transferred(probits: Floats, constants: Constants) -> Floats:
-    """Probits less `Constants.transfer`: how much worse a new sample's cells fit than held-out ones.
+def transferred(values: Floats, constants: Constants) -> Floats:
+    """Fit or doubt ``(cells,)`` less what a new sample's cells fit worse than held-out ones: above 0 over
+    `Constants.transfer`.
 
     One constant for every reference and every rate; `bench/unknown.py` estimates it again without each family of data
-    sets. References with held-out batches and without needed the same, and the measured shift of a sample does not tell
-    how much it needs (Spearman below 0.25).
+    sets. It is taken off fit and doubt, not off p-values: the few odd cells of a reference leave a gap among its
+    held-out scores, and the cells of a missing type, which often fall into it, would be spared together.
     """
-    return probits - constants.transfer
+    return np.where(values > 0, values / constants.transfer, values)
 
 
-def at_least_the_rate(p_value: Floats, score: Floats, constants: Constants) -> Floats:
+def at_least_the_rate(p_value: Floats, score: Floats, one_kind: Flags, constants: Constants) -> Floats:
     """p-values ``(cells,)`` of a sample, none above the share of its cells that fit as badly over `Constants.known`.
 
     A rule that rejects 5 % of the cells of known types rejects 5 % of a sample that has no others, and at least 4 % of
     one with 80 % of them, at this and at every rate. Where the correction left fewer, as in a sample that fits the
-    reference better than held-out cells do, it was too careful. ``score`` (cells,): the larger, the worse a cell fits;
-    p-values of held-out cells, few as they may be, have ties.
+    reference better than held-out cells do, it was too careful. Cells that a gap sets apart from their type are not
+    counted (``one_kind`` (cells,), see `spikgpt.annotator.correction.lower_groups`): the more of them are rejected, the
+    fewer of the others would be. ``score`` (cells,): the larger, the worse a cell fits; p-values of held-out cells, few
+    as they may be, have ties.
     """
-    as_bad = (len(score) - np.searchsorted(np.sort(score), score, side="left")) / max(len(score), 1)
+    counted = np.sort(score[one_kind])
+    as_bad = (len(counted) - np.searchsorted(counted, score, side="left")) / max(len(counted), 1)
     too_careful = as_bad < constants.known * p_value
     return np.divide(as_bad, constants.known, out=p_value.copy(), where=too_careful)
 
