@@ -41,6 +41,8 @@ def test_compositions_and_changes_are_what_they_are_called(cells):
 
 def test_types_are_left_out_largest_and_smallest_first(cells):
     assert pairs.types_to_leave_out(cells.side, [cells.side], 3) == ["B cell", "T cell", "NK cell"]
+    assert pairs.types_to_leave_out(cells.side, [cells.side], pairs.EVERY) == ["B cell", "T cell", "NK cell"]
+    assert pairs.types_to_leave_out(cells.side, [cells.side], 0) == []
     few = cells.side.take(cells.side.labels != "T cell")
     assert pairs.types_to_leave_out(cells.side, [cells.side, few], 3) == ["B cell", "NK cell"]
 
