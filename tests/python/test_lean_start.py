@@ -185,12 +185,21 @@ def test_the_type_of_removed_cells_is_told_without_the_network(sample):
 
 def test_the_second_opinion_loads_scikit_learn_alone(sample):
     words = ["second_opinion.py", "--sample", "s", "--h5ad", "s.h5ad", "--profiles", str(ROOT / "assets/cell_profiles")]
-    heavy = ("torch", "numba", "scanpy", "matplotlib", "zarr.core", "sklearn")
+    heavy = ("torch", "numba", "scanpy", "matplotlib", "zarr.core", "scipy.stats._stats_py", "sklearn")
     assert loaded_by(words, heavy, sample) == ["sklearn"]
 
 
+def test_cells_are_embedded_without_anndata_and_pandas(sample):
+    words = [
+        "embed_scgpt.py", "--sample", "s", "--h5ad", "s.h5ad", "--scgpt-model", str(ROOT / "assets/scgpt-mini"),
+        "--start", "0", "--end", "20",
+    ]  # fmt: skip
+    heavy = ("anndata", "pandas", "sklearn", "torch._refs", "numpy.f2py.crackfortran", "torch")
+    assert loaded_by(words, heavy, sample) == ["torch"]
+
+
 def test_quality_is_measured_without_scanpy_and_as_scanpy_does(sample):
-    heavy = ("torch", "matplotlib", "zarr.core", "numba", "scanpy", "sklearn")
+    heavy = ("torch", "matplotlib", "zarr.core", "numba", "scanpy", "scipy.stats._stats_py", "sklearn")
     assert loaded_by(["qc_metrics.py", "--sample", "s", "--h5ad", "s.h5ad"], heavy, sample) == ["sklearn"]
     found = pd.read_parquet(sample / "s.qc.parquet")
     cells = ad.read_h5ad(sample / "s.h5ad")
@@ -209,7 +218,7 @@ def test_quality_is_measured_without_scanpy_and_as_scanpy_does(sample):
 
 def test_doublets_are_the_same_by_the_lean_scanpy(sample):
     words = ["detect_doublets.py", "--sample", "s", "--h5ad", "s.h5ad", "--seed", "0"]
-    assert loaded_by(words, ("torch", "matplotlib", "zarr.core", "scanpy"), sample) == ["scanpy"]
+    assert loaded_by(words, ("torch", "matplotlib", "scipy.stats._stats_py", "scanpy"), sample) == ["scanpy"]
     with stored(sample / "s.h5ad") as cells:
         table, stats = detect_doublets(cells, 0)
     assert stats["run"]
