@@ -77,7 +77,7 @@ def without_scipy_stats() -> None:
     transformations.
     """
     lean = ModuleType("scipy.stats")
-    lean.__dict__.update(dict.fromkeys(("chi2", "gmean", "rankdata")))
+    lean.__dict__.update(dict.fromkeys(("chi2", "gmean", "rankdata", "spearmanr")))
     sys.modules.setdefault("scipy.stats", lean)
 
 

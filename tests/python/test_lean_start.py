@@ -83,10 +83,11 @@ GRAPH = """
 import hashlib, json, sys
 sys.path.insert(0, sys.argv[1])
 from spikgpt.base.threads import pin_process
-from spikgpt.cli import lean_scanpy, with_compiled_umap, without_pynndescent, without_zarr
+from spikgpt.cli import lean_scanpy, with_compiled_umap, without_pynndescent, without_scipy_stats, without_zarr
 pin_process()
 if sys.argv[2] == "without":
     without_zarr()
+    without_scipy_stats()
     without_pynndescent()
     lean_scanpy("leiden", "umap")
     with_compiled_umap()
@@ -96,7 +97,7 @@ draw = np.random.default_rng(0)
 z = (draw.normal(size=(300, 8)) + draw.integers(0, 4, (300, 1)) * 3).astype(np.float32)
 found = cluster_embedding(z, resolution=1.0, seed=0)
 places = hashlib.sha256(found.umap.tobytes()).hexdigest()
-loaded = [name for name in ("pynndescent", "matplotlib", "zarr.core") if sys.modules.get(name)]
+loaded = [name for name in ("pynndescent", "matplotlib", "zarr.core", "scipy.stats._stats_py") if sys.modules.get(name)]
 print(json.dumps({"loaded": loaded, "clusters": list(found.clusters), "places": places}))
 """
 
@@ -111,11 +112,15 @@ def test_clusters_and_map_are_the_same_without_what_they_do_not_need():
         for how in ("with", "without")
     )
     # the premise: scanpy and anndata load them
-    assert with_it.pop("loaded") == ["pynndescent", "matplotlib", "zarr.core"]
+    assert with_it.pop("loaded") == ["pynndescent", "matplotlib", "zarr.core", "scipy.stats._stats_py"]
     assert lean.pop("loaded") == []
     assert lean == with_it
     script = (BIN / "cluster_cohort.py").read_text(encoding="utf-8")
-    assert '    without_pynndescent()\n    lean_scanpy("leiden", "umap")\n    with_compiled_umap()\n' in script
+    lean_start = (
+        "    without_scipy_stats()\n    without_pynndescent()\n"
+        '    lean_scanpy("leiden", "umap")\n    with_compiled_umap()\n'
+    )
+    assert lean_start in script
 
 
 CHOOSES = """
