@@ -26,7 +26,7 @@ def main() -> None:
     )
     args = made.parse_args()
 
-    if args.backend == "spikgpt":
+    if args.backend == "spikgpt" and args.device == "cpu":
         without_meta_kernels()
     from numpy.lib import format as npy
     from spikgpt.scgpt.checkpoint import read_checkpoint

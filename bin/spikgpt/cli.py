@@ -24,8 +24,8 @@ EXIT_OUT_OF_MEMORY = 137
 
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 """Python's collector of cyclic garbage looks for some after every 700 new objects, which importing a library makes by
-the hundred thousand and throws none away: with 10,000 the imports of scanpy take 0.15 s of CPU less. A block of cells
-is a few objects, so that no more of them wait."""
+the hundred thousand and throws none away: with 10,000 the imports of scanpy take 0.15 s of CPU less. No task of six
+samples, nor quality control of 2,150 cells, has a higher peak of memory for it."""
 
 ERROR_MARK = "SpikGPT stopped: "
 """Begins the message of a user's mistake on standard error, as it does where `main.nf` finds one itself."""

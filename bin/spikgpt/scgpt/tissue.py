@@ -36,7 +36,8 @@ class Profile:
 
     def __post_init__(self) -> None:
         self.tree = KDTree(self.cells)
-        # of those profile cells that are near to a sample's, a tenth in blood: all take 0.08 s of CPU
+        # mean distance of each profile cell to those nearest to it, once asked for: a sample of blood asks for 200 of
+        # the 1,500, and all take 0.08 s of CPU
         self.spacing = np.full(len(self.cells), np.nan)
 
     def isolation(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
