@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser, without_triton
+from spikgpt.cli import launch, parser, without_meta_kernels, without_scipy_stats, without_triton
 
 
 def main() -> None:
@@ -20,7 +20,9 @@ def main() -> None:
     command.add_argument("--threads", type=int, default=1, help="threads; the result does not depend on their number")
     given = command.parse_args()
 
+    without_meta_kernels()
     without_triton()
+    without_scipy_stats()
     from spikgpt.annotator import energy
     from spikgpt.annotator.cells import working_threads
     from spikgpt.annotator.folder import check_species, load_annotator

@@ -2,7 +2,7 @@
 """Measure how well batches mix in the embedding, before and after Harmony, and decide whether Harmony is used."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_scipy_stats
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=0, help="random seed of the draw of cells and of Harmony")
     options = args.parse_args()
 
+    without_scipy_stats()
     from spikgpt.base.tsv import write_tsv
     from spikgpt.cohort.batch_mixing import read_and_score
 

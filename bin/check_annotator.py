@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_meta_kernels
 
 
 def main() -> None:
@@ -12,6 +12,7 @@ def main() -> None:
     command.add_argument("--scgpt-model", type=Path, required=True, help="folder of the scGPT checkpoint")
     given = command.parse_args()
 
+    without_meta_kernels()
     from spikgpt.annotator.folder import load_annotator
     from spikgpt.scgpt.checkpoint import read_checkpoint
     from spikgpt.scgpt.checkpoint_files import checkpoint_sha256

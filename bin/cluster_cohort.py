@@ -2,7 +2,7 @@
 """Neighbours, UMAP and Leiden clusters of all samples' cells on the embedding, after Harmony where so decided."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, lean_scanpy, parser, with_compiled_umap, without_pynndescent
+from spikgpt.cli import launch, lean_scanpy, parser, with_compiled_umap, without_pynndescent, without_scipy_stats
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=0, help="random seed of Harmony, Leiden and UMAP")
     options = args.parse_args()
 
+    without_scipy_stats()
     without_pynndescent()
     lean_scanpy("leiden", "umap")
     with_compiled_umap()

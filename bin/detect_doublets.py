@@ -2,7 +2,7 @@
 """Score the cells of one sample as doublets (Scrublet)."""
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, lean_scanpy, parser
+from spikgpt.cli import launch, lean_scanpy, parser, without_scipy_stats
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     made.add_argument("--seed", type=int, default=0)
     args = made.parse_args()
 
+    without_scipy_stats()
     lean_scanpy()
     import numpy as np
     from spikgpt.base.h5ad import OTHER_COUNTS, stored

@@ -2,7 +2,7 @@
 """Embed a range of cells by scGPT (CLS token); a cell's bytes do not depend on the range."""
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser
+from spikgpt.cli import launch, parser, without_meta_kernels
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
     )
     args = made.parse_args()
 
+    if args.backend == "spikgpt" and args.device == "cpu":
+        without_meta_kernels()
     from numpy.lib import format as npy
     from spikgpt.scgpt.checkpoint import read_checkpoint
     from spikgpt.scgpt.embed import CountsFile, Embedder, embed_rows

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser, without_triton
+from spikgpt.cli import launch, parser, without_meta_kernels, without_triton
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     args.add_argument("--seed", type=int, default=0, help="likewise")
     options = args.parse_args()
 
+    without_meta_kernels()
     without_triton()
     from spikgpt.annotator.folder import load_annotator
     from spikgpt.base.tsv import write_tsv

@@ -2,7 +2,7 @@
 """Quality metrics of every cell of one sample, and the group of like cells that it is judged in."""
 
 from spikgpt.base.files import whole_file
-from spikgpt.cli import launch, parser, without_matplotlib
+from spikgpt.cli import launch, parser, without_matplotlib, without_scipy_stats
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     args = made.parse_args()
 
     without_matplotlib()
+    without_scipy_stats()
     from spikgpt.base.h5ad import stored
     from spikgpt.base.metrics import cell_metrics
     from spikgpt.quality_control.groups import find_groups

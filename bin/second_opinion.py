@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from spikgpt.base.files import whole_file, write_json
-from spikgpt.cli import launch, parser  # first: pins BLAS threads
+from spikgpt.cli import launch, parser, without_scipy_stats
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     command.add_argument("--reference", action="store_true", help="the cells are a reference: check its labels as well")
     given = command.parse_args()
 
+    without_scipy_stats()
     from spikgpt.base.columns import OPINION, OPINION_SCORE
     from spikgpt.base.h5ad import ORTHOLOG, stored
     from spikgpt.base.ontology import terms_of

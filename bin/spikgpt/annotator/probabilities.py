@@ -1,7 +1,6 @@
 """From logits to probabilities that can be believed: log-softmax, temperature, calibration error."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from spikgpt.base.arrays import Codes, Flags, Floats
 
@@ -20,6 +19,7 @@ def best_scale(logits: Floats, codes: Codes) -> float:
 
     [1] Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
+    from scipy.optimize import minimize_scalar
 
     def loss(log_scale: float) -> float:
         log_p = log_softmax(np.exp(log_scale) * logits)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.cluster.hierarchy import linkage, to_tree
-from scipy.spatial.distance import squareform
 
 from spikgpt.annotator.probabilities import log_softmax
 from spikgpt.base.arrays import Codes, Floats
@@ -216,6 +214,9 @@ def nested(one: set[int], other: frozenset[int]) -> bool:
 
 def tree_of_likeness(classes: Sequence[str], codes: Codes, log_p: Floats, profiles: Floats, with_term: int) -> Tree:
     """Average linkage of types; two are the nearer the more their profiles correlate and the more they are confused."""
+    from scipy.cluster.hierarchy import linkage, to_tree
+    from scipy.spatial.distance import squareform
+
     p, number = np.exp(log_softmax(log_p)), len(classes)
     mistaken = np.stack([p[codes == k].mean(0) if (codes == k).any() else np.eye(number)[k] for k in range(number)])
     alike = np.atleast_2d(np.corrcoef(profiles))

@@ -88,6 +88,8 @@ def is_known(name: str) -> bool:
 
 
 _MONTHS = {"MARCH": "Mar", "SEPT": "Sep", "DEC": "Dec"}
+_DATED = re.compile(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})")
+_NOT_OF_R, _NO_START_OF_R = re.compile(r"[^A-Za-z0-9._]"), re.compile(r"[0-9_]|\.\d")
 
 
 @lru_cache(maxsize=1)
@@ -108,10 +110,10 @@ def altered_forms(known: dict[str, str], upper: bool) -> dict[str, str]:
         plain = name.isascii() and name.isalnum() and not name[0].isdigit() and not (upper and name != large)
         if plain and not large.startswith(("MARC", "SEPT", "DEC")):
             continue  # as it is in every form
-        made = re.sub(r"[^A-Za-z0-9._]", ".", name)
-        made = f"X{made}" if re.match(r"[0-9_]|\.\d", made) else made
+        made = _NOT_OF_R.sub(".", name)
+        made = f"X{made}" if _NO_START_OF_R.match(made) else made
         forms = {made, name.replace("_", "-")} | ({large} if upper else set())
-        if match := re.fullmatch(r"(MARCH|MARC|SEPT|DEC)(\d{1,2})", name if upper else large):
+        if match := _DATED.fullmatch(name if upper else large):
             month = _MONTHS.get(match[1], "Mar")
             day = int(match[2])
             forms |= {f"{day}-{month}", f"{day:02d}-{month}", f"{month}-{day:02d}", f"{month}-{day}"}

@@ -5,6 +5,7 @@ does not name get their symbol from the GENCODE v44 table that the CellTypist pa
 looked up over the network. Case is never changed: `Cd3d` is mouse, and stays unknown to a human model.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -14,7 +15,6 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from spikgpt.base.errors import UserError
@@ -108,8 +108,8 @@ def symbol_of_id() -> dict[str, str]:
     """Ensembl gene id (no version) to symbol, GENCODE v44, as the CellTypist package ships it."""
     # importlib.metadata finds the file without importing CellTypist, which takes seconds
     path = distribution("celltypist").locate_file("celltypist/data/samples/GENCODEv44_Gene_id2name.csv")
-    table = pd.read_csv(Path(str(path)), header=None, names=["id", "symbol"], dtype=str, keep_default_na=False)
-    return dict(zip(table["id"], table["symbol"], strict=True))
+    with Path(str(path)).open(encoding="utf-8", newline="") as file:
+        return dict(csv.reader(file))
 
 
 @lru_cache(maxsize=1)

@@ -18,14 +18,12 @@ import pandas as pd
 from anndata.io import read_elem, write_elem
 from scipy import sparse
 
+from spikgpt.base.csr_rows import ORTHOLOG, csr_blocks, row_ranges
+
 MESSAGES = "messages"
 """Key of `uns` in the reference's h5ad: what its import told, for the annotator's model card."""
 SPECIES = "species"
 """Likewise: a key of `spikgpt.base.species.SPECIES`."""
-
-ORTHOLOG = "human_ortholog"
-"""Column of `var` where the genes are not human ones: the human gene that each is the one ortholog of, "" for none. A
-file without it has human genes."""
 
 OTHER_COUNTS = "counts_other_genomes"
 """Column of `obs` where a matrix has several genomes: a barcode's counts on genes of the others (int64)."""
@@ -131,41 +129,6 @@ def stored(path: str | Path) -> Iterator[Stored]:
     """Open an h5ad to read its matrices in blocks."""
     with h5py.File(path, "r") as file:
         yield Stored(file, read_elem(file["obs"]), read_elem(file["var"]))
-
-
-def csr_blocks(matrix: h5py.Group, elements: int) -> Iterator[tuple[int, sparse.csr_matrix]]:
-    """Rows of a CSR matrix in an h5ad, a block at a time.
-
-    Read with h5py: anndata 0.12.2's own backed slices fail with scipy 1.17.
-
-    Parameters
-    ----------
-    matrix
-        Group in AnnData's `csr_matrix` encoding.
-    elements
-        Values per block at most; a row with more comes alone.
-
-    Yields
-    ------
-    First row of the block, and the block.
-    """
-    if matrix.attrs["encoding-type"] != "csr_matrix":
-        raise ValueError(f"{matrix.name} is a {matrix.attrs['encoding-type']}, not a csr_matrix")
-    indptr, width = matrix["indptr"][:], int(matrix.attrs["shape"][1])
-    for start, stop in row_ranges(indptr, elements):
-        first, last = int(indptr[start]), int(indptr[stop])
-        block = (matrix["data"][first:last], matrix["indices"][first:last], indptr[start : stop + 1] - first)
-        yield start, sparse.csr_matrix(block, shape=(stop - start, width))
-
-
-def row_ranges(indptr: np.ndarray, elements: int) -> Iterator[tuple[int, int]]:
-    """First and last row (the latter not included) of blocks with at most so many values each."""
-    start = 0
-    while start < len(indptr) - 1:
-        stop = int(np.searchsorted(indptr, indptr[start] + elements, side="right")) - 1
-        stop = max(stop, start + 1)
-        yield start, stop
-        start = stop
 
 
 def matrix_blocks(matrix: sparse.csr_matrix) -> Iterator[tuple[int, sparse.csr_matrix]]:

@@ -15,8 +15,6 @@ import random
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.optimize import nnls
-from scipy.special import gammaln
 
 from spikgpt.base.genes import mitochondrial_genes
 from spikgpt.base.groups import class_members
@@ -228,6 +226,8 @@ def own_share(counts: np.ndarray, known: np.ndarray) -> float:
     known
         Profiles (programmes, genes), each adding up to 1.
     """
+    from scipy.optimize import nnls
+
     number = counts.sum()
     # the offset keeps genes that no profile has from outweighing all others
     weight = 1 / np.sqrt(known.mean(axis=0) + 1e-5)
@@ -243,6 +243,8 @@ def poisson_excess(profile: np.ndarray, number: float) -> float:
     The sum over genes of E[max(X - m, 0)] = exp(-m) m^(floor(m) + 1) / floor(m)! for X Poisson of mean
     m = number * profile: half of the mean absolute deviation (Crow 1958, Biometrika 45:556).
     """
+    from scipy.special import gammaln
+
     mean = number * profile[profile > 0]
     floor = np.floor(mean)
     return float(np.exp(-mean + (floor + 1) * np.log(mean) - gammaln(floor + 1)).sum() / number)

@@ -11,14 +11,13 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
-from anndata.io import sparse_dataset
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from spikgpt.base.csr_rows import ORTHOLOG, CsrRows
 from spikgpt.base.errors import UserError
 from spikgpt.base.genes import Spelling
-from spikgpt.base.h5ad import ORTHOLOG
 from spikgpt.base.threads import one_thread, pin_thread
 from spikgpt.scgpt.checkpoint import Checkpoint
 from spikgpt.scgpt.package import package_model
@@ -258,7 +257,7 @@ class CountsFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.file = h5py.File(path)
-        self.counts = sparse_dataset(self.file["layers/counts"])
+        self.counts = CsrRows(self.file["layers/counts"])
         self.cells, self.genes = self.counts.shape
         var, self.obs = self.file["var"], self.file["obs"]
         names = var[ORTHOLOG if ORTHOLOG in var else var.attrs["_index"]]
@@ -267,7 +266,7 @@ class CountsFile:
     def rows(self, first: int, last: int) -> tuple[sparse.csr_matrix, list[str]]:
         """Counts and barcodes of rows ``[first, last)``."""
         barcodes = self.obs[self.obs.attrs["_index"]].asstr()[first:last]
-        return sparse.csr_matrix(self.counts[first:last]), list(barcodes)
+        return self.counts.rows(first, last), list(barcodes)
 
 
 def embed_rows(embedder: Embedder, counts: CountsFile, start: int, end: int) -> Iterator[NDArray[np.float32]]:
