@@ -148,10 +148,6 @@ def launch(main: Callable[[], None], *, opens_zarr: bool = False) -> None:
     """
     pin_process()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    # scipy imports every public name of numpy, and so what translates Fortran: 0.03 s of CPU
-    fortran = ModuleType("numpy.f2py.f2py2e")
-    fortran.__dict__.update(dict.fromkeys(("main", "run_main")))
-    sys.modules.setdefault("numpy.f2py.f2py2e", fortran)
     if not opens_zarr:
         without_zarr()
     # Where the environment is not ours to write to (a container run as any user), compiled code goes to the

@@ -199,7 +199,7 @@ def test_cells_are_embedded_without_anndata_and_pandas(sample):
         "embed_scgpt.py", "--sample", "s", "--h5ad", "s.h5ad", "--scgpt-model", str(ROOT / "assets/scgpt-mini"),
         "--start", "0", "--end", "20",
     ]  # fmt: skip
-    heavy = ("anndata", "pandas", "sklearn", "torch._refs", "numpy.f2py.crackfortran", "torch")
+    heavy = ("anndata", "pandas", "sklearn", "torch._refs", "torch")
     assert loaded_by(words, heavy, sample) == ["torch"]
 
 
