@@ -1,6 +1,5 @@
 """The one rule of Unknown: training, the leave-one-type-out table and annotation give a cell the same p-value."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -323,6 +322,11 @@ def test_types_that_moved_apart_are_named():
     for widths, named in ((1.5, False), (3.5, True)):  # of a fifth of the cells: 0.7 and 1.6 over all
         apart = Signs(moved.values + widths * width * of_type, moved.predicted, 1.0, "single")
         assert any("by unlike amounts" in reason for reason in rule.judge(apart).not_calibrated) == named
+    # most cells of a type, with a gap to the others: no part of the shift, but named all the same
+    most = of_type * (np.arange(len(of_type)) % 10 < 8)[:, None]
+    gap = rule.judge(Signs(moved.values + 6 * width * most, moved.predicted, 1.0, "single"))
+    np.testing.assert_allclose(gap.shift, 1.0, atol=0.3)
+    assert any("by unlike amounts" in reason for reason in gap.not_calibrated)
 
 
 def test_own_spread_is_used_where_batches_were_held_out():

@@ -158,10 +158,10 @@ class Scale:
 
         ``u`` (cells, signs) as `standard` gives it; ``limits`` (signs,); ``likeness`` of the sample.
         """
+        _, of_all, number_of_all = self.type_locations(u, predicted)
         by_fit, by_doubt = lower_groups(u, predicted)
         u, predicted = u[by_fit & by_doubt], predicted[by_fit & by_doubt]
-        types, moved = self.type_locations(u, predicted)
-        number = np.bincount(predicted, minlength=len(self.type_cells)).astype(float)[types]
+        types, moved, number = self.type_locations(u, predicted)
         reference = np.maximum(self.type_cells[types], 1.0)
         shared = shared_shift(moved, number, reference)
         if gate is None:
@@ -169,13 +169,15 @@ class Scale:
         of_types = np.tile(np.clip(shared, -MOST_SHIFT, MOST_SHIFT), (len(self.type_cells), 1))
         of_types[types] += type_shift(moved - shared, shared, number, reference, constants.type_clip)
         wider = spread(u, predicted, self.upper, constants.upper) ** (gate * constants.spread)
-        return Correction(shared, of_types, gate, wider, moved_apart(moved - shared, number), by_fit)
+        return Correction(shared, of_types, gate, wider, moved_apart(of_all - shared, number_of_all), by_fit)
 
-    def type_locations(self, u: Floats, predicted: Codes) -> tuple[Codes, Floats]:
-        """Types of at least `FEW` cells, and how far ``(types, signs)`` each lies from where held-out cells do."""
-        types = np.flatnonzero(np.bincount(predicted, minlength=len(self.type_cells)) >= FEW)
+    def type_locations(self, u: Floats, predicted: Codes) -> tuple[Codes, Floats, Floats]:
+        """Types of at least `FEW` cells, how far ``(types, signs)`` each lies from where held-out cells do, and their
+        cells ``(types,)``."""
+        number = np.bincount(predicted, minlength=len(self.type_cells)).astype(float)
+        types = np.flatnonzero(number >= FEW)
         moved = [np.quantile(u[predicted == k], LOCATION, axis=0) - self.location for k in types]
-        return types, np.array(moved).reshape(len(types), u.shape[1])
+        return types, np.array(moved).reshape(len(types), u.shape[1]), number[types]
 
     def corrected(self, u: Floats, predicted: Codes, what: Correction) -> Floats:
         """v: shift and spread taken off, the type's level put back; ``(cells, signs)``."""
@@ -254,6 +256,7 @@ def shared_shift(moved: Floats, number: Floats, reference: Floats) -> Floats:
 def moved_apart(apart: Floats, number: Floats) -> float:
     """How far the types' distances moved beyond the shared shift, in widths: root mean square over cells, or 0.
 
+    All cells count here, those that a gap sets apart among them: they may be known ones in another state.
     ``apart`` (types, signs): a - delta, the last sign being doubt; ``number`` (types,) cells.
     """
     if len(apart) == 0:
