@@ -40,8 +40,8 @@ rate, and their shift is no larger than that of known types alone."""
 APART = 1.0
 """Widths that types may move apart (a width is from the median of held-out cells to what 5 % of them exceed).
 
-Of the 189 queries of `bench/unknown.py` with known types 20 moved further, 18 of them with a type left out. Four have more
-than 15 % false Unknown: one of the 20, and three that are named for their few types or their shift."""
+Of the 189 queries of `bench/unknown.py` with known types 20 moved further, 18 of them with a type left out. Four have
+more than 15 % false Unknown: one of the 20, and three that are named for their few types or their shift."""
 TAIL = 0.2
 """Upper share of a type's p-values that tells whether its tail is lighter or heavier than expected."""
 MOST_TAIL = 2.0
@@ -205,7 +205,7 @@ class Rejection:
         what = compared.what
         return Judgement(p_value, by_fit, what.shared, what.spread, what.gate, self.reasons(signs, what))
 
-    def compare(self, signs: Signs) -> "Compared":
+    def compare(self, signs: Signs) -> Compared:
         """A sample's cells, corrected, and the held-out cells that they are compared with."""
         held_out = self._held_out(signs.kind)
         u, what = self._correction(held_out.scale, signs, None)
@@ -215,7 +215,7 @@ class Rejection:
             u, what = self._correction(held_out.scale, signs, what.gate)
         return Compared(held_out.scale.corrected(u, signs.predicted, what), signs.predicted, what, held_out)
 
-    def p_values(self, of: "Compared") -> tuple[Floats, Flags]:
+    def p_values(self, of: Compared) -> tuple[Floats, Flags]:
         """p-value ``(cells,)``, and whether fit rather than doubt speaks against the cell ``(cells,)``."""
         fit, doubt = (transferred(values, self.constants) for values in fit_and_doubt(of.v))
         score, by_fit = joined(fit, doubt, of.held_out.fit, of.held_out.doubt)
